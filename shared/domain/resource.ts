@@ -1,0 +1,57 @@
+/** What is scaled, with its policy: one row of `resources`. Times are epoch milliseconds; durations are seconds. */
+export interface Resource {
+  readonly id: string;
+  readonly name: string;
+  readonly resource_type: 'ec2' | 'kubernetes';
+  readonly cloud_provider: CloudProvider;
+  readonly min_instances: number;
+  readonly max_instances: number;
+  readonly current_instances: number;
+  /** Percent. */
+  readonly target_cpu: number;
+  /** Percent. */
+  readonly target_memory: number;
+  /** Seconds. */
+  readonly cooldown_period: number;
+  readonly created_at: string;
+  readonly region: string | null;
+  readonly cluster: string | null;
+  readonly max_scale_up_step: number;
+  readonly max_scale_down_step: number;
+  /** Seconds; null means `cooldown_period`. */
+  readonly scale_down_cooldown: number | null;
+  readonly max_actions_per_hour: number;
+  /** Fraction of the current capacity within which no change is made. */
+  readonly tolerance: number;
+  /** Seconds. */
+  readonly stabilization_window: number;
+  /** Seconds. */
+  readonly provisioning_delay: number;
+  /** Seconds. */
+  readonly decision_interval: number;
+  /** USD per unit and hour as a decimal string. */
+  readonly hourly_price: string | null;
+  readonly instance_type: string | null;
+  /** vCPU per replica as a decimal string. */
+  readonly cpu_request: string | null;
+  /** GiB per replica as a decimal string. */
+  readonly memory_request: string | null;
+  readonly mode: 'manual' | 'recommend' | 'auto';
+  readonly actuation: 'desired' | 'floor';
+  readonly scale_up_paused_until: string | null;
+  readonly scale_down_paused_until: string | null;
+  /** Version of the policy: the ETag. */
+  readonly version: number;
+  readonly updated_at: string;
+  readonly observed_at: string | null;
+  readonly observed_ready: number | null;
+}
+
+export type CloudProvider = 'aws' | 'kubernetes';
+
+/** `deployment:namespace/name` or `statefulset:namespace/name`, each part a Kubernetes DNS-1123 name. */
+export const kubernetesNamePattern =
+  /^(deployment|statefulset):([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)\/([a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?)$/;
+
+/** An Auto Scaling group's name: 1-255 printable characters, no `:` (the API model's own pattern is wider). */
+export const autoScalingGroupNamePattern = /^[\x20-\x39\x3b-\x7e]{1,255}$/;
