@@ -1,0 +1,74 @@
+import pg from 'pg';
+import { DependencyUnavailable, errorMessage } from '../errors.ts';
+
+export type Queryable = Pick<pg.Pool, 'query'>;
+
+/**
+ * A pool whose sessions cannot hang: statements end after 5 s, lock waits after 2 s and forgotten transactions
+ * after 10 s, all of which PostgreSQL leaves unlimited by default.
+ */
+export function createPool(
+  url: string,
+  options: { readonly size?: number; readonly name: string; readonly onError?: (error: Error) => void },
+): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: options.size ?? 8,
+    connectionTimeoutMillis: 3_000,
+    idleTimeoutMillis: 30_000,
+    application_name: options.name,
+    statement_timeout: 5_000,
+    lock_timeout: 2_000,
+    idle_in_transaction_session_timeout: 10_000,
+  });
+  // An idle client whose server went away must not end the process; the next query reports the fault.
+  pool.on('error', (error) => options.onError?.(error));
+  return pool;
+}
+
+/** Runs `work` in one transaction; rolls back on any error. */
+export async function withTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect();
+  let broken: Error | undefined;
+  try {
+    await client.query('begin');
+    const result = await work(client);
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    await client.query('rollback').catch((rollbackError: Error) => {
+      broken = rollbackError;
+    });
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
+
+const awayCodes = new Set([
+  'ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'EPIPE', 'ETIMEDOUT', '57P01', '57P02', '57P03', '53300', '08006', '08001', '08003', '25006', '57014', '55P03',
+]);
+
+/** True when the fault lies with PostgreSQL or the way to it, so that trying again later can help. */
+export function isDatabaseAway(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = (error as { code?: unknown }).code;
+  if (typeof code === 'string' && awayCodes.has(code)) return true;
+  return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(error.message);
+}
+
+/** Turns a connection fault into the error the API answers 503 with; passes everything else on. */
+export function databaseError(error: unknown): unknown {
+  if (!isDatabaseAway(error)) return error;
+  return new DependencyUnavailable('database_unavailable', 'PostgreSQL cannot be reached just now: try again in some seconds.', {
+    cause: error,
+    context: { detail: errorMessage(error) },
+    retryAfterMs: 5_000,
+  });
+}
+
+/** The PostgreSQL error code and constraint of an error, if it has them. */
+export function constraintOf(error: unknown): { code: string; constraint: string } | null {
+  if (!(error instanceof pg.DatabaseError) || error.code === undefined) return null;
+  return { code: error.code, constraint: error.constraint ?? '' };
+}

@@ -1,0 +1,142 @@
+import type pg from 'pg';
+import { findRunningExecution, type Idempotency, insertJobs, type NewJob } from '../db/jobs-repository.ts';
+import { databaseError, withTransaction } from '../db/pool.ts';
+import { InvariantBroken } from '../errors.ts';
+import { enqueue, type Queues } from '../queues/queues.ts';
+import { Batcher } from './batcher.ts';
+
+export type { Idempotency, NewJob } from '../db/jobs-repository.ts';
+
+export type Submission =
+  | { readonly kind: 'created'; readonly jobId: string }
+  | { readonly kind: 'replayed'; readonly jobId: string }
+  | { readonly kind: 'body_mismatch' }
+  | { readonly kind: 'execution_running'; readonly jobId: string };
+
+export type BatchSubmission =
+  | { readonly kind: 'accepted'; readonly jobIds: readonly string[] }
+  | { readonly kind: 'replayed'; readonly jobIds: readonly string[] }
+  | { readonly kind: 'body_mismatch' };
+
+/**
+ * Accepts jobs: the rows are committed before anything is promised, then put on the queue. What arrives together is
+ * committed together. A queue that is away delays a job, it never loses one: the relay finds the row.
+ */
+export class JobIntake {
+  readonly #pool: pg.Pool;
+  readonly #queues: Queues;
+  readonly #onQueueError: (error: unknown) => void;
+  readonly #inserts: Batcher<NewJob, boolean>;
+
+  constructor(pool: pg.Pool, queues: Queues, onQueueError: (error: unknown) => void) {
+    this.#pool = pool;
+    this.#queues = queues;
+    this.#onQueueError = onQueueError;
+    this.#inserts = new Batcher((jobs) => this.#insertAndEnqueue(jobs));
+  }
+
+  /** @throws DependencyUnavailable when PostgreSQL is away: then the job was not accepted. */
+  async submit(job: NewJob): Promise<Submission> {
+    try {
+      if (job.idempotency !== undefined) return await this.#submitIdempotent(job, job.idempotency);
+      const created = await this.#inserts.add(job);
+      if (created) return { kind: 'created', jobId: job.id };
+    } catch (error) {
+      throw databaseError(error);
+    }
+    return await this.#running(job);
+  }
+
+  /** Accepts all of them or none. With an idempotency key the answer's ids are those of the first request. */
+  async submitMany(jobs: readonly NewJob[], idempotency?: Idempotency): Promise<BatchSubmission> {
+    const ids = jobs.map((job) => job.id);
+    try {
+      const earlier = await withTransaction(this.#pool, async (tx) => {
+        if (idempotency !== undefined) {
+          const stored = await rememberKey(tx, idempotency, null, { job_ids: ids });
+          if (stored !== null) return stored;
+        }
+        const inserted = await insertJobs(tx, jobs);
+        if (inserted.size !== jobs.length) throw new InvariantBroken('a batch of fresh job ids met existing rows');
+        return null;
+      });
+      if (earlier !== null) {
+        if (!earlier.same) return { kind: 'body_mismatch' };
+        return { kind: 'replayed', jobIds: (earlier.body as { job_ids: string[] }).job_ids };
+      }
+    } catch (error) {
+      throw databaseError(error);
+    }
+    await this.#enqueue(jobs);
+    return { kind: 'accepted', jobIds: ids };
+  }
+
+  async #submitIdempotent(job: NewJob, idempotency: Idempotency): Promise<Submission> {
+    const outcome = await withTransaction(this.#pool, async (tx): Promise<Submission> => {
+      const stored = await rememberKey(tx, idempotency, job.id, null);
+      if (stored !== null) return stored.same ? { kind: 'replayed', jobId: stored.jobId as string } : { kind: 'body_mismatch' };
+      if ((await insertJobs(tx, [job])).size === 1) return { kind: 'created', jobId: job.id };
+      const running = job.decision_id === null ? null : await findRunningExecution(tx, job.decision_id);
+      if (running === null) throw new InvariantBroken('a job was neither inserted nor found');
+      await tx.query('update idempotency_keys set job_id = $4 where key_id = $1 and route = $2 and idempotency_key = $3', [
+        idempotency.key_id,
+        idempotency.route,
+        idempotency.key,
+        running,
+      ]);
+      return { kind: 'execution_running', jobId: running };
+    });
+    if (outcome.kind === 'created') await this.#enqueue([job]);
+    return outcome;
+  }
+
+  async #running(job: NewJob): Promise<Submission> {
+    const running = job.decision_id === null ? null : await findRunningExecution(this.#pool, job.decision_id);
+    // It may have finished between the insert that met it and this look: then this one can start.
+    if (running === null) return await this.submit(job);
+    return { kind: 'execution_running', jobId: running };
+  }
+
+  async #insertAndEnqueue(jobs: readonly NewJob[]): Promise<boolean[]> {
+    const inserted = await insertJobs(this.#pool, jobs);
+    await this.#enqueue(jobs.filter((job) => inserted.has(job.id)));
+    return jobs.map((job) => inserted.has(job.id));
+  }
+
+  async #enqueue(jobs: readonly NewJob[]): Promise<void> {
+    if (jobs.length === 0) return;
+    try {
+      await enqueue(
+        this.#queues,
+        jobs.map((job) => ({ id: job.id, queue: job.queue, seq: 0 })),
+      );
+    } catch (error) {
+      this.#onQueueError(error);
+    }
+  }
+}
+
+/** Stores the key, or answers what is stored under it. Waits for a concurrent request with the same key to commit. */
+async function rememberKey(
+  tx: pg.PoolClient,
+  idempotency: Idempotency,
+  jobId: string | null,
+  body: unknown,
+): Promise<{ same: boolean; jobId: string | null; body: unknown } | null> {
+  const key = [idempotency.key_id, idempotency.route, idempotency.key];
+  const inserted = await tx.query({
+    name: 'remember_idempotency_key',
+    text: `insert into idempotency_keys (key_id, route, idempotency_key, body_hash, job_id, response_body)
+      values ($1, $2, $3, $4, $5, $6) on conflict do nothing`,
+    values: [...key, idempotency.body_hash, jobId, body === null ? null : JSON.stringify(body)],
+  });
+  if (inserted.rowCount === 1) return null;
+  const { rows } = await tx.query<{ body_hash: Buffer; job_id: string | null; response_body: unknown }>({
+    name: 'find_idempotency_key',
+    text: 'select body_hash, job_id, response_body from idempotency_keys where key_id = $1 and route = $2 and idempotency_key = $3',
+    values: key,
+  });
+  const row = rows[0];
+  if (row === undefined) throw new InvariantBroken('an idempotency key vanished between two statements');
+  return { same: row.body_hash.equals(idempotency.body_hash), jobId: row.job_id, body: row.response_body };
+}

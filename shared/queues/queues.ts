@@ -1,0 +1,86 @@
+import { Queue } from 'bullmq';
+import { Redis } from 'ioredis';
+import { z } from 'zod';
+
+/** The queues that carry jobs. `upkeep` carries the service's own chores. */
+export const jobQueueNames = ['decide', 'execute-aws', 'execute-kubernetes'] as const;
+export const queueNames = [...jobQueueNames, 'upkeep'] as const;
+export type JobQueueName = (typeof jobQueueNames)[number];
+export type QueueName = (typeof queueNames)[number];
+
+/** Everything lives under one hash tag, so that a Redis Cluster keeps a queue's keys together. */
+export const defaultPrefix = '{scaler}';
+
+/** A queue entry only names rows of `jobs`: losing, doubling or forging one changes nothing. */
+export const jobPayloadSchema = z.strictObject({ ids: z.array(z.uuid()).min(1).max(200), v: z.literal(1) });
+export type JobPayload = z.infer<typeof jobPayloadSchema>;
+
+/** Decide jobs that arrive together travel as one queue entry of at most this many; execute jobs travel alone. */
+export const packSize = 50;
+
+/** Producers fail fast: PostgreSQL has the job already, and the relay adds what Redis did not take. */
+export function createProducerConnection(url: string, onError: (error: Error) => void): Redis {
+  const redis = new Redis(url, {
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 1,
+    connectTimeout: 2_000,
+    commandTimeout: 500,
+    retryStrategy: (times) => Math.min(50 * times, 500),
+  });
+  redis.on('error', onError);
+  return redis;
+}
+
+/** Consumers wait for Redis to come back; the cap keeps them from sleeping long after it has. */
+export function createConsumerConnection(url: string, onError: (error: Error) => void): Redis {
+  const redis = new Redis(url, { maxRetriesPerRequest: null, retryStrategy: (times) => Math.min(50 * times, 500) });
+  redis.on('error', onError);
+  return redis;
+}
+
+export type Queues = Readonly<Record<QueueName, Queue>>;
+
+export function createQueues(connection: Redis, prefix: string, onError: (error: Error) => void): Queues {
+  const entries = queueNames.map((name) => {
+    const queue = new Queue(name, {
+      connection,
+      prefix,
+      // PostgreSQL owns attempts and back-off: see docs/adr/0003.
+      defaultJobOptions: { attempts: 1, removeOnComplete: { age: 3_600, count: 1_000 }, removeOnFail: { age: 86_400, count: 5_000 } },
+    });
+    queue.on('error', onError);
+    return [name, queue] as const;
+  });
+  return Object.fromEntries(entries) as Record<QueueName, Queue>;
+}
+
+export interface Dispatch {
+  readonly id: string;
+  readonly queue: JobQueueName;
+  /** How often this row has been put on the queue; part of the entry's id, which is never reused. */
+  readonly seq: number;
+  readonly delayMs?: number;
+}
+
+/** Puts rows of `jobs` on their queues. @throws when Redis is away; the relay tries again. */
+export async function enqueue(queues: Queues, dispatches: readonly Dispatch[]): Promise<void> {
+  const additions: Promise<unknown>[] = [];
+  for (const name of jobQueueNames) {
+    const mine = dispatches.filter((dispatch) => dispatch.queue === name);
+    if (mine.length === 0) continue;
+    const size = name === 'decide' ? packSize : 1;
+    const entries = [];
+    for (let start = 0; start < mine.length; start += size) {
+      const pack = mine.slice(start, start + size);
+      const first = pack[0] as Dispatch;
+      const delay = Math.max(...pack.map((dispatch) => dispatch.delayMs ?? 0));
+      entries.push({
+        name,
+        data: { ids: pack.map((dispatch) => dispatch.id), v: 1 } satisfies JobPayload,
+        opts: { jobId: `${first.id}-${first.seq}`, ...(delay > 0 ? { delay } : {}) },
+      });
+    }
+    additions.push(queues[name].addBulk(entries));
+  }
+  await Promise.all(additions);
+}
