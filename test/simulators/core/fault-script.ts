@@ -55,7 +55,8 @@ export interface FaultRuleStatus<Effect> extends FaultRule<Effect> {
 export interface FaultableRequest {
   readonly action: string;
   readonly scope: string | null;
-  readonly target: string | null;
+  /** Several when the request names several objects; a rule's target matches any of them. */
+  readonly target: string | readonly string[] | null;
 }
 
 /** Rules are asked in the order they were added; the first that strikes decides the request's fate. */
@@ -116,7 +117,7 @@ function matches(rule: FaultRule<unknown>, request: FaultableRequest): boolean {
     const actions = typeof rule.action === 'string' ? [rule.action] : rule.action;
     if (!actions.includes(request.action)) return false;
   }
-  if (rule.target !== undefined && rule.target !== request.target) return false;
+  if (rule.target !== undefined && ![request.target].flat().includes(rule.target)) return false;
   return rule.scope === undefined || rule.scope === request.scope;
 }
 

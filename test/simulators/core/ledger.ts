@@ -1,7 +1,7 @@
 /**
  * What really happened, in one total order, kept apart from what anybody answered. Entries are only ever added:
- * a request is `received`, its change (if any) is `applied`, and its answer (if any) is `answered`.
- * A request with no `answered` entry was left hanging. A write with no `requestId` was not a client's.
+ * a request is `received`, its change (if any) is `applied`, and `answered` says how the exchange ended for the
+ * client, `hang` included. A change may be applied after its answer. A write with no `requestId` was not a client's.
  *
  * `Subject` is what the protocol names: region, group and access key; or namespace, name, uid and user.
  */
