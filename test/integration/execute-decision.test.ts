@@ -1,0 +1,301 @@
+import type pg from 'pg';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { claimJobs, findJob, type ClaimedJob } from '../../shared/db/jobs-repository.ts';
+import { createPool } from '../../shared/db/pool.ts';
+import { ProviderError } from '../../shared/errors.ts';
+import { type ExecuteDeps, executeDecision } from '../../worker/jobs/execute-decision.ts';
+import type { CapacityState, ScalingProvider } from '../../worker/providers/scaling-provider.ts';
+import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
+import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+
+/** A cloud at the provider port, for the interleavings a protocol simulator cannot be asked for; the wire is tested elsewhere. */
+class ScriptedCloud implements ScalingProvider {
+  readonly name = 'aws' as const;
+  settleMs = 60_000;
+  desired = 4;
+  min = 0;
+  max: number | null = 100;
+  blocks: CapacityState['blocks'] = [];
+  readonly writes: number[] = [];
+  beforeWrite: () => Promise<void> | void = () => {};
+  afterWrite: () => Promise<void> | void = () => {};
+  describeFault: ProviderError | null = null;
+
+  async describe(): Promise<CapacityState> {
+    if (this.describeFault !== null) throw this.describeFault;
+    return { desired: this.desired, ready: this.desired, min: this.min, max: this.max, blocks: this.blocks, fence: {}, instanceType: 'm5.large', cpuRequest: null, memoryRequest: null };
+  }
+  async describeMany(): Promise<CapacityState[]> {
+    return [];
+  }
+  async setCapacity(_target: unknown, instances: number): Promise<void> {
+    await this.beforeWrite();
+    this.writes.push(instances);
+    this.desired = instances;
+    await this.afterWrite();
+  }
+  async close(): Promise<void> {}
+}
+
+let database: TestDatabase;
+let pool: pg.Pool;
+let cloud: ScriptedCloud;
+let deps: ExecuteDeps;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  pool = createPool(database.url, { name: 'test' });
+});
+afterAll(async () => {
+  await pool.end();
+  await database.drop();
+});
+beforeEach(() => {
+  cloud = new ScriptedCloud();
+  deps = { pool, providers: new Map([['aws', cloud]]), workerId: 'worker-1', shutdown: new AbortController().signal, stopped: false, onUnclassified: () => {} };
+});
+
+const unknown = () => new ProviderError('unknown', 'timeout', 'The cloud did not answer.');
+
+async function claim(jobId: string): Promise<ClaimedJob> {
+  await pool.query(`update jobs set available_at = now(), lease_until = now() - interval '1 second' where id = $1 and status <> 'completed' and status <> 'failed'`, [jobId]);
+  const [job] = await claimJobs(pool, [jobId], 30_000);
+  if (job === undefined) throw new Error('not claimable');
+  return job;
+}
+
+async function prepare(from = 4, target = 6, values: Record<string, unknown> = {}) {
+  const resourceId = await seedResource(pool, { current_instances: from, ...values });
+  const decisionId = await seedDecision(pool, resourceId, from, target);
+  const jobId = await seedExecuteJob(pool, resourceId, decisionId);
+  return { resourceId, decisionId, jobId };
+}
+
+async function state(decisionId: string) {
+  const { rows } = await pool.query(
+    `select d.state, d.executed, r.current_instances, r.last_effect_at > '-infinity' as cooling,
+      (select json_agg(a.state order by a.no) from attempts a where a.decision_id = d.id) as attempts,
+      (select json_agg(e.phase || ':' || coalesce(e.outcome, '') order by e.seq) from scaling_events e where e.decision_id = d.id) as events
+    from scaling_decisions d join resources r on r.id = d.resource_id where d.id = $1`,
+    [decisionId],
+  );
+  return rows[0];
+}
+
+async function errorCode(jobId: string) {
+  return (await findJob(pool, jobId))?.error?.code;
+}
+
+describe('executing a decision', () => {
+  it('writes the intent before the request, and event, decision and size after it', async () => {
+    const { decisionId, jobId } = await prepare();
+    let atWrite: unknown;
+    cloud.beforeWrite = async () => {
+      atWrite = await state(decisionId);
+    };
+    const outcome = await executeDecision(deps, await claim(jobId));
+    expect(atWrite).toMatchObject({ state: 'executing', attempts: ['open'], events: ['intent:'] });
+    expect(outcome).toMatchObject({ kind: 'finished', completion: { status: 'completed', outcome: 'succeeded' } });
+    expect(await state(decisionId)).toEqual({ state: 'executed', executed: true, current_instances: 6, cooling: true, attempts: ['succeeded'], events: ['intent:', 'outcome:succeeded'] });
+    const job = await findJob(pool, jobId);
+    expect(job?.result).toMatchObject({ success: true, event: { action: 'ScaleUp', previous_instances: 4, new_instances: 6, success: true, decision_id: decisionId } });
+  });
+
+  it('does nothing the second time: the same decision has one effect', async () => {
+    const { decisionId, jobId, resourceId } = await prepare();
+    await executeDecision(deps, await claim(jobId));
+    const again = await seedExecuteJob(pool, resourceId, decisionId);
+    const outcome = await executeDecision(deps, await claim(again));
+    expect(outcome).toMatchObject({ completion: { status: 'completed', result: { success: true, event: { new_instances: 6 } } } });
+    expect(cloud.writes).toEqual([6]);
+  });
+
+  it('answers a noaction decision with success and no event', async () => {
+    const { jobId } = await prepare(4, 4);
+    const outcome = await executeDecision(deps, await claim(jobId));
+    expect(outcome).toMatchObject({ completion: { status: 'completed', outcome: 'noop', result: { success: true, event: null } } });
+    expect(cloud.writes).toEqual([]);
+  });
+
+  it('refuses when somebody else changed the size, and records what the cloud has', async () => {
+    const { decisionId, jobId } = await prepare();
+    cloud.desired = 9;
+    await executeDecision(deps, await claim(jobId));
+    expect(await errorCode(jobId)).toBe('conflict');
+    expect(await state(decisionId)).toMatchObject({ state: 'superseded', current_instances: 9, cooling: false });
+    expect(cloud.writes).toEqual([]);
+  });
+
+  it('records that the cloud has the size already without a write or a cooldown', async () => {
+    const { decisionId, jobId } = await prepare();
+    cloud.desired = 6;
+    await executeDecision(deps, await claim(jobId));
+    expect(cloud.writes).toEqual([]);
+    expect(await state(decisionId)).toMatchObject({ state: 'executed', cooling: false, current_instances: 6, events: ['outcome:already_satisfied'] });
+  });
+
+  it.each([
+    ['cooldown', `update resources set last_effect_at = clock_timestamp() - interval '299 seconds' where id = $1`],
+    ['paused', `update resources set scale_up_paused_until = now() + interval '1 hour' where id = $1`],
+    ['step_too_large', `update resources set max_scale_up_step = 1 where id = $1`],
+    ['out_of_bounds', `update resources set max_instances = 5 where id = $1`],
+    ['stopped', `insert into controls (scope, stopped, reason, actor) values ('resource:' || $1::uuid, true, 'a test', 'me')`],
+    ['decision_expired', `update scaling_decisions set expires_at = now() - interval '1 second' where resource_id = $1`],
+  ])('refuses with %s, enforced by the database clock at execution', async (code, change) => {
+    const { jobId, resourceId, decisionId } = await prepare();
+    await pool.query(change, [resourceId]);
+    await executeDecision(deps, await claim(jobId));
+    expect(await errorCode(jobId)).toBe(code);
+    expect(cloud.writes).toEqual([]);
+    expect((await state(decisionId)).attempts).toBeNull();
+  });
+
+  it('refuses past the hourly limit', async () => {
+    const resourceId = await seedResource(pool, { cooldown_period: 0, max_actions_per_hour: 1 });
+    const first = await seedDecision(pool, resourceId, 4, 6);
+    await executeDecision(deps, await claim(await seedExecuteJob(pool, resourceId, first)));
+    const second = await seedDecision(pool, resourceId, 6, 7);
+    const jobId = await seedExecuteJob(pool, resourceId, second);
+    await executeDecision(deps, await claim(jobId));
+    expect(await errorCode(jobId)).toBe('rate_limited');
+    expect(cloud.writes).toEqual([6]);
+  });
+
+  it('refuses a decision once a newer one was carried out', async () => {
+    const resourceId = await seedResource(pool, { cooldown_period: 0 });
+    const older = await seedDecision(pool, resourceId, 6, 5);
+    const newer = await seedDecision(pool, resourceId, 4, 6);
+    await executeDecision(deps, await claim(await seedExecuteJob(pool, resourceId, newer)));
+    const jobId = await seedExecuteJob(pool, resourceId, older);
+    await executeDecision(deps, await claim(jobId));
+    expect(await errorCode(jobId)).toBe('decision_superseded');
+    expect(cloud.writes).toEqual([6]);
+  });
+
+  it('keeps within the cloud\'s own bounds and says what blocks', async () => {
+    const bounded = await prepare();
+    cloud.max = 5;
+    await executeDecision(deps, await claim(bounded.jobId));
+    expect(await errorCode(bounded.jobId)).toBe('out_of_bounds');
+    const blocked = await prepare();
+    cloud.blocks = [{ code: 'process_suspended', direction: 'up', message: 'Launch is suspended: resume it.' }];
+    await executeDecision(deps, await claim(blocked.jobId));
+    expect(await errorCode(blocked.jobId)).toBe('process_suspended');
+    expect(cloud.writes).toEqual([]);
+  });
+
+  it('infers success from the cloud when the answer was lost after the change', async () => {
+    const { decisionId, jobId } = await prepare();
+    cloud.afterWrite = () => {
+      throw unknown();
+    };
+    const first = await executeDecision(deps, await claim(jobId));
+    expect(first).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'outcome_unknown' } });
+    expect(await state(decisionId)).toMatchObject({ state: 'executing', attempts: ['unknown'] });
+    await executeDecision(deps, await claim(jobId));
+    expect(await state(decisionId)).toMatchObject({ state: 'executed', attempts: ['succeeded'], events: ['intent:', 'control:unknown', 'outcome:inferred'] });
+    expect(cloud.writes).toEqual([6]);
+  });
+
+  it('waits until a lost request can no longer land before it tries again', async () => {
+    const { decisionId, jobId } = await prepare();
+    let lose = true;
+    cloud.beforeWrite = () => {
+      if (lose) throw unknown();
+    };
+    await executeDecision(deps, await claim(jobId));
+    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'outcome_unknown' } });
+    expect(await state(decisionId)).toMatchObject({ attempts: ['unknown'] });
+    await pool.query(`update attempts set settle_after = now() - interval '1 second' where decision_id = $1`, [decisionId]);
+    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({ kind: 'postpone', error: { code: 'not_applied' } });
+    lose = false;
+    await executeDecision(deps, await claim(jobId));
+    expect(cloud.writes).toEqual([6]);
+    expect(await state(decisionId)).toMatchObject({ state: 'executed', attempts: ['not_applied', 'succeeded'] });
+  });
+
+  it('holds the resource against other decisions while an outcome is unknown', async () => {
+    const { resourceId, jobId } = await prepare(4, 6, { cooldown_period: 0 });
+    cloud.beforeWrite = () => {
+      throw unknown();
+    };
+    await executeDecision(deps, await claim(jobId));
+    cloud.beforeWrite = () => {};
+    const other = await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 4, 5));
+    expect(await executeDecision(deps, await claim(other))).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'resource_busy' } });
+    expect(cloud.writes).toEqual([]);
+  });
+
+  it('lets another worker resolve what a dead one left open, without writing again', async () => {
+    const { decisionId, jobId } = await prepare();
+    let release = () => {};
+    const frozen = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    cloud.afterWrite = () => frozen;
+    const first = executeDecision(deps, await claim(jobId));
+    await expect.poll(() => cloud.writes.length).toBe(1);
+    await executeDecision({ ...deps, workerId: 'worker-2' }, await claim(jobId));
+    release();
+    // The first worker wakes up late: it reports, and changes nothing.
+    expect(await first).toMatchObject({ kind: 'postpone', error: { code: 'resolved_elsewhere' } });
+    expect(cloud.writes).toEqual([6]);
+    expect(await state(decisionId)).toMatchObject({ state: 'executed', attempts: ['succeeded'], events: ['intent:', 'outcome:inferred', 'late_report:succeeded'] });
+  });
+
+  it('lets only one of two simultaneous executions of a resource through', async () => {
+    const resourceId = await seedResource(pool, { cooldown_period: 0 });
+    const jobs = [];
+    for (const target of [5, 6]) jobs.push(await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 4, target)));
+    const outcomes = await Promise.all(jobs.map(async (id) => await executeDecision(deps, await claim(id))));
+    expect(cloud.writes).toHaveLength(1);
+    expect(outcomes.filter((outcome) => outcome.kind === 'finished' && outcome.completion.status === 'completed')).toHaveLength(1);
+  });
+
+  it('postpones throttling for free, retries what was not applied, and ends permanent refusals', async () => {
+    const fault = { current: new ProviderError('throttled', 'throttled', 'Slow down.', { retryAfterMs: 1_000 }) };
+    cloud.beforeWrite = () => {
+      throw fault.current;
+    };
+    const { decisionId, jobId } = await prepare();
+    const throttled = await executeDecision(deps, await claim(jobId));
+    expect(throttled).toMatchObject({ kind: 'postpone', refund: true });
+    fault.current = new ProviderError('pre_send', 'connection_refused', 'Nobody listens.');
+    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({ kind: 'postpone', refund: false });
+    fault.current = new ProviderError('permanent', 'validation', 'The cloud refuses.');
+    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({ kind: 'finished', completion: { outcome: 'rejected' } });
+    expect(await state(decisionId)).toMatchObject({ state: 'failed', cooling: false, attempts: ['not_applied', 'not_applied', 'rejected'] });
+  });
+
+  it('is dead after its last attempt, with the reason', async () => {
+    cloud.describeFault = new ProviderError('unavailable', 'timeout', 'The cloud did not answer.');
+    const { jobId } = await prepare();
+    await pool.query('update jobs set attempts = max_attempts - 1 where id = $1', [jobId]);
+    await executeDecision(deps, await claim(jobId));
+    expect(await findJob(pool, jobId)).toMatchObject({ status: 'failed', outcome: 'dead', error: { code: 'timeout' } });
+  });
+});
+
+describe('the database as the last guard', () => {
+  it('refuses to change history and finished jobs', async () => {
+    const { jobId } = await prepare();
+    await executeDecision(deps, await claim(jobId));
+    await expect(pool.query('delete from scaling_events')).rejects.toThrow(/append-only/);
+    await expect(pool.query('update scaling_events set success = false')).rejects.toThrow(/append-only/);
+    await expect(pool.query('truncate scaling_events')).rejects.toThrow(/append-only/);
+    await expect(pool.query(`update jobs set status = 'queued', outcome = null, finished_at = null where id = $1`, [jobId])).rejects.toThrow(/never changes again/);
+  });
+
+  it('refuses two open attempts, two successes and an intent within the cooldown', async () => {
+    const { jobId, decisionId, resourceId } = await prepare();
+    await executeDecision(deps, await claim(jobId));
+    const insert = (attemptState: string, no: number) =>
+      pool.query(
+        `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, blocked)
+        values ($1, $2, $3, $4, 9, 4, 6, 'ScaleUp', $5, clock_timestamp(), now(), tstzrange(clock_timestamp(), 'infinity'))`,
+        [decisionId, resourceId, jobId, no, attemptState],
+      );
+    await expect(insert('open', 8)).rejects.toThrow(/attempts_cooldown/);
+    await expect(insert('succeeded', 9)).rejects.toThrow(/attempts_one_success|attempts_cooldown/);
+  });
+});

@@ -1,0 +1,139 @@
+import { randomUUID } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type pg from 'pg';
+import { estimateCost, unitPrice } from '../../shared/cost/estimate.ts';
+import { insertDecisions, type NewDecision } from '../../shared/db/decisions-repository.ts';
+import { type ClaimedJob, finishJobs, insertJobs, type JobCompletion, type NewJob } from '../../shared/db/jobs-repository.ts';
+import { withTransaction } from '../../shared/db/pool.ts';
+import type { EngineDecision } from '../../shared/domain/scaling-decision.ts';
+import { decide } from '../engine/decide.ts';
+import { type DecisionInputs, loadDecisionInputs } from './decision-inputs.ts';
+import { presentExplanation } from './present-decision.ts';
+
+export interface DecideDeps {
+  readonly pool: pg.Pool;
+  readonly decisionLifetimeMs: number;
+  readonly onDecision: (decision: EngineDecision) => void;
+}
+
+export interface DecideResult {
+  readonly completions: readonly JobCompletion[];
+  /** Executions that `auto` resources asked for, committed with their decisions. */
+  readonly executions: readonly NewJob[];
+}
+
+/** After this many decisions the event loop gets a turn, so that lock renewals are never late. */
+const decisionsPerTurn = 25;
+
+interface Prepared {
+  readonly job: ClaimedJob;
+  readonly inputs: DecisionInputs;
+  readonly decision: EngineDecision;
+  readonly row: NewDecision;
+}
+
+/**
+ * Decides for a batch of claimed jobs: one read, the engine for each, one transaction. A job whose fence was lost
+ * meanwhile leaves nothing behind.
+ */
+export async function decideForResources(deps: DecideDeps, jobs: readonly ClaimedJob[]): Promise<DecideResult> {
+  const fresh = jobs.filter((job) => !job.expired);
+  const inputs = await loadDecisionInputs(deps.pool, [...new Set(fresh.map((job) => job.resource_id))]);
+  const failures: JobCompletion[] = jobs.filter((job) => job.expired).map((job) => failed(job, 'expired', 'deadline_passed', 'The job waited past its deadline: ask again.', 409));
+  const prepared: Prepared[] = [];
+  for (const [index, job] of fresh.entries()) {
+    if (index > 0 && index % decisionsPerTurn === 0) await nextTurn();
+    const known = inputs.get(job.resource_id);
+    if (known === undefined) failures.push(failed(job, 'rejected', 'resource_not_found', 'The resource was deleted before it was its turn.', 404));
+    else prepared.push(prepare(job, known));
+  }
+  const result = await save(deps, prepared, failures);
+  for (const { decision } of prepared) deps.onDecision(decision);
+  return result;
+}
+
+function prepare(job: ClaimedJob, inputs: DecisionInputs): Prepared {
+  const engineInput = { ...inputs.engine, usePrediction: job.input.use_prediction === true };
+  const decision = decide(engineInput);
+  const price = unitPrice(inputs.price);
+  const cost = estimateCost(price, decision.targetInstances, decision.currentInstances);
+  const row: NewDecision = {
+    id: randomUUID(),
+    job_id: job.id,
+    resource_id: job.resource_id,
+    decision_type: decision.decisionType,
+    current_instances: decision.currentInstances,
+    target_instances: decision.targetInstances,
+    reason: decision.reason,
+    reason_code: decision.reasonCode,
+    estimated_cost: cost.hourly_cost,
+    confidence: decision.confidence,
+    explanation: presentExplanation(decision.explanation, decision.reasonCode, cost),
+    inputs: engineInput,
+    engine_version: decision.explanation.engineVersion,
+    policy_version: decision.explanation.policyVersion,
+  };
+  return { job, inputs, decision, row };
+}
+
+async function save(deps: DecideDeps, prepared: readonly Prepared[], failures: readonly JobCompletion[]): Promise<DecideResult> {
+  return await withTransaction(deps.pool, async (tx) => {
+    const held = await lockHeldJobs(tx, prepared.map(({ job }) => job));
+    const mine = prepared.filter(({ job }) => held.has(job.id));
+    const stored = await insertDecisions(tx, mine.map(({ row }) => row), deps.decisionLifetimeMs);
+    const decided = mine.filter(({ row }) => stored.has(row.id));
+    const completions = [...failures, ...decided.map((entry) => completed(entry, stored.get(entry.row.id)?.created_at as string))];
+    const finished = await finishJobs(tx, completions);
+    const executions = decided.filter(({ inputs, row }) => inputs.mode === 'auto' && row.decision_type !== 'noaction').map((entry) => execution(entry, deps.decisionLifetimeMs));
+    if (executions.length > 0) await insertJobs(tx, executions);
+    return { completions: completions.filter((completion) => finished.has(completion.id)), executions };
+  });
+}
+
+async function lockHeldJobs(tx: pg.PoolClient, jobs: readonly ClaimedJob[]): Promise<Set<string>> {
+  const { rows } = await tx.query<{ id: string }>({
+    name: 'lock_held_jobs',
+    text: `select j.id from jobs j join unnest($1::uuid[], $2::integer[]) as v (id, fence) on j.id = v.id and j.fence = v.fence
+      where j.status = 'active' order by j.id for update of j`,
+    values: [jobs.map((job) => job.id), jobs.map((job) => job.fence)],
+  });
+  return new Set(rows.map((row) => row.id));
+}
+
+/** The platform's synchronous shape, plus the explanation. */
+function completed({ job, row }: Prepared, createdAt: string): JobCompletion {
+  const result = {
+    id: row.id,
+    resource_id: row.resource_id,
+    decision_type: row.decision_type,
+    current_instances: row.current_instances,
+    target_instances: row.target_instances,
+    reason: row.reason,
+    estimated_cost: Number(row.estimated_cost),
+    confidence: row.confidence,
+    created_at: createdAt,
+    executed: false,
+    explanation: row.explanation,
+  };
+  return { id: job.id, fence: job.fence, status: 'completed', outcome: row.decision_type === 'noaction' ? 'noop' : 'succeeded', result, error: null };
+}
+
+function failed(job: ClaimedJob, outcome: 'rejected' | 'expired', code: string, message: string, status: number): JobCompletion {
+  return { id: job.id, fence: job.fence, status: 'failed', outcome, result: null, error: { code, message, http_status: status } };
+}
+
+function execution({ job, inputs, row }: Prepared, lifetimeMs: number): NewJob {
+  return {
+    id: randomUUID(),
+    kind: 'execute',
+    queue: inputs.executeQueue,
+    resource_id: row.resource_id,
+    decision_id: row.id,
+    input: { automatic: true },
+    notify: false,
+    deadlineMs: lifetimeMs,
+    actor_key_id: 'auto',
+    request_id: job.request_id ?? job.id,
+    remote_address: null,
+  };
+}

@@ -1,0 +1,27 @@
+import type { Explanation } from '../../shared/domain/scaling-decision.ts';
+
+const isoOrNull = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
+
+/** The engine's explanation in the API's words. */
+export function presentExplanation(explanation: Explanation, reasonCode: string, cost: object): Record<string, unknown> {
+  const quality = explanation.dataQuality;
+  return {
+    reason_code: reasonCode,
+    wanted_instances: explanation.wanted,
+    binding: explanation.binding,
+    earliest_next_change: isoOrNull(explanation.earliestNextChangeMs),
+    candidates: explanation.candidates,
+    stages: explanation.stages,
+    data_quality: {
+      verdict: quality.verdict,
+      samples_used: quality.samplesUsed,
+      samples_dropped: quality.samplesDropped,
+      newest_sample_age_seconds: quality.newestSampleAgeMs === null ? null : quality.newestSampleAgeMs / 1_000,
+    },
+    confidence: explanation.confidence,
+    prediction: explanation.prediction,
+    cost,
+    engine_version: explanation.engineVersion,
+    policy_version: explanation.policyVersion,
+  };
+}

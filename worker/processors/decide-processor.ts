@@ -1,0 +1,46 @@
+import type { Job } from 'bullmq';
+import type { ClaimedJob, JobCompletion } from '../../shared/db/jobs-repository.ts';
+import { errorMessage } from '../../shared/errors.ts';
+import { Batcher } from '../../shared/jobs/batcher.ts';
+import { enqueue } from '../../shared/queues/queues.ts';
+import { decideForResources } from '../jobs/decide-for-resources.ts';
+import { afterUnexpected, announce, createClaims, type JobEnd, type RunDeps, runEntry } from './run-job.ts';
+
+/** Serves the `decide` queue: what arrives together is claimed, read, decided and committed together. */
+export function createDecideProcessor(deps: RunDeps & { readonly decisionLifetimeMs: number }): (entry: Job) => Promise<unknown> {
+  const claims = createClaims(deps.pool);
+  const decisions = new Batcher<ClaimedJob, JobCompletion | null>(async (jobs) => {
+    const startedAt = performance.now();
+    const { completions, executions } = await decideForResources(
+      {
+        pool: deps.pool,
+        decisionLifetimeMs: deps.decisionLifetimeMs,
+        onDecision: (decision) => deps.metrics.decisions.inc({ outcome: decision.decisionType, reason: decision.reasonCode }),
+      },
+      jobs,
+    );
+    const byId = new Map(completions.map((completion) => [completion.id, completion]));
+    announce(deps, 'decide', jobs.flatMap((job) => {
+      const completion = byId.get(job.id);
+      return completion === undefined ? [] : [{ job, completion, startedAt }];
+    }));
+    if (executions.length > 0) {
+      await enqueue(deps.queues, executions.map((job) => ({ id: job.id, queue: job.queue, seq: 0 }))).catch((error: unknown) => {
+        deps.logger.warn({ event: 'enqueue.failed', detail: errorMessage(error) }, 'the relay enqueues them');
+      });
+    }
+    return jobs.map((job) => byId.get(job.id) ?? null);
+  });
+  return (entry) =>
+    runEntry(entry, async (id): Promise<JobEnd> => {
+      const job = await claims.add(id);
+      if (job === null) return { id, state: 'skipped' };
+      try {
+        const completion = await decisions.add(job);
+        if (completion === null) return { id, state: 'skipped' };
+        return { id, state: 'finished', ...(completion.error === null ? {} : { failure: completion.error.message }) };
+      } catch (error) {
+        return await afterUnexpected(deps, job, error);
+      }
+    });
+}
