@@ -14,8 +14,12 @@ export function parseForm(body: string): FormValue {
     const leaf = path.pop() as string;
     let node = root;
     for (const step of path) {
-      const next = node[step];
-      node = typeof next === 'object' ? next : (node[step] = Object.create(null) as MutableTree);
+      let next = node[step];
+      if (typeof next !== 'object') {
+        next = Object.create(null) as MutableTree;
+        node[step] = next;
+      }
+      node = next;
     }
     node[leaf] = value;
   }
@@ -26,7 +30,7 @@ export function parseForm(body: string): FormValue {
 function listsFrom(node: MutableTree | string): FormValue {
   if (typeof node === 'string') return node;
   const names = Object.keys(node);
-  if (names.length === 1 && node['member'] !== undefined) return listsFrom(node['member']);
+  if (names.length === 1 && node.member !== undefined) return listsFrom(node.member);
   if (names.length > 0 && names.every((name) => /^\d+$/.test(name))) {
     return names.sort((a, b) => Number(a) - Number(b)).map((name) => listsFrom(node[name] as MutableTree));
   }
