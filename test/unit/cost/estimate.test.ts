@@ -43,11 +43,6 @@ describe('unitPrice', () => {
       { hourly: '0.0416', price_source: 'table', priced_at: '2026-01-19' },
     ],
     [
-      'a region with prices of its own',
-      aws({ region: 'eu-central-1', instance_type: 'm5.large' }),
-      { hourly: '0.115', price_source: 'table', priced_at: '2025-06-01' },
-    ],
-    [
       'a type only the reference region lists',
       aws({ region: 'eu-central-1', instance_type: 'm8g.large' }),
       { hourly: '0.08976', price_source: 'table_other_region', priced_at: '2026-01-19' },
