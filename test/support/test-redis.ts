@@ -1,0 +1,12 @@
+import { randomUUID } from 'node:crypto';
+import { inject } from 'vitest';
+
+export interface TestRedis {
+  readonly url: string;
+  /** This file's own key prefix. */
+  readonly prefix: string;
+}
+
+export function createTestRedis(): TestRedis {
+  return { url: inject('redisUrl'), prefix: `{test-${randomUUID().slice(0, 8)}}` };
+}
