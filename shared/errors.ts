@@ -48,7 +48,11 @@ type Details = {
 };
 
 export class InvalidInput extends ScalerError {
-  constructor(code: string, message: string, details: Details & { httpStatus?: 400 | 413 | 415 | 422 | 428 } = {}) {
+  constructor(
+    code: string,
+    message: string,
+    details: Details & { httpStatus?: 400 | 413 | 415 | 422 | 428 } = {},
+  ) {
     super({ ...details, code, message, retry: 'never', httpStatus: details.httpStatus ?? 400 });
   }
 }

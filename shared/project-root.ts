@@ -14,11 +14,16 @@ export function projectRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (folder !== dirname(folder)) {
     const manifest = join(folder, 'package.json');
-    if (existsSync(manifest) && (JSON.parse(readFileSync(manifest, 'utf8')) as { name?: string }).name === 'scaler') {
+    if (
+      existsSync(manifest) &&
+      (JSON.parse(readFileSync(manifest, 'utf8')) as { name?: string }).name === 'scaler'
+    ) {
       found = folder;
       return folder;
     }
     folder = dirname(folder);
   }
-  throw new Error('No package.json named "scaler" above the running file: run the service from a complete checkout or image.');
+  throw new Error(
+    'No package.json named "scaler" above the running file: run the service from a complete checkout or image.',
+  );
 }

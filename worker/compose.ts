@@ -9,7 +9,14 @@ import { errorMessage } from '../shared/errors.ts';
 import { type Closers, createClosers } from '../shared/lifecycle/closers.ts';
 import { createLogger, type Logger } from '../shared/observability/logger.ts';
 import { createMetrics, type Metrics } from '../shared/observability/metrics.ts';
-import { createConsumerConnection, createProducerConnection, createQueues, type JobQueueName, type QueueName, type Queues } from '../shared/queues/queues.ts';
+import {
+  createConsumerConnection,
+  createProducerConnection,
+  createQueues,
+  type JobQueueName,
+  type QueueName,
+  type Queues,
+} from '../shared/queues/queues.ts';
 import type { WorkerConfig } from './config.ts';
 import { createDecideProcessor } from './processors/decide-processor.ts';
 import { createExecuteProcessor } from './processors/execute-processor.ts';
@@ -40,7 +47,11 @@ export async function startWorker(config: Readonly<WorkerConfig>): Promise<Runni
   const closers = createClosers(logger);
   const quietly = (event: string) => (error: Error) => logger.warn({ event, detail: errorMessage(error) });
 
-  const pool = createPool(config.DATABASE_URL, { size: config.DATABASE_POOL, name: 'scaler-worker', onError: quietly('postgres.error') });
+  const pool = createPool(config.DATABASE_URL, {
+    size: config.DATABASE_POOL,
+    name: 'scaler-worker',
+    onError: quietly('postgres.error'),
+  });
   closers.add('postgres', () => pool.end());
   const producer = createProducerConnection(config.REDIS_URL, quietly('redis.error'));
   closers.add('redis', () => producer.disconnect());
@@ -156,19 +167,39 @@ async function setFleetConcurrency(config: Readonly<WorkerConfig>, queues: Queue
 }
 
 /** The sweep needs nothing of Redis to be alive but the queues it fills, so it runs on a timer of its own. */
-function startSweeping(pool: pg.Pool, queues: Queues, logger: Logger, metrics: Metrics, closers: Closers, config: Readonly<WorkerConfig>): void {
+function startSweeping(
+  pool: pg.Pool,
+  queues: Queues,
+  logger: Logger,
+  metrics: Metrics,
+  closers: Closers,
+  config: Readonly<WorkerConfig>,
+): void {
   let round = 0;
   closers.add(
     'relay',
     every(sweepIntervalMs, async () => {
       try {
         const result = await sweep(pool, queues);
-        if (result.released + result.readded + result.poisoned > 0) logger.warn({ event: 'relay.swept', ...result });
+        if (result.released + result.readded + result.poisoned > 0)
+          logger.warn({ event: 'relay.swept', ...result });
         // Re-asserted every half minute: Redis may have been wiped, and the chores' schedule with it.
         if (round++ % 30 === 0) {
-          await queues.upkeep.upsertJobScheduler('observe', { every: config.OBSERVE_INTERVAL_SECONDS * 1_000 }, { name: 'observe', data: {} });
-          await queues.upkeep.upsertJobScheduler('decide-due', { every: 5_000 }, { name: 'decide-due', data: {} });
-          await queues.upkeep.upsertJobScheduler('expire', { every: 3_600_000 }, { name: 'expire', data: {} });
+          await queues.upkeep.upsertJobScheduler(
+            'observe',
+            { every: config.OBSERVE_INTERVAL_SECONDS * 1_000 },
+            { name: 'observe', data: {} },
+          );
+          await queues.upkeep.upsertJobScheduler(
+            'decide-due',
+            { every: 5_000 },
+            { name: 'decide-due', data: {} },
+          );
+          await queues.upkeep.upsertJobScheduler(
+            'expire',
+            { every: 3_600_000 },
+            { name: 'expire', data: {} },
+          );
           const { rows } = await pool.query<{ queue: string; n: number }>(
             `select queue, count(*)::integer as n from jobs where status in ('queued', 'retrying') group by queue`,
           );
@@ -182,7 +213,14 @@ function startSweeping(pool: pg.Pool, queues: Queues, logger: Logger, metrics: M
   );
 }
 
-function startHeartbeat(own: { id: string; served: readonly QueueName[]; pool: pg.Pool; queues: Queues; logger: Logger; closers: Closers }): void {
+function startHeartbeat(own: {
+  id: string;
+  served: readonly QueueName[];
+  pool: pg.Pool;
+  queues: Queues;
+  logger: Logger;
+  closers: Closers;
+}): void {
   const watch = new ProgressWatch(3);
   own.closers.add(
     'heartbeat',
@@ -191,7 +229,10 @@ function startHeartbeat(own: { id: string; served: readonly QueueName[]; pool: p
         await beat(own.pool, { id: own.id, queues: own.served, version });
         const stuck = await watch.look(own.queues, own.served);
         if (stuck !== null) {
-          own.logger.fatal({ event: 'worker.stuck', queue: stuck }, 'entries wait and none is taken: ending, so that the supervisor starts afresh');
+          own.logger.fatal(
+            { event: 'worker.stuck', queue: stuck },
+            'entries wait and none is taken: ending, so that the supervisor starts afresh',
+          );
           process.exit(1);
         }
       } catch (error) {
@@ -225,7 +266,11 @@ function every(intervalMs: number, work: () => Promise<void>): () => Promise<voi
   };
 }
 
-async function serveMetrics(metrics: Metrics, config: Readonly<WorkerConfig>, closers: Closers): Promise<void> {
+async function serveMetrics(
+  metrics: Metrics,
+  config: Readonly<WorkerConfig>,
+  closers: Closers,
+): Promise<void> {
   const server = createServer((request, response) => {
     if (request.url !== '/metrics') {
       response.writeHead(404).end();

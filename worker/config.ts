@@ -40,6 +40,8 @@ const schema = z.object({
 export type WorkerConfig = z.infer<typeof schema>;
 
 /** @throws Error listing every mistake in the environment. */
-export function readWorkerConfig(environment: Readonly<Record<string, string | undefined>>): Readonly<WorkerConfig> {
+export function readWorkerConfig(
+  environment: Readonly<Record<string, string | undefined>>,
+): Readonly<WorkerConfig> {
   return parseEnvironment(schema, environment);
 }

@@ -21,7 +21,8 @@ try {
     console.log(help);
     process.exit(0);
   }
-  const environment = values.queues === undefined ? process.env : { ...process.env, WORKER_QUEUES: values.queues };
+  const environment =
+    values.queues === undefined ? process.env : { ...process.env, WORKER_QUEUES: values.queues };
   const worker = await startWorker(readWorkerConfig(environment));
   process.on('unhandledRejection', (error) => worker.logger.error({ event: 'worker.unhandled', err: error }));
   onSignals(async (signal) => {

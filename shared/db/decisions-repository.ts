@@ -21,22 +21,38 @@ export interface DecisionRow {
   readonly seq: number;
 }
 
-export type DecisionState = 'none' | 'pending' | 'executing' | 'executed' | 'failed' | 'expired' | 'superseded';
+export type DecisionState =
+  | 'none'
+  | 'pending'
+  | 'executing'
+  | 'executed'
+  | 'failed'
+  | 'expired'
+  | 'superseded';
 
-const iso = (column: string) => `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
+const iso = (column: string) =>
+  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 const columns = `id, resource_id, decision_type, current_instances, target_instances, reason, estimated_cost::double precision as estimated_cost,
   confidence, ${iso('created_at')}, executed, explanation, reason_code,
   case when state = 'pending' and expires_at < now() then 'expired' else state end as state, ${iso('expires_at')}, seq::double precision as seq`;
 
 export async function findDecision(db: Queryable, id: string): Promise<DecisionRow | null> {
-  const { rows } = await db.query<DecisionRow>({ name: 'find_decision', text: `select ${columns} from scaling_decisions where id = $1`, values: [id] });
+  const { rows } = await db.query<DecisionRow>({
+    name: 'find_decision',
+    text: `select ${columns} from scaling_decisions where id = $1`,
+    values: [id],
+  });
   return rows[0] ?? null;
 }
 
 /** Newest first. Index: scaling_decisions_by_resource, or the unique one on seq. */
 export async function listDecisions(
   db: Queryable,
-  filter: { readonly resource_id?: string | undefined; readonly limit: number; readonly cursor?: string | undefined },
+  filter: {
+    readonly resource_id?: string | undefined;
+    readonly limit: number;
+    readonly cursor?: string | undefined;
+  },
 ): Promise<{ decisions: DecisionRow[]; cursor: string | null }> {
   const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 1)[0] ?? null);
   const { rows } = await db.query<DecisionRow>(
@@ -46,7 +62,10 @@ export async function listDecisions(
     [filter.resource_id ?? null, before, filter.limit],
   );
   const last = rows.at(-1);
-  return { decisions: rows, cursor: rows.length < filter.limit || last === undefined ? null : encodeCursor([last.seq]) };
+  return {
+    decisions: rows,
+    cursor: rows.length < filter.limit || last === undefined ? null : encodeCursor([last.seq]),
+  };
 }
 
 export interface NewDecision {

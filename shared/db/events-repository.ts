@@ -85,7 +85,10 @@ export async function listEvents(
     [filter.resource_id ?? null, before, filter.limit, filter.offset],
   );
   const last = rows.at(-1);
-  return { events: rows, cursor: rows.length < filter.limit || last === undefined ? null : encodeCursor([last.seq]) };
+  return {
+    events: rows,
+    cursor: rows.length < filter.limit || last === undefined ? null : encodeCursor([last.seq]),
+  };
 }
 
 /** The successful event of a decision, if it has one. */

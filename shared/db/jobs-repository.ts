@@ -56,7 +56,8 @@ export interface Idempotency {
   readonly body_hash: Buffer;
 }
 
-const iso = (column: string) => `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
+const iso = (column: string) =>
+  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 const columns = `id, kind, queue, resource_id, decision_id, status, outcome, attempts, result, error, replay_of,
   ${iso('created_at')}, ${iso('started_at')}, ${iso('finished_at')}, ${iso('available_at')}`;
 
@@ -101,7 +102,11 @@ export async function findRunningExecution(db: Queryable, decisionId: string): P
 }
 
 export async function findJob(db: Queryable, id: string): Promise<JobRow | null> {
-  const { rows } = await db.query<JobRow>({ name: 'find_job', text: `select ${columns} from jobs where id = $1`, values: [id] });
+  const { rows } = await db.query<JobRow>({
+    name: 'find_job',
+    text: `select ${columns} from jobs where id = $1`,
+    values: [id],
+  });
   return rows[0] ?? null;
 }
 
@@ -114,7 +119,10 @@ export interface JobFilter {
 }
 
 /** Newest first. Index: jobs_listing, or jobs_by_resource. */
-export async function listJobs(db: Queryable, filter: JobFilter): Promise<{ jobs: JobRow[]; cursor: string | null }> {
+export async function listJobs(
+  db: Queryable,
+  filter: JobFilter,
+): Promise<{ jobs: JobRow[]; cursor: string | null }> {
   const [at, id] = filter.cursor === undefined ? [null, null] : decodeCursor(filter.cursor, 2);
   const { rows } = await db.query<JobRow & { exact_created_at: string }>({
     text: `select ${columns}, created_at::text as exact_created_at from jobs
@@ -124,7 +132,8 @@ export async function listJobs(db: Queryable, filter: JobFilter): Promise<{ jobs
     values: [filter.status ?? null, filter.kind ?? null, filter.resource_id ?? null, at, id, filter.limit],
   });
   const last = rows.at(-1);
-  const cursor = rows.length < filter.limit || last === undefined ? null : encodeCursor([last.exact_created_at, last.id]);
+  const cursor =
+    rows.length < filter.limit || last === undefined ? null : encodeCursor([last.exact_created_at, last.id]);
   return { jobs: rows.map(({ exact_created_at: _, ...job }) => job), cursor };
 }
 
@@ -151,7 +160,11 @@ export interface ClaimedJob {
  * Claims what is due: queued, waiting for its retry, or abandoned by a worker whose lease ran out. A row that is
  * not in the answer is somebody else's or finished: that is an outcome, not an error.
  */
-export async function claimJobs(db: Queryable, ids: readonly string[], leaseMs: number): Promise<ClaimedJob[]> {
+export async function claimJobs(
+  db: Queryable,
+  ids: readonly string[],
+  leaseMs: number,
+): Promise<ClaimedJob[]> {
   const { rows } = await db.query<ClaimedJob>({
     name: 'claim_jobs',
     text: `update jobs set status = 'active', fence = fence + 1, attempts = attempts + 1,
@@ -190,7 +203,9 @@ export async function finishJobs(db: Queryable, completions: readonly JobComplet
       completions.map((completion) => completion.fence),
       completions.map((completion) => completion.status),
       completions.map((completion) => completion.outcome),
-      completions.map((completion) => (completion.result === null ? null : JSON.stringify(completion.result))),
+      completions.map((completion) =>
+        completion.result === null ? null : JSON.stringify(completion.result),
+      ),
       completions.map((completion) => (completion.error === null ? null : JSON.stringify(completion.error))),
     ],
   });
@@ -229,7 +244,12 @@ export interface DueJob {
  * Rows the queue seems to have lost: due, dispatched before `before` (epoch ms of this queue's oldest waiting entry, or
  * null when it has none) and at least 5 s ago. Marks them dispatched again; several relays may run at once.
  */
-export async function takeLostJobs(db: Queryable, queue: JobQueueName, beforeMs: number | null, limit: number): Promise<DueJob[]> {
+export async function takeLostJobs(
+  db: Queryable,
+  queue: JobQueueName,
+  beforeMs: number | null,
+  limit: number,
+): Promise<DueJob[]> {
   const { rows } = await db.query<DueJob>({
     name: 'take_lost_jobs',
     text: `update jobs set dispatch_seq = dispatch_seq + 1, dispatched_at = now()

@@ -24,7 +24,9 @@ export async function migrate(databaseUrl: string): Promise<string[]> {
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const url = process.env.DATABASE_URL;
   if (url === undefined || url === '') {
-    console.error('migrate: set DATABASE_URL to the database to migrate, e.g. postgres://user:password@host:5432/scaler');
+    console.error(
+      'migrate: set DATABASE_URL to the database to migrate, e.g. postgres://user:password@host:5432/scaler',
+    );
     process.exit(2);
   }
   try {

@@ -46,7 +46,21 @@ export async function withTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient
 }
 
 const awayCodes = new Set([
-  'ECONNREFUSED', 'ECONNRESET', 'ENOTFOUND', 'EPIPE', 'ETIMEDOUT', '57P01', '57P02', '57P03', '53300', '08006', '08001', '08003', '25006', '57014', '55P03',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOTFOUND',
+  'EPIPE',
+  'ETIMEDOUT',
+  '57P01',
+  '57P02',
+  '57P03',
+  '53300',
+  '08006',
+  '08001',
+  '08003',
+  '25006',
+  '57014',
+  '55P03',
 ]);
 
 /** True when the fault lies with PostgreSQL or the way to it, so that trying again later can help. */
@@ -54,17 +68,23 @@ export function isDatabaseAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = (error as { code?: unknown }).code;
   if (typeof code === 'string' && awayCodes.has(code)) return true;
-  return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(error.message);
+  return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(
+    error.message,
+  );
 }
 
 /** Turns a connection fault into the error the API answers 503 with; passes everything else on. */
 export function databaseError(error: unknown): unknown {
   if (!isDatabaseAway(error)) return error;
-  return new DependencyUnavailable('database_unavailable', 'PostgreSQL cannot be reached just now: try again in some seconds.', {
-    cause: error,
-    context: { detail: errorMessage(error) },
-    retryAfterMs: 5_000,
-  });
+  return new DependencyUnavailable(
+    'database_unavailable',
+    'PostgreSQL cannot be reached just now: try again in some seconds.',
+    {
+      cause: error,
+      context: { detail: errorMessage(error) },
+      retryAfterMs: 5_000,
+    },
+  );
 }
 
 /** The PostgreSQL error code and constraint of an error, if it has them. */

@@ -22,12 +22,21 @@ function install() {
   console.error('install: fetching the packages of package-lock.json (once, about half a minute) …');
   const npm = process.env.npm_execpath;
   const command = npm === undefined ? ['npm'] : [process.execPath, npm];
-  const run = spawnSync(command[0], [...command.slice(1), 'ci', '--no-audit', '--no-fund'], { cwd: root, stdio: ['ignore', 2, 2] });
-  if (run.status !== 0) fail('`npm ci` failed, see above. It needs the npm registry: check the network or the proxy, then try again.');
+  const run = spawnSync(command[0], [...command.slice(1), 'ci', '--no-audit', '--no-fund'], {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+  });
+  if (run.status !== 0)
+    fail(
+      '`npm ci` failed, see above. It needs the npm registry: check the network or the proxy, then try again.',
+    );
 }
 
 function build() {
-  const run = spawnSync(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-b'], { cwd: root, stdio: ['ignore', 2, 2] });
+  const run = spawnSync(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-b'], {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+  });
   if (run.status !== 0) fail('`tsc -b` failed, see above: the sources do not compile.');
 }
 
@@ -51,7 +60,8 @@ async function locked(work) {
 }
 
 const [major, minor] = process.versions.node.split('.').map(Number);
-if (major < oldest[0] || (major === oldest[0] && minor < oldest[1])) fail(`Node ${process.versions.node} is too old: ${oldest.join('.')} or newer is needed.`);
+if (major < oldest[0] || (major === oldest[0] && minor < oldest[1]))
+  fail(`Node ${process.versions.node} is too old: ${oldest.join('.')} or newer is needed.`);
 await locked(() => {
   if (!isInstalled()) install();
   build();

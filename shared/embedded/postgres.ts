@@ -1,5 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { userInfo } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { errorMessage } from '../errors.ts';
@@ -34,7 +42,12 @@ export async function startEmbeddedPostgres(options: {
   refuseIfHeld(dataDir);
   const password = passwordFor(dataDir);
   const port = options.port ?? (await freePort());
-  const settings = { max_connections: '200', listen_addresses: '127.0.0.1', unix_socket_directories: '', ...options.settings };
+  const settings = {
+    max_connections: '200',
+    listen_addresses: '127.0.0.1',
+    unix_socket_directories: '',
+    ...options.settings,
+  };
   const messages: string[] = [];
   const EmbeddedPostgresServer = await loadQuietly();
   const server = new EmbeddedPostgresServer({
@@ -63,9 +76,15 @@ export async function startEmbeddedPostgres(options: {
     if (rows.length === 0) await client.query(`create database ${database}`);
     await client.end();
   } catch (error) {
-    throw new Error(`The embedded PostgreSQL did not start: ${errorMessage(error) || messages.slice(-3).join(' ')}. Set DATABASE_URL to use one of your own.`);
+    throw new Error(
+      `The embedded PostgreSQL did not start: ${errorMessage(error) || messages.slice(-3).join(' ')}. Set DATABASE_URL to use one of your own.`,
+    );
   }
-  return { url: `postgres://postgres:${password}@127.0.0.1:${port}/${database}`, port, stop: () => server.stop() };
+  return {
+    url: `postgres://postgres:${password}@127.0.0.1:${port}/${database}`,
+    port,
+    stop: () => server.stop(),
+  };
 }
 
 /** The package hooks the process's signals and exits by itself; ours has more to close than this database. */
@@ -116,7 +135,9 @@ function refuseIfHeld(dataDir: string): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
   }
-  throw new Error(`Another PostgreSQL (process ${pid}) uses ${dataDir}: stop the service that started it, or end that process, or choose another data folder.`);
+  throw new Error(
+    `Another PostgreSQL (process ${pid}) uses ${dataDir}: stop the service that started it, or end that process, or choose another data folder.`,
+  );
 }
 
 /** Kept beside the data, readable by us alone. */

@@ -22,10 +22,14 @@ export function startProcess(options: {
   readonly logFile: string;
 }): ServiceProcess {
   const log = createWriteStream(options.logFile, { flags: 'a' });
-  const child = spawn(process.execPath, [join(projectRoot(), 'dist', options.program), ...(options.args ?? [])], {
-    env: { ...process.env, ...options.environment },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const child = spawn(
+    process.execPath,
+    [join(projectRoot(), 'dist', options.program), ...(options.args ?? [])],
+    {
+      env: { ...process.env, ...options.environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
   child.stdout?.pipe(log, { end: false });
   child.stderr?.pipe(log, { end: false });
   const ended = new Promise<number | null>((resolve) => {
@@ -47,10 +51,16 @@ export function startProcess(options: {
 }
 
 /** Waits until the API answers `GET /ready` with 200. @throws Error naming the log when it ends or does not get there. */
-export async function waitUntilReady(baseUrl: string, api: ServiceProcess, logFile: string, timeoutMs: number): Promise<void> {
+export async function waitUntilReady(
+  baseUrl: string,
+  api: ServiceProcess,
+  logFile: string,
+  timeoutMs: number,
+): Promise<void> {
   const end = performance.now() + timeoutMs;
   while (performance.now() < end) {
-    if (api.child.exitCode !== null) throw new Error(`The API ended at once with status ${api.child.exitCode}: see ${logFile}`);
+    if (api.child.exitCode !== null)
+      throw new Error(`The API ended at once with status ${api.child.exitCode}: see ${logFile}`);
     try {
       const response = await fetch(`${baseUrl}/ready`, { signal: AbortSignal.timeout(2_000) });
       if (response.status === 200) return;

@@ -48,7 +48,13 @@ export async function startEmbeddedRedis(options: {
     { env: environmentOf(binary), stdio: ['ignore', 'pipe', 'pipe'] },
   );
   await untilReady(child, binary.path);
-  return { url: `redis://127.0.0.1:${port}`, port, pid: child.pid as number, binary: binary.path, stop: () => stop(child) };
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    port,
+    pid: child.pid as number,
+    binary: binary.path,
+    stop: () => stop(child),
+  };
 }
 
 function findBinary(cacheDir: string, log: (line: string) => void): Binary {
@@ -79,7 +85,11 @@ function inFolder(folder: string): Binary | null {
   const path = join(folder, 'usr', 'bin', 'redis-server');
   if (!existsSync(path)) return null;
   const base = join(folder, 'usr', 'lib');
-  const libraries = existsSync(base) ? readdirSync(base).map((name) => join(base, name)).join(':') : null;
+  const libraries = existsSync(base)
+    ? readdirSync(base)
+        .map((name) => join(base, name))
+        .join(':')
+    : null;
   return { path, libraries };
 }
 
@@ -91,11 +101,21 @@ function fetchWithApt(folder: string, log: (line: string) => void): Binary | nul
   const work = mkdtempSync(join(folder, '..', 'redis-fetch-'));
   try {
     // Lists and archives of our own, so that neither root nor an earlier `apt-get update` is needed.
-    for (const name of ['lists/partial', 'archives/partial', 'tree']) mkdirSync(join(work, name), { recursive: true });
-    const own = ['-o', `Dir::State::lists=${join(work, 'lists')}`, '-o', `Dir::Cache=${work}`, '-o', 'APT::Sandbox::User=', '-qq'];
+    for (const name of ['lists/partial', 'archives/partial', 'tree'])
+      mkdirSync(join(work, name), { recursive: true });
+    const own = [
+      '-o',
+      `Dir::State::lists=${join(work, 'lists')}`,
+      '-o',
+      `Dir::Cache=${work}`,
+      '-o',
+      'APT::Sandbox::User=',
+      '-qq',
+    ];
     if (spawnSync('apt-get', [...own, 'update'], { stdio: 'ignore' }).status !== 0) return null;
     const packages = ['redis-server', 'redis-tools', 'liblzf1', 'libjemalloc2', 'libatomic1'];
-    if (spawnSync('apt-get', [...own, 'download', ...packages], { cwd: work, stdio: 'ignore' }).status !== 0) return null;
+    if (spawnSync('apt-get', [...own, 'download', ...packages], { cwd: work, stdio: 'ignore' }).status !== 0)
+      return null;
     for (const file of readdirSync(work).filter((name) => name.endsWith('.deb'))) {
       if (spawnSync('dpkg', ['-x', file, 'tree'], { cwd: work, stdio: 'ignore' }).status !== 0) return null;
     }

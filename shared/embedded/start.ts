@@ -23,14 +23,22 @@ const help = `Usage: npm start -- [--workers N] [--port N] [--host ADDRESS] [--d
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { workers: { type: 'string' }, port: { type: 'string' }, host: { type: 'string' }, 'data-dir': { type: 'string' }, help: { type: 'boolean' } },
+    options: {
+      workers: { type: 'string' },
+      port: { type: 'string' },
+      host: { type: 'string' },
+      'data-dir': { type: 'string' },
+      help: { type: 'boolean' },
+    },
   });
   if (values.help === true) {
     console.log(help);
     return;
   }
-  const workers = values.workers === undefined ? Math.max(1, availableParallelism() - 1) : Number(values.workers);
-  if (!Number.isSafeInteger(workers) || workers < 1 || workers > 256) throw new Error(`--workers must be a whole number from 1 to 256, not ${JSON.stringify(values.workers)}`);
+  const workers =
+    values.workers === undefined ? Math.max(1, availableParallelism() - 1) : Number(values.workers);
+  if (!Number.isSafeInteger(workers) || workers < 1 || workers > 256)
+    throw new Error(`--workers must be a whole number from 1 to 256, not ${JSON.stringify(values.workers)}`);
   const dataDir = resolve(values['data-dir'] ?? join(projectRoot(), '.data'));
   const logDir = join(dataDir, 'logs');
   mkdirSync(logDir, { recursive: true });
@@ -61,16 +69,27 @@ async function main(): Promise<void> {
     processes.push(api);
     closers.add('API', () => api.stop());
     for (let n = 1; n <= workers; n++) {
-      const worker = startProcess({ name: `worker ${n}`, program: 'worker/main.js', environment, logFile: join(logDir, `worker-${n}.log`) });
+      const worker = startProcess({
+        name: `worker ${n}`,
+        program: 'worker/main.js',
+        environment,
+        logFile: join(logDir, `worker-${n}.log`),
+      });
       processes.push(worker);
       closers.add(worker.name, () => worker.stop());
     }
     const baseUrl = `http://${host.includes(':') ? `[${host}]` : host === '0.0.0.0' ? '127.0.0.1' : host}:${port}`;
     await waitUntilReady(baseUrl, api, apiLog, 60_000);
-    say(`Ready: ${baseUrl} with ${workers} worker${workers === 1 ? '' : 's'}; documentation at ${baseUrl}/docs; logs in ${logDir}`);
+    say(
+      `Ready: ${baseUrl} with ${workers} worker${workers === 1 ? '' : 's'}; documentation at ${baseUrl}/docs; logs in ${logDir}`,
+    );
     if (key !== null) console.log(`\nAdmin key, shown this once: ${key}\n`);
-    const first = await Promise.race(processes.map(async (process) => ({ name: process.name, code: await process.ended })));
-    throw new Error(`The ${first.name} ended with status ${first.code}: see its log in ${logDir}. Everything else is stopped too.`);
+    const first = await Promise.race(
+      processes.map(async (process) => ({ name: process.name, code: await process.ended })),
+    );
+    throw new Error(
+      `The ${first.name} ended with status ${first.code}: see its log in ${logDir}. Everything else is stopped too.`,
+    );
   } finally {
     await closers.closeAll(40_000);
   }

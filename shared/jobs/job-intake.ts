@@ -57,7 +57,8 @@ export class JobIntake {
           if (stored !== null) return stored;
         }
         const inserted = await insertJobs(tx, jobs);
-        if (inserted.size !== jobs.length) throw new InvariantBroken('a batch of fresh job ids met existing rows');
+        if (inserted.size !== jobs.length)
+          throw new InvariantBroken('a batch of fresh job ids met existing rows');
         return null;
       });
       if (earlier !== null) {
@@ -74,16 +75,15 @@ export class JobIntake {
   async #submitIdempotent(job: NewJob, idempotency: Idempotency): Promise<Submission> {
     const outcome = await withTransaction(this.#pool, async (tx): Promise<Submission> => {
       const stored = await rememberKey(tx, idempotency, job.id, null);
-      if (stored !== null) return stored.same ? { kind: 'replayed', jobId: stored.jobId as string } : { kind: 'body_mismatch' };
+      if (stored !== null)
+        return stored.same ? { kind: 'replayed', jobId: stored.jobId as string } : { kind: 'body_mismatch' };
       if ((await insertJobs(tx, [job])).size === 1) return { kind: 'created', jobId: job.id };
       const running = job.decision_id === null ? null : await findRunningExecution(tx, job.decision_id);
       if (running === null) throw new InvariantBroken('a job was neither inserted nor found');
-      await tx.query('update idempotency_keys set job_id = $4 where key_id = $1 and route = $2 and idempotency_key = $3', [
-        idempotency.key_id,
-        idempotency.route,
-        idempotency.key,
-        running,
-      ]);
+      await tx.query(
+        'update idempotency_keys set job_id = $4 where key_id = $1 and route = $2 and idempotency_key = $3',
+        [idempotency.key_id, idempotency.route, idempotency.key, running],
+      );
       return { kind: 'execution_running', jobId: running };
     });
     if (outcome.kind === 'created') await this.#enqueue([job]);

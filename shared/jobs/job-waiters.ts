@@ -10,7 +10,11 @@ export function finishedChannel(prefix: string): string {
 }
 
 /** One message per batch, sent after the commit. Fire and forget: a waiter that misses it reads PostgreSQL. */
-export async function publishFinished(redis: Redis, prefix: string, jobs: readonly FinishedJob[]): Promise<void> {
+export async function publishFinished(
+  redis: Redis,
+  prefix: string,
+  jobs: readonly FinishedJob[],
+): Promise<void> {
   if (jobs.length > 0) await redis.publish(finishedChannel(prefix), JSON.stringify(jobs));
 }
 

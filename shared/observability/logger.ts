@@ -9,7 +9,17 @@ export function createLogger(options: { readonly level: string; readonly name: s
     base: { service: 'scaler', process: options.name, pid: process.pid },
     timestamp: pino.stdTimeFunctions.isoTime,
     redact: {
-      paths: ['authorization', '*.authorization', 'headers.cookie', 'secret', '*.secret', 'password', '*.password', 'databaseUrl', 'redisUrl'],
+      paths: [
+        'authorization',
+        '*.authorization',
+        'headers.cookie',
+        'secret',
+        '*.secret',
+        'password',
+        '*.password',
+        'databaseUrl',
+        'redisUrl',
+      ],
       censor: '[redacted]',
     },
   });

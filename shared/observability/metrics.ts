@@ -21,13 +21,55 @@ export function createMetrics(): Metrics {
   const registers = [registry];
   return {
     registry,
-    jobs: new Counter({ name: 'autoscaler_jobs_total', help: 'Jobs finished, by queue and outcome', labelNames: ['queue', 'outcome'], registers }),
-    jobWait: new Histogram({ name: 'autoscaler_job_wait_seconds', help: 'Time from acceptance to the first claim', labelNames: ['queue'], buckets: seconds, registers }),
-    jobDuration: new Histogram({ name: 'autoscaler_job_duration_seconds', help: 'Time from claim to outcome', labelNames: ['queue'], buckets: seconds, registers }),
-    queueDepth: new Gauge({ name: 'autoscaler_queue_depth', help: 'Jobs not finished, by queue, as PostgreSQL has them', labelNames: ['queue'], registers }),
-    decisions: new Counter({ name: 'autoscaler_decisions_total', help: 'Decisions, by type and reason', labelNames: ['outcome', 'reason'], registers }),
-    providerCalls: new Counter({ name: 'autoscaler_provider_calls_total', help: 'Cloud calls', labelNames: ['provider', 'operation', 'result'], registers }),
-    circuitOpen: new Gauge({ name: 'autoscaler_circuit_open', help: 'Circuit breakers now open', labelNames: ['provider'], registers }),
-    unclassified: new Counter({ name: 'autoscaler_unclassified_errors_total', help: 'Errors no table knows; should be zero', labelNames: ['where'], registers }),
+    jobs: new Counter({
+      name: 'autoscaler_jobs_total',
+      help: 'Jobs finished, by queue and outcome',
+      labelNames: ['queue', 'outcome'],
+      registers,
+    }),
+    jobWait: new Histogram({
+      name: 'autoscaler_job_wait_seconds',
+      help: 'Time from acceptance to the first claim',
+      labelNames: ['queue'],
+      buckets: seconds,
+      registers,
+    }),
+    jobDuration: new Histogram({
+      name: 'autoscaler_job_duration_seconds',
+      help: 'Time from claim to outcome',
+      labelNames: ['queue'],
+      buckets: seconds,
+      registers,
+    }),
+    queueDepth: new Gauge({
+      name: 'autoscaler_queue_depth',
+      help: 'Jobs not finished, by queue, as PostgreSQL has them',
+      labelNames: ['queue'],
+      registers,
+    }),
+    decisions: new Counter({
+      name: 'autoscaler_decisions_total',
+      help: 'Decisions, by type and reason',
+      labelNames: ['outcome', 'reason'],
+      registers,
+    }),
+    providerCalls: new Counter({
+      name: 'autoscaler_provider_calls_total',
+      help: 'Cloud calls',
+      labelNames: ['provider', 'operation', 'result'],
+      registers,
+    }),
+    circuitOpen: new Gauge({
+      name: 'autoscaler_circuit_open',
+      help: 'Circuit breakers now open',
+      labelNames: ['provider'],
+      registers,
+    }),
+    unclassified: new Counter({
+      name: 'autoscaler_unclassified_errors_total',
+      help: 'Errors no table knows; should be zero',
+      labelNames: ['where'],
+      registers,
+    }),
   };
 }

@@ -33,7 +33,10 @@ export function createProducerConnection(url: string, onError: (error: Error) =>
 
 /** Consumers wait for Redis to come back; the cap keeps them from sleeping long after it has. */
 export function createConsumerConnection(url: string, onError: (error: Error) => void): Redis {
-  const redis = new Redis(url, { maxRetriesPerRequest: null, retryStrategy: (times) => Math.min(50 * times, 500) });
+  const redis = new Redis(url, {
+    maxRetriesPerRequest: null,
+    retryStrategy: (times) => Math.min(50 * times, 500),
+  });
   redis.on('error', onError);
   return redis;
 }
@@ -46,7 +49,11 @@ export function createQueues(connection: Redis, prefix: string, onError: (error:
       connection,
       prefix,
       // PostgreSQL owns attempts and back-off: see docs/adr/0003.
-      defaultJobOptions: { attempts: 1, removeOnComplete: { age: 3_600, count: 1_000 }, removeOnFail: { age: 86_400, count: 5_000 } },
+      defaultJobOptions: {
+        attempts: 1,
+        removeOnComplete: { age: 3_600, count: 1_000 },
+        removeOnFail: { age: 86_400, count: 5_000 },
+      },
     });
     queue.on('error', onError);
     return [name, queue] as const;

@@ -2,8 +2,8 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { createPool } from '../../shared/db/pool.ts';
 import { migrate } from '../../shared/db/migrate.ts';
+import { createPool } from '../../shared/db/pool.ts';
 import { openBackends } from '../../shared/embedded/backends.ts';
 import { freePort } from '../../shared/embedded/free-port.ts';
 import { startProcess, waitUntilReady } from '../../shared/embedded/processes.ts';
@@ -36,7 +36,12 @@ const firstStep = stepsPerDay + 72;
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { steps: { type: 'string' }, 'step-ms': { type: 'string' }, keep: { type: 'boolean' }, help: { type: 'boolean' } },
+    options: {
+      steps: { type: 'string' },
+      'step-ms': { type: 'string' },
+      keep: { type: 'boolean' },
+      help: { type: 'boolean' },
+    },
   });
   if (values.help === true) {
     console.log(help);
@@ -53,7 +58,12 @@ async function main(): Promise<void> {
   }
 }
 
-async function run(steps: number, stepMs: number, keep: boolean, closers: ReturnType<typeof createClosers>): Promise<void> {
+async function run(
+  steps: number,
+  stepMs: number,
+  keep: boolean,
+  closers: ReturnType<typeof createClosers>,
+): Promise<void> {
   const say = (line: string) => console.log(`· ${line}`);
   const dataDir = mkdtempSync(join(tmpdir(), 'scaler-demo-'));
   closers.add('data', () => rmSync(dataDir, { recursive: true, force: true }));
@@ -62,15 +72,32 @@ async function run(steps: number, stepMs: number, keep: boolean, closers: Return
   mkdirSync(logDir, { recursive: true });
 
   say('Starting PostgreSQL and Redis …');
-  const backends = await openBackends({ environment: process.env.DEMO_USE_ENVIRONMENT === '1' ? process.env : {}, dataDir, closers, log: say });
+  const backends = await openBackends({
+    environment: process.env.DEMO_USE_ENVIRONMENT === '1' ? process.env : {},
+    dataDir,
+    closers,
+    log: say,
+  });
   await migrate(backends.databaseUrl);
   say('Starting the cloud simulators (nothing real is attached) …');
   const aws = await startAwsSimulator({ launchDelayMs: stepMs });
   closers.add('AWS simulator', () => aws.close());
   const kubernetes = await startKubernetesSimulator({ startDelayMs: stepMs });
   closers.add('Kubernetes simulator', () => kubernetes.close());
-  aws.createGroup({ name: 'web-asg', region: 'us-east-1', min: 1, max: 60, desired: 12, instanceType: 'm5.large' });
-  kubernetes.createDeployment({ namespace: 'shop', name: 'checkout', replicas: 10, requests: { cpu: '500m', memory: '1Gi' } });
+  aws.createGroup({
+    name: 'web-asg',
+    region: 'us-east-1',
+    min: 1,
+    max: 60,
+    desired: 12,
+    instanceType: 'm5.large',
+  });
+  kubernetes.createDeployment({
+    namespace: 'shop',
+    name: 'checkout',
+    replicas: 10,
+    requests: { cpu: '500m', memory: '1Gi' },
+  });
   const kubeconfig = join(dataDir, 'kubeconfig');
   writeFileSync(kubeconfig, kubernetes.kubeconfig, { mode: 0o600 });
 
@@ -104,7 +131,12 @@ async function run(steps: number, stepMs: number, keep: boolean, closers: Return
   const api = startProcess({ name: 'api', program: 'api/main.js', environment, logFile: apiLog });
   closers.add('api', () => api.stop());
   for (const n of [1, 2]) {
-    const worker = startProcess({ name: `worker ${n}`, program: 'worker/main.js', environment, logFile: join(logDir, `worker-${n}.log`) });
+    const worker = startProcess({
+      name: `worker ${n}`,
+      program: 'worker/main.js',
+      environment,
+      logFile: join(logDir, `worker-${n}.log`),
+    });
     closers.add(`worker ${n}`, () => worker.stop());
   }
   await waitUntilReady(baseUrl, api, apiLog, 30_000);
@@ -123,8 +155,21 @@ async function run(steps: number, stepMs: number, keep: boolean, closers: Return
     max_instances: 60,
   };
   const [asg, deployment] = await Promise.all([
-    client.call<{ id: string }>('POST', '/resources', { name: 'web-asg', resource_type: 'ec2', cloud_provider: 'aws', region: 'us-east-1', current_instances: 12, ...policy }),
-    client.call<{ id: string }>('POST', '/resources', { name: 'deployment:shop/checkout', resource_type: 'kubernetes', cloud_provider: 'kubernetes', current_instances: 10, ...policy }),
+    client.call<{ id: string }>('POST', '/resources', {
+      name: 'web-asg',
+      resource_type: 'ec2',
+      cloud_provider: 'aws',
+      region: 'us-east-1',
+      current_instances: 12,
+      ...policy,
+    }),
+    client.call<{ id: string }>('POST', '/resources', {
+      name: 'deployment:shop/checkout',
+      resource_type: 'kubernetes',
+      cloud_provider: 'kubernetes',
+      current_instances: 10,
+      ...policy,
+    }),
   ]);
   const folder = join(projectRoot(), 'test', 'demo');
   const workloads = [
@@ -148,19 +193,30 @@ async function run(steps: number, stepMs: number, keep: boolean, closers: Return
     }),
   ];
 
-  say(`Replaying ${steps} steps of 5 minutes, ${stepMs} ms each (about ${Math.ceil((steps * stepMs) / 1_000)} s) …\n`);
+  say(
+    `Replaying ${steps} steps of 5 minutes, ${stepMs} ms each (about ${Math.ceil((steps * stepMs) / 1_000)} s) …\n`,
+  );
   console.log(tableHead);
   const startedAt = performance.now();
   for (let index = 0; index < steps; index++) {
     const next = startedAt + (index + 1) * stepMs;
-    const reports = await Promise.all(workloads.map((workload) => workload.step(firstStep + index, stepHours)));
+    const reports = await Promise.all(
+      workloads.map((workload) => workload.step(firstStep + index, stepHours)),
+    );
     for (const report of reports) {
       if (report.decision.decision_type !== 'noaction' || index % 12 === 0) console.log(tableRow(report));
     }
     await new Promise((resolve) => setTimeout(resolve, Math.max(0, next - performance.now())));
   }
-  console.log(`\n${summary(workloads.map((workload) => workload.totals), (performance.now() - startedAt) / 1_000)}`);
-  console.log(`\n  API documentation  ${baseUrl}/docs\n  Queues             ${baseUrl}/admin/queues (log in with the key)\n  Key                ${key}\n  Logs               ${logDir}`);
+  console.log(
+    `\n${summary(
+      workloads.map((workload) => workload.totals),
+      (performance.now() - startedAt) / 1_000,
+    )}`,
+  );
+  console.log(
+    `\n  API documentation  ${baseUrl}/docs\n  Queues             ${baseUrl}/admin/queues (log in with the key)\n  Key                ${key}\n  Logs               ${logDir}`,
+  );
   if (keep) {
     console.log('\nEverything is left running; Ctrl-C ends it.');
     await new Promise(() => {});
@@ -170,11 +226,13 @@ async function run(steps: number, stepMs: number, keep: boolean, closers: Return
 
 function positive(name: string, text: string): number {
   const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < 1) throw new Error(`${name} must be a whole number of at least 1, not ${JSON.stringify(text)}`);
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new Error(`${name} must be a whole number of at least 1, not ${JSON.stringify(text)}`);
   return value;
 }
 
-if (!existsSync(join(projectRoot(), 'dist'))) throw new Error('Run `npm run build` first, or start with `npm run demo`.');
+if (!existsSync(join(projectRoot(), 'dist')))
+  throw new Error('Run `npm run build` first, or start with `npm run demo`.');
 main().then(
   () => process.exit(0),
   (error: unknown) => {

@@ -55,7 +55,17 @@ export class ScaledWorkload {
     readonly predicts: boolean;
     readonly stepsPerDay: number;
   }) {
-    this.totals = { name: options.name, steps: 0, breaches: 0, instanceSteps: 0, cost: 0, actions: 0, jobs: 0, decideMs: [], executeMs: [] };
+    this.totals = {
+      name: options.name,
+      steps: 0,
+      breaches: 0,
+      instanceSteps: 0,
+      cost: 0,
+      actions: 0,
+      jobs: 0,
+      decideMs: [],
+      executeMs: [],
+    };
     this.#client = options.client;
     this.#resourceId = options.resourceId;
     this.#trace = options.trace;
@@ -78,7 +88,12 @@ export class ScaledWorkload {
     });
     if (this.#predicts) await this.#predict(index, serving);
 
-    const decided = await this.#client.call<Decision>('POST', '/scale/decide', { resource_id: this.#resourceId, use_prediction: this.#predicts }, { prefer: 'wait=20' });
+    const decided = await this.#client.call<Decision>(
+      'POST',
+      '/scale/decide',
+      { resource_id: this.#resourceId, use_prediction: this.#predicts },
+      { prefer: 'wait=20' },
+    );
     const decision = decided.body;
     this.totals.jobs++;
     this.totals.decideMs.push(decided.ms);
@@ -89,15 +104,30 @@ export class ScaledWorkload {
     this.totals.steps++;
     if (utilisation > 0.9) this.totals.breaches++;
     this.totals.instanceSteps += desired * stepHours;
-    this.totals.cost += (decision.estimated_cost / Math.max(1, decision.target_instances)) * desired * stepHours;
-    return { at: timestamp, workload: this.totals.name, demand, ready, decision, executed, decideMs: decided.ms, executeMs };
+    this.totals.cost +=
+      (decision.estimated_cost / Math.max(1, decision.target_instances)) * desired * stepHours;
+    return {
+      at: timestamp,
+      workload: this.totals.name,
+      demand,
+      ready,
+      decision,
+      executed,
+      decideMs: decided.ms,
+      executeMs,
+    };
   }
 
   async #execute(decisionId: string): Promise<[string, number]> {
     const startedAt = performance.now();
     this.totals.jobs++;
     try {
-      const { ms } = await this.#client.call('POST', '/scale/execute', { decision_id: decisionId }, { prefer: 'wait=20' });
+      const { ms } = await this.#client.call(
+        'POST',
+        '/scale/execute',
+        { decision_id: decisionId },
+        { prefer: 'wait=20' },
+      );
       this.totals.executeMs.push(ms);
       this.totals.actions++;
       return ['yes', ms];

@@ -9,7 +9,12 @@ export class ServiceClient {
   }
 
   /** @throws Error with the problem's code and detail when the answer is not 2xx. */
-  async call<T>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<{ status: number; body: T; ms: number }> {
+  async call<T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Record<string, string> = {},
+  ): Promise<{ status: number; body: T; ms: number }> {
     const startedAt = performance.now();
     const response = await fetch(`${this.#baseUrl}${path}`, {
       method,

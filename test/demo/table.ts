@@ -9,9 +9,11 @@ export const tableHead = [
 export function tableRow(report: StepReport): string {
   const { decision } = report;
   const move = `${String(decision.current_instances).padStart(3)} -> ${String(decision.target_instances).padEnd(3)}`;
-  const arrow = decision.decision_type === 'scaleup' ? '▲' : decision.decision_type === 'scaledown' ? '▼' : ' ';
+  const arrow =
+    decision.decision_type === 'scaleup' ? '▲' : decision.decision_type === 'scaledown' ? '▼' : ' ';
   const ms = Math.round(report.decideMs + (report.executeMs ?? 0));
-  const refused = report.executed === 'yes' || report.executed === 'no' ? '' : ` [not executed: ${report.executed}]`;
+  const refused =
+    report.executed === 'yes' || report.executed === 'no' ? '' : ` [not executed: ${report.executed}]`;
   return [
     report.at.padEnd(17),
     report.workload.padEnd(11),
@@ -39,7 +41,7 @@ export function summary(totals: readonly Totals[], seconds: number): string {
   const jobs = totals.reduce((sum, total) => sum + total.jobs, 0);
   const ms = (values: readonly number[], p: number) => `${percentile(values, p).toFixed(1)} ms`;
   return [
-    'Summary (instance-hours and cost in the trace\'s own time)',
+    "Summary (instance-hours and cost in the trace's own time)",
     ...lines,
     `  ${jobs} jobs in ${seconds.toFixed(0)} s · decide p50 ${ms(decide, 50)}, p99 ${ms(decide, 99)} · execute p50 ${ms(execute, 50)}, p99 ${ms(execute, 99)} (request to result, over REST)`,
   ].join('\n');

@@ -18,7 +18,8 @@ export function readTrace(file: string): TraceStep[] {
     .map((line, index) => {
       const [timestamp, demand] = line.split(',');
       const value = Number(demand);
-      if (timestamp === undefined || !Number.isFinite(value) || value < 0) throw new Error(`${file}:${index + 2}: not "timestamp,demand": ${line}`);
+      if (timestamp === undefined || !Number.isFinite(value) || value < 0)
+        throw new Error(`${file}:${index + 2}: not "timestamp,demand": ${line}`);
       return { timestamp, demand: value };
     });
 }

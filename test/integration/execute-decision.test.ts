@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { claimJobs, findJob, type ClaimedJob } from '../../shared/db/jobs-repository.ts';
+import { type ClaimedJob, claimJobs, findJob } from '../../shared/db/jobs-repository.ts';
 import { createPool } from '../../shared/db/pool.ts';
 import { ProviderError } from '../../shared/errors.ts';
 import { type ExecuteDeps, executeDecision } from '../../worker/jobs/execute-decision.ts';
@@ -23,7 +23,17 @@ class ScriptedCloud implements ScalingProvider {
 
   async describe(): Promise<CapacityState> {
     if (this.describeFault !== null) throw this.describeFault;
-    return { desired: this.desired, ready: this.desired, min: this.min, max: this.max, blocks: this.blocks, fence: {}, instanceType: 'm5.large', cpuRequest: null, memoryRequest: null };
+    return {
+      desired: this.desired,
+      ready: this.desired,
+      min: this.min,
+      max: this.max,
+      blocks: this.blocks,
+      fence: {},
+      instanceType: 'm5.large',
+      cpuRequest: null,
+      memoryRequest: null,
+    };
   }
   async describeMany(): Promise<CapacityState[]> {
     return [];
@@ -52,13 +62,23 @@ afterAll(async () => {
 });
 beforeEach(() => {
   cloud = new ScriptedCloud();
-  deps = { pool, providers: new Map([['aws', cloud]]), workerId: 'worker-1', shutdown: new AbortController().signal, stopped: false, onUnclassified: () => {} };
+  deps = {
+    pool,
+    providers: new Map([['aws', cloud]]),
+    workerId: 'worker-1',
+    shutdown: new AbortController().signal,
+    stopped: false,
+    onUnclassified: () => {},
+  };
 });
 
 const unknown = () => new ProviderError('unknown', 'timeout', 'The cloud did not answer.');
 
 async function claim(jobId: string): Promise<ClaimedJob> {
-  await pool.query(`update jobs set available_at = now(), lease_until = now() - interval '1 second' where id = $1 and status <> 'completed' and status <> 'failed'`, [jobId]);
+  await pool.query(
+    `update jobs set available_at = now(), lease_until = now() - interval '1 second' where id = $1 and status <> 'completed' and status <> 'failed'`,
+    [jobId],
+  );
   const [job] = await claimJobs(pool, [jobId], 30_000);
   if (job === undefined) throw new Error('not claimable');
   return job;
@@ -95,10 +115,29 @@ describe('executing a decision', () => {
     };
     const outcome = await executeDecision(deps, await claim(jobId));
     expect(atWrite).toMatchObject({ state: 'executing', attempts: ['open'], events: ['intent:'] });
-    expect(outcome).toMatchObject({ kind: 'finished', completion: { status: 'completed', outcome: 'succeeded' } });
-    expect(await state(decisionId)).toEqual({ state: 'executed', executed: true, current_instances: 6, cooling: true, attempts: ['succeeded'], events: ['intent:', 'outcome:succeeded'] });
+    expect(outcome).toMatchObject({
+      kind: 'finished',
+      completion: { status: 'completed', outcome: 'succeeded' },
+    });
+    expect(await state(decisionId)).toEqual({
+      state: 'executed',
+      executed: true,
+      current_instances: 6,
+      cooling: true,
+      attempts: ['succeeded'],
+      events: ['intent:', 'outcome:succeeded'],
+    });
     const job = await findJob(pool, jobId);
-    expect(job?.result).toMatchObject({ success: true, event: { action: 'ScaleUp', previous_instances: 4, new_instances: 6, success: true, decision_id: decisionId } });
+    expect(job?.result).toMatchObject({
+      success: true,
+      event: {
+        action: 'ScaleUp',
+        previous_instances: 4,
+        new_instances: 6,
+        success: true,
+        decision_id: decisionId,
+      },
+    });
   });
 
   it('does nothing the second time: the same decision has one effect', async () => {
@@ -106,14 +145,18 @@ describe('executing a decision', () => {
     await executeDecision(deps, await claim(jobId));
     const again = await seedExecuteJob(pool, resourceId, decisionId);
     const outcome = await executeDecision(deps, await claim(again));
-    expect(outcome).toMatchObject({ completion: { status: 'completed', result: { success: true, event: { new_instances: 6 } } } });
+    expect(outcome).toMatchObject({
+      completion: { status: 'completed', result: { success: true, event: { new_instances: 6 } } },
+    });
     expect(cloud.writes).toEqual([6]);
   });
 
   it('answers a noaction decision with success and no event', async () => {
     const { jobId } = await prepare(4, 4);
     const outcome = await executeDecision(deps, await claim(jobId));
-    expect(outcome).toMatchObject({ completion: { status: 'completed', outcome: 'noop', result: { success: true, event: null } } });
+    expect(outcome).toMatchObject({
+      completion: { status: 'completed', outcome: 'noop', result: { success: true, event: null } },
+    });
     expect(cloud.writes).toEqual([]);
   });
 
@@ -122,7 +165,11 @@ describe('executing a decision', () => {
     cloud.desired = 9;
     await executeDecision(deps, await claim(jobId));
     expect(await errorCode(jobId)).toBe('conflict');
-    expect(await state(decisionId)).toMatchObject({ state: 'superseded', current_instances: 9, cooling: false });
+    expect(await state(decisionId)).toMatchObject({
+      state: 'superseded',
+      current_instances: 9,
+      cooling: false,
+    });
     expect(cloud.writes).toEqual([]);
   });
 
@@ -131,16 +178,30 @@ describe('executing a decision', () => {
     cloud.desired = 6;
     await executeDecision(deps, await claim(jobId));
     expect(cloud.writes).toEqual([]);
-    expect(await state(decisionId)).toMatchObject({ state: 'executed', cooling: false, current_instances: 6, events: ['outcome:already_satisfied'] });
+    expect(await state(decisionId)).toMatchObject({
+      state: 'executed',
+      cooling: false,
+      current_instances: 6,
+      events: ['outcome:already_satisfied'],
+    });
   });
 
   it.each([
-    ['cooldown', `update resources set last_effect_at = clock_timestamp() - interval '299 seconds' where id = $1`],
+    [
+      'cooldown',
+      `update resources set last_effect_at = clock_timestamp() - interval '299 seconds' where id = $1`,
+    ],
     ['paused', `update resources set scale_up_paused_until = now() + interval '1 hour' where id = $1`],
     ['step_too_large', `update resources set max_scale_up_step = 1 where id = $1`],
     ['out_of_bounds', `update resources set max_instances = 5 where id = $1`],
-    ['stopped', `insert into controls (scope, stopped, reason, actor) values ('resource:' || $1::uuid, true, 'a test', 'me')`],
-    ['decision_expired', `update scaling_decisions set expires_at = now() - interval '1 second' where resource_id = $1`],
+    [
+      'stopped',
+      `insert into controls (scope, stopped, reason, actor) values ('resource:' || $1::uuid, true, 'a test', 'me')`,
+    ],
+    [
+      'decision_expired',
+      `update scaling_decisions set expires_at = now() - interval '1 second' where resource_id = $1`,
+    ],
   ])('refuses with %s, enforced by the database clock at execution', async (code, change) => {
     const { jobId, resourceId, decisionId } = await prepare();
     await pool.query(change, [resourceId]);
@@ -172,13 +233,15 @@ describe('executing a decision', () => {
     expect(cloud.writes).toEqual([6]);
   });
 
-  it('keeps within the cloud\'s own bounds and says what blocks', async () => {
+  it("keeps within the cloud's own bounds and says what blocks", async () => {
     const bounded = await prepare();
     cloud.max = 5;
     await executeDecision(deps, await claim(bounded.jobId));
     expect(await errorCode(bounded.jobId)).toBe('out_of_bounds');
     const blocked = await prepare();
-    cloud.blocks = [{ code: 'process_suspended', direction: 'up', message: 'Launch is suspended: resume it.' }];
+    cloud.blocks = [
+      { code: 'process_suspended', direction: 'up', message: 'Launch is suspended: resume it.' },
+    ];
     await executeDecision(deps, await claim(blocked.jobId));
     expect(await errorCode(blocked.jobId)).toBe('process_suspended');
     expect(cloud.writes).toEqual([]);
@@ -193,7 +256,11 @@ describe('executing a decision', () => {
     expect(first).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'outcome_unknown' } });
     expect(await state(decisionId)).toMatchObject({ state: 'executing', attempts: ['unknown'] });
     await executeDecision(deps, await claim(jobId));
-    expect(await state(decisionId)).toMatchObject({ state: 'executed', attempts: ['succeeded'], events: ['intent:', 'control:unknown', 'outcome:inferred'] });
+    expect(await state(decisionId)).toMatchObject({
+      state: 'executed',
+      attempts: ['succeeded'],
+      events: ['intent:', 'control:unknown', 'outcome:inferred'],
+    });
     expect(cloud.writes).toEqual([6]);
   });
 
@@ -204,14 +271,27 @@ describe('executing a decision', () => {
       if (lose) throw unknown();
     };
     await executeDecision(deps, await claim(jobId));
-    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'outcome_unknown' } });
+    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+      kind: 'postpone',
+      refund: true,
+      error: { code: 'outcome_unknown' },
+    });
     expect(await state(decisionId)).toMatchObject({ attempts: ['unknown'] });
-    await pool.query(`update attempts set settle_after = now() - interval '1 second' where decision_id = $1`, [decisionId]);
-    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({ kind: 'postpone', error: { code: 'not_applied' } });
+    await pool.query(
+      `update attempts set settle_after = now() - interval '1 second' where decision_id = $1`,
+      [decisionId],
+    );
+    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+      kind: 'postpone',
+      error: { code: 'not_applied' },
+    });
     lose = false;
     await executeDecision(deps, await claim(jobId));
     expect(cloud.writes).toEqual([6]);
-    expect(await state(decisionId)).toMatchObject({ state: 'executed', attempts: ['not_applied', 'succeeded'] });
+    expect(await state(decisionId)).toMatchObject({
+      state: 'executed',
+      attempts: ['not_applied', 'succeeded'],
+    });
   });
 
   it('holds the resource against other decisions while an outcome is unknown', async () => {
@@ -222,7 +302,11 @@ describe('executing a decision', () => {
     await executeDecision(deps, await claim(jobId));
     cloud.beforeWrite = () => {};
     const other = await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 4, 5));
-    expect(await executeDecision(deps, await claim(other))).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'resource_busy' } });
+    expect(await executeDecision(deps, await claim(other))).toMatchObject({
+      kind: 'postpone',
+      refund: true,
+      error: { code: 'resource_busy' },
+    });
     expect(cloud.writes).toEqual([]);
   });
 
@@ -240,20 +324,29 @@ describe('executing a decision', () => {
     // The first worker wakes up late: it reports, and changes nothing.
     expect(await first).toMatchObject({ kind: 'postpone', error: { code: 'resolved_elsewhere' } });
     expect(cloud.writes).toEqual([6]);
-    expect(await state(decisionId)).toMatchObject({ state: 'executed', attempts: ['succeeded'], events: ['intent:', 'outcome:inferred', 'late_report:succeeded'] });
+    expect(await state(decisionId)).toMatchObject({
+      state: 'executed',
+      attempts: ['succeeded'],
+      events: ['intent:', 'outcome:inferred', 'late_report:succeeded'],
+    });
   });
 
   it('lets only one of two simultaneous executions of a resource through', async () => {
     const resourceId = await seedResource(pool, { cooldown_period: 0 });
     const jobs = [];
-    for (const target of [5, 6]) jobs.push(await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 4, target)));
+    for (const target of [5, 6])
+      jobs.push(await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 4, target)));
     const outcomes = await Promise.all(jobs.map(async (id) => await executeDecision(deps, await claim(id))));
     expect(cloud.writes).toHaveLength(1);
-    expect(outcomes.filter((outcome) => outcome.kind === 'finished' && outcome.completion.status === 'completed')).toHaveLength(1);
+    expect(
+      outcomes.filter((outcome) => outcome.kind === 'finished' && outcome.completion.status === 'completed'),
+    ).toHaveLength(1);
   });
 
   it('postpones throttling for free, retries what was not applied, and ends permanent refusals', async () => {
-    const fault = { current: new ProviderError('throttled', 'throttled', 'Slow down.', { retryAfterMs: 1_000 }) };
+    const fault = {
+      current: new ProviderError('throttled', 'throttled', 'Slow down.', { retryAfterMs: 1_000 }),
+    };
     cloud.beforeWrite = () => {
       throw fault.current;
     };
@@ -261,10 +354,20 @@ describe('executing a decision', () => {
     const throttled = await executeDecision(deps, await claim(jobId));
     expect(throttled).toMatchObject({ kind: 'postpone', refund: true });
     fault.current = new ProviderError('pre_send', 'connection_refused', 'Nobody listens.');
-    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({ kind: 'postpone', refund: false });
+    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+      kind: 'postpone',
+      refund: false,
+    });
     fault.current = new ProviderError('permanent', 'validation', 'The cloud refuses.');
-    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({ kind: 'finished', completion: { outcome: 'rejected' } });
-    expect(await state(decisionId)).toMatchObject({ state: 'failed', cooling: false, attempts: ['not_applied', 'not_applied', 'rejected'] });
+    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+      kind: 'finished',
+      completion: { outcome: 'rejected' },
+    });
+    expect(await state(decisionId)).toMatchObject({
+      state: 'failed',
+      cooling: false,
+      attempts: ['not_applied', 'not_applied', 'rejected'],
+    });
   });
 
   it('is dead after its last attempt, with the reason', async () => {
@@ -272,7 +375,11 @@ describe('executing a decision', () => {
     const { jobId } = await prepare();
     await pool.query('update jobs set attempts = max_attempts - 1 where id = $1', [jobId]);
     await executeDecision(deps, await claim(jobId));
-    expect(await findJob(pool, jobId)).toMatchObject({ status: 'failed', outcome: 'dead', error: { code: 'timeout' } });
+    expect(await findJob(pool, jobId)).toMatchObject({
+      status: 'failed',
+      outcome: 'dead',
+      error: { code: 'timeout' },
+    });
   });
 });
 
@@ -283,7 +390,11 @@ describe('the database as the last guard', () => {
     await expect(pool.query('delete from scaling_events')).rejects.toThrow(/append-only/);
     await expect(pool.query('update scaling_events set success = false')).rejects.toThrow(/append-only/);
     await expect(pool.query('truncate scaling_events')).rejects.toThrow(/append-only/);
-    await expect(pool.query(`update jobs set status = 'queued', outcome = null, finished_at = null where id = $1`, [jobId])).rejects.toThrow(/never changes again/);
+    await expect(
+      pool.query(`update jobs set status = 'queued', outcome = null, finished_at = null where id = $1`, [
+        jobId,
+      ]),
+    ).rejects.toThrow(/never changes again/);
   });
 
   it('refuses two open attempts, two successes and an intent within the cooldown', async () => {

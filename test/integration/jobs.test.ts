@@ -2,11 +2,24 @@ import { randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { claimJobs, findJob, finishJobs, insertJobs, listJobs, postponeJob, releaseAbandonedJobs } from '../../shared/db/jobs-repository.ts';
+import {
+  claimJobs,
+  findJob,
+  finishJobs,
+  insertJobs,
+  listJobs,
+  postponeJob,
+  releaseAbandonedJobs,
+} from '../../shared/db/jobs-repository.ts';
 import { createPool } from '../../shared/db/pool.ts';
 import { JobIntake } from '../../shared/jobs/job-intake.ts';
 import { JobWaiters, publishFinished } from '../../shared/jobs/job-waiters.ts';
-import { createConsumerConnection, createProducerConnection, createQueues, type Queues } from '../../shared/queues/queues.ts';
+import {
+  createConsumerConnection,
+  createProducerConnection,
+  createQueues,
+  type Queues,
+} from '../../shared/queues/queues.ts';
 import { sweep } from '../../worker/upkeep/relay.ts';
 import { newJob, seedDecision, seedResource } from '../support/seed.ts';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
@@ -42,14 +55,21 @@ afterAll(async () => {
   await database.drop();
 });
 
-const idempotency = (key: string, body: string) => ({ key_id: 'k', route: 'POST /scale/decide', key, body_hash: Buffer.from(body) });
+const idempotency = (key: string, body: string) => ({
+  key_id: 'k',
+  route: 'POST /scale/decide',
+  key,
+  body_hash: Buffer.from(body),
+});
 
 describe('accepting jobs', () => {
   it('commits and enqueues what arrives together, all of it, in packs', async () => {
     const jobs = Array.from({ length: 120 }, () => newJob('decide', resourceId, null));
     const submissions = await Promise.all(jobs.map((job) => intake.submit(job)));
     expect(submissions).toEqual(jobs.map((job) => ({ kind: 'created', jobId: job.id })));
-    const { rows } = await pool.query('select count(*)::integer as n from jobs where id = any ($1)', [jobs.map((job) => job.id)]);
+    const { rows } = await pool.query('select count(*)::integer as n from jobs where id = any ($1)', [
+      jobs.map((job) => job.id),
+    ]);
     expect(rows[0].n).toBe(120);
     const entries = await queues.decide.getJobs(['wait']);
     expect(entries.flatMap((entry) => entry.data.ids).sort()).toEqual(jobs.map((job) => job.id).sort());
@@ -59,17 +79,29 @@ describe('accepting jobs', () => {
 
   it('makes one job of fifty requests with the same key and body, and none of another body', async () => {
     const key = randomUUID();
-    const submissions = await Promise.all(Array.from({ length: 50 }, () => intake.submit(newJob('decide', resourceId, null, { idempotency: idempotency(key, 'a') }))));
-    expect(new Set(submissions.map((submission) => ('jobId' in submission ? submission.jobId : null))).size).toBe(1);
+    const submissions = await Promise.all(
+      Array.from({ length: 50 }, () =>
+        intake.submit(newJob('decide', resourceId, null, { idempotency: idempotency(key, 'a') })),
+      ),
+    );
+    expect(
+      new Set(submissions.map((submission) => ('jobId' in submission ? submission.jobId : null))).size,
+    ).toBe(1);
     expect(submissions.filter((submission) => submission.kind === 'created')).toHaveLength(1);
-    expect(await intake.submit(newJob('decide', resourceId, null, { idempotency: idempotency(key, 'b') }))).toEqual({ kind: 'body_mismatch' });
+    expect(
+      await intake.submit(newJob('decide', resourceId, null, { idempotency: idempotency(key, 'b') })),
+    ).toEqual({ kind: 'body_mismatch' });
   });
 
   it('answers the running execution when a decision is executed twice at once', async () => {
     const decisionId = await seedDecision(pool, resourceId, 4, 6);
-    const submissions = await Promise.all(Array.from({ length: 10 }, () => intake.submit(newJob('execute', resourceId, decisionId))));
+    const submissions = await Promise.all(
+      Array.from({ length: 10 }, () => intake.submit(newJob('execute', resourceId, decisionId))),
+    );
     expect(submissions.filter((submission) => submission.kind === 'created')).toHaveLength(1);
-    expect(new Set(submissions.map((submission) => ('jobId' in submission ? submission.jobId : null))).size).toBe(1);
+    expect(
+      new Set(submissions.map((submission) => ('jobId' in submission ? submission.jobId : null))).size,
+    ).toBe(1);
   });
 
   it('takes a batch whole, and repeats its ids under the same key', async () => {
@@ -77,7 +109,10 @@ describe('accepting jobs', () => {
     const jobs = Array.from({ length: 1_000 }, () => newJob('decide', resourceId, null));
     const first = await intake.submitMany(jobs, key);
     expect(first).toEqual({ kind: 'accepted', jobIds: jobs.map((job) => job.id) });
-    const again = await intake.submitMany(jobs.map((job) => ({ ...job, id: randomUUID() })), key);
+    const again = await intake.submitMany(
+      jobs.map((job) => ({ ...job, id: randomUUID() })),
+      key,
+    );
     expect(again).toEqual({ kind: 'replayed', jobIds: jobs.map((job) => job.id) });
   });
 });
@@ -89,7 +124,13 @@ describe('holding jobs', () => {
     const claims = await Promise.all(Array.from({ length: 5 }, () => claimJobs(pool, [job.id], 30_000)));
     expect(claims.flat()).toHaveLength(1);
     const fence = claims.flat()[0]?.fence as number;
-    const completion = { id: job.id, status: 'completed', outcome: 'succeeded', result: { ok: true }, error: null } as const;
+    const completion = {
+      id: job.id,
+      status: 'completed',
+      outcome: 'succeeded',
+      result: { ok: true },
+      error: null,
+    } as const;
     expect((await finishJobs(pool, [{ ...completion, fence: fence - 1 }])).size).toBe(0);
     expect((await finishJobs(pool, [{ ...completion, fence }])).size).toBe(1);
     expect((await finishJobs(pool, [{ ...completion, fence }])).size).toBe(0);
@@ -100,23 +141,48 @@ describe('holding jobs', () => {
     const job = newJob('decide', resourceId, null);
     await insertJobs(pool, [job]);
     const [claimed] = await claimJobs(pool, [job.id], 30_000);
-    await postponeJob(pool, claimed as { id: string; fence: number }, 60_000, true, { code: 'throttled', message: '', http_status: 503 });
-    expect(await findJob(pool, job.id)).toMatchObject({ status: 'retrying', attempts: 0, error: { code: 'throttled' } });
+    await postponeJob(pool, claimed as { id: string; fence: number }, 60_000, true, {
+      code: 'throttled',
+      message: '',
+      http_status: 503,
+    });
+    expect(await findJob(pool, job.id)).toMatchObject({
+      status: 'retrying',
+      attempts: 0,
+      error: { code: 'throttled' },
+    });
     expect(await claimJobs(pool, [job.id], 30_000)).toEqual([]);
   });
 
   it('takes over from dead workers, and buries a job that kills them', async () => {
     const jobs = [newJob('decide', resourceId, null), newJob('decide', resourceId, null)];
     await insertJobs(pool, jobs);
-    const claimed = await claimJobs(pool, jobs.map((job) => job.id), 30_000);
-    await pool.query(`update jobs set lease_until = now() - interval '1 second', attempts = case when id = $2 then 5 else 1 end where id = any ($1)`, [jobs.map((job) => job.id), jobs[1]?.id]);
+    const claimed = await claimJobs(
+      pool,
+      jobs.map((job) => job.id),
+      30_000,
+    );
+    await pool.query(
+      `update jobs set lease_until = now() - interval '1 second', attempts = case when id = $2 then 5 else 1 end where id = any ($1)`,
+      [jobs.map((job) => job.id), jobs[1]?.id],
+    );
     const { released, poisoned } = await releaseAbandonedJobs(pool, 5);
     expect(released.map((job) => job.id)).toEqual([jobs[0]?.id]);
     expect(poisoned).toEqual([jobs[1]?.id]);
-    expect(await findJob(pool, jobs[1]?.id as string)).toMatchObject({ status: 'failed', outcome: 'dead', error: { code: 'poison' } });
+    expect(await findJob(pool, jobs[1]?.id as string)).toMatchObject({
+      status: 'failed',
+      outcome: 'dead',
+      error: { code: 'poison' },
+    });
     // The worker that was thought dead finds its fence gone.
     const late = claimed.find((job) => job.id === jobs[0]?.id) as { id: string; fence: number };
-    expect((await finishJobs(pool, [{ ...late, status: 'completed', outcome: 'succeeded', result: {}, error: null }])).size).toBe(0);
+    expect(
+      (
+        await finishJobs(pool, [
+          { ...late, status: 'completed', outcome: 'succeeded', result: {}, error: null },
+        ])
+      ).size,
+    ).toBe(0);
   });
 
   it('pages through jobs newest first without gaps or repeats', async () => {
@@ -137,19 +203,28 @@ describe('holding jobs', () => {
 describe('the relay', () => {
   it('puts back what Redis lost, once, and leaves what still waits there', async () => {
     await Promise.all(Object.values(queues).map((queue) => queue.obliterate({ force: true })));
-    await pool.query(`update jobs set status = 'failed', outcome = 'cancelled', finished_at = now() where status in ('queued', 'retrying', 'active')`);
+    await pool.query(
+      `update jobs set status = 'failed', outcome = 'cancelled', finished_at = now() where status in ('queued', 'retrying', 'active')`,
+    );
     const jobs = Array.from({ length: 30 }, () => newJob('decide', resourceId, null));
     await Promise.all(jobs.map((job) => intake.submit(job)));
-    await pool.query(`update jobs set dispatched_at = now() - interval '6 seconds' where id = any ($1)`, [jobs.map((job) => job.id)]);
+    await pool.query(`update jobs set dispatched_at = now() - interval '6 seconds' where id = any ($1)`, [
+      jobs.map((job) => job.id),
+    ]);
     await queues.decide.obliterate({ force: true });
     expect(await sweep(pool, queues)).toEqual({ released: 0, poisoned: 0, readded: 30 });
     expect(await sweep(pool, queues)).toEqual({ released: 0, poisoned: 0, readded: 0 });
     const entries = await queues.decide.getJobs(['wait']);
     expect(entries.flatMap((entry) => entry.data.ids).sort()).toEqual(jobs.map((job) => job.id).sort());
     // Rows newer than the oldest entry are still in the queue, however long they have waited.
-    await pool.query(`update jobs set dispatched_at = now() - interval '6 seconds' where id = any ($1)`, [jobs.map((job) => job.id)]);
+    await pool.query(`update jobs set dispatched_at = now() - interval '6 seconds' where id = any ($1)`, [
+      jobs.map((job) => job.id),
+    ]);
     const [oldest] = await queues.decide.getJobs(['wait'], 0, 0, true);
-    await pool.query(`update jobs set dispatched_at = to_timestamp($2 / 1000.0) where id = any ($1)`, [jobs.map((job) => job.id), oldest?.timestamp]);
+    await pool.query(`update jobs set dispatched_at = to_timestamp($2 / 1000.0) where id = any ($1)`, [
+      jobs.map((job) => job.id),
+      oldest?.timestamp,
+    ]);
     expect((await sweep(pool, queues)).readded).toBe(0);
   });
 });
@@ -163,7 +238,13 @@ describe('waiting for a job', () => {
     expect(await waiters.wait(job.id, 50)).toBeNull();
     const waiting = waiters.wait(job.id, 5_000);
     const [claimed] = await claimJobs(pool, [job.id], 30_000);
-    const done = { id: job.id, status: 'completed', outcome: 'succeeded', result: { n: 1 }, error: null } as const;
+    const done = {
+      id: job.id,
+      status: 'completed',
+      outcome: 'succeeded',
+      result: { n: 1 },
+      error: null,
+    } as const;
     await finishJobs(pool, [{ ...done, fence: claimed?.fence as number }]);
     await publishFinished(redis, prefix, [done]);
     const startedAt = performance.now();

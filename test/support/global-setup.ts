@@ -43,13 +43,21 @@ export default async function setup(project: TestProject): Promise<() => Promise
   };
 }
 
-async function postgres(folder: string, log: (line: string) => void, closers: (() => Promise<void>)[]): Promise<string> {
+async function postgres(
+  folder: string,
+  log: (line: string) => void,
+  closers: (() => Promise<void>)[],
+): Promise<string> {
   const server = await startEmbeddedPostgres({ dataDir: join(folder, 'postgres'), log });
   closers.push(() => server.stop());
   return server.url;
 }
 
-async function redis(folder: string, log: (line: string) => void, closers: (() => Promise<void>)[]): Promise<string> {
+async function redis(
+  folder: string,
+  log: (line: string) => void,
+  closers: (() => Promise<void>)[],
+): Promise<string> {
   const server = await startEmbeddedRedis({
     dataDir: join(folder, 'redis'),
     cacheDir: process.env.SCALER_CACHE_DIR ?? join(projectRoot(), '.cache'),

@@ -26,20 +26,40 @@ export async function seedResource(pool: pg.Pool, values: Record<string, unknown
 }
 
 /** Inserts a pending decision that changes `from` into `target`. @returns its id. */
-export async function seedDecision(pool: pg.Pool, resourceId: string, from: number, target: number, values: { expiresInSeconds?: number } = {}): Promise<string> {
+export async function seedDecision(
+  pool: pg.Pool,
+  resourceId: string,
+  from: number,
+  target: number,
+  values: { expiresInSeconds?: number } = {},
+): Promise<string> {
   const id = randomUUID();
   const type = target > from ? 'scaleup' : target < from ? 'scaledown' : 'noaction';
   await pool.query(
     `insert into scaling_decisions (id, job_id, resource_id, decision_type, current_instances, target_instances, reason, reason_code, estimated_cost,
       confidence, state, explanation, inputs, engine_version, policy_version, expires_at)
     values ($1, $2, $3, $4, $5, $6, 'for a test', 'demand_above_capacity', 0, 0.5, $7, '{}', '{}', 'test', 1, clock_timestamp() + $8 * interval '1 second')`,
-    [id, randomUUID(), resourceId, type, from, target, type === 'noaction' ? 'none' : 'pending', values.expiresInSeconds ?? 900],
+    [
+      id,
+      randomUUID(),
+      resourceId,
+      type,
+      from,
+      target,
+      type === 'noaction' ? 'none' : 'pending',
+      values.expiresInSeconds ?? 900,
+    ],
   );
   return id;
 }
 
 /** A job as the API would submit it. */
-export function newJob(kind: 'decide' | 'execute', resourceId: string, decisionId: string | null, values: Partial<NewJob> = {}): NewJob {
+export function newJob(
+  kind: 'decide' | 'execute',
+  resourceId: string,
+  decisionId: string | null,
+  values: Partial<NewJob> = {},
+): NewJob {
   return {
     id: randomUUID(),
     kind,

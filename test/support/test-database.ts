@@ -13,7 +13,10 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   const name = `test_${randomUUID().replaceAll('-', '')}`;
   await administer(inject('databaseUrl'), `create database ${name} template ${inject('templateName')}`);
   url.pathname = `/${name}`;
-  return { url: url.href, drop: () => administer(inject('databaseUrl'), `drop database ${name} with (force)`) };
+  return {
+    url: url.href,
+    drop: () => administer(inject('databaseUrl'), `drop database ${name} with (force)`),
+  };
 }
 
 async function administer(url: string, sql: string): Promise<void> {

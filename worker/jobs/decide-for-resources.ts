@@ -3,7 +3,13 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type pg from 'pg';
 import { estimateCost, unitPrice } from '../../shared/cost/estimate.ts';
 import { insertDecisions, type NewDecision } from '../../shared/db/decisions-repository.ts';
-import { type ClaimedJob, finishJobs, insertJobs, type JobCompletion, type NewJob } from '../../shared/db/jobs-repository.ts';
+import {
+  type ClaimedJob,
+  finishJobs,
+  insertJobs,
+  type JobCompletion,
+  type NewJob,
+} from '../../shared/db/jobs-repository.ts';
 import { withTransaction } from '../../shared/db/pool.ts';
 import type { EngineDecision } from '../../shared/domain/scaling-decision.ts';
 import { decide } from '../engine/decide.ts';
@@ -36,15 +42,31 @@ interface Prepared {
  * Decides for a batch of claimed jobs: one read, the engine for each, one transaction. A job whose fence was lost
  * meanwhile leaves nothing behind.
  */
-export async function decideForResources(deps: DecideDeps, jobs: readonly ClaimedJob[]): Promise<DecideResult> {
+export async function decideForResources(
+  deps: DecideDeps,
+  jobs: readonly ClaimedJob[],
+): Promise<DecideResult> {
   const fresh = jobs.filter((job) => !job.expired);
   const inputs = await loadDecisionInputs(deps.pool, [...new Set(fresh.map((job) => job.resource_id))]);
-  const failures: JobCompletion[] = jobs.filter((job) => job.expired).map((job) => failed(job, 'expired', 'deadline_passed', 'The job waited past its deadline: ask again.', 409));
+  const failures: JobCompletion[] = jobs
+    .filter((job) => job.expired)
+    .map((job) =>
+      failed(job, 'expired', 'deadline_passed', 'The job waited past its deadline: ask again.', 409),
+    );
   const prepared: Prepared[] = [];
   for (const [index, job] of fresh.entries()) {
     if (index > 0 && index % decisionsPerTurn === 0) await nextTurn();
     const known = inputs.get(job.resource_id);
-    if (known === undefined) failures.push(failed(job, 'rejected', 'resource_not_found', 'The resource was deleted before it was its turn.', 404));
+    if (known === undefined)
+      failures.push(
+        failed(
+          job,
+          'rejected',
+          'resource_not_found',
+          'The resource was deleted before it was its turn.',
+          404,
+        ),
+      );
     else prepared.push(prepare(job, known));
   }
   const result = await save(deps, prepared, failures);
@@ -76,15 +98,31 @@ function prepare(job: ClaimedJob, inputs: DecisionInputs): Prepared {
   return { job, inputs, decision, row };
 }
 
-async function save(deps: DecideDeps, prepared: readonly Prepared[], failures: readonly JobCompletion[]): Promise<DecideResult> {
+async function save(
+  deps: DecideDeps,
+  prepared: readonly Prepared[],
+  failures: readonly JobCompletion[],
+): Promise<DecideResult> {
   return await withTransaction(deps.pool, async (tx) => {
-    const held = await lockHeldJobs(tx, prepared.map(({ job }) => job));
+    const held = await lockHeldJobs(
+      tx,
+      prepared.map(({ job }) => job),
+    );
     const mine = prepared.filter(({ job }) => held.has(job.id));
-    const stored = await insertDecisions(tx, mine.map(({ row }) => row), deps.decisionLifetimeMs);
+    const stored = await insertDecisions(
+      tx,
+      mine.map(({ row }) => row),
+      deps.decisionLifetimeMs,
+    );
     const decided = mine.filter(({ row }) => stored.has(row.id));
-    const completions = [...failures, ...decided.map((entry) => completed(entry, stored.get(entry.row.id)?.created_at as string))];
+    const completions = [
+      ...failures,
+      ...decided.map((entry) => completed(entry, stored.get(entry.row.id)?.created_at as string)),
+    ];
     const finished = await finishJobs(tx, completions);
-    const executions = decided.filter(({ inputs, row }) => inputs.mode === 'auto' && row.decision_type !== 'noaction').map((entry) => execution(entry, deps.decisionLifetimeMs));
+    const executions = decided
+      .filter(({ inputs, row }) => inputs.mode === 'auto' && row.decision_type !== 'noaction')
+      .map((entry) => execution(entry, deps.decisionLifetimeMs));
     if (executions.length > 0) await insertJobs(tx, executions);
     return { completions: completions.filter((completion) => finished.has(completion.id)), executions };
   });
@@ -115,11 +153,31 @@ function completed({ job, row }: Prepared, createdAt: string): JobCompletion {
     executed: false,
     explanation: row.explanation,
   };
-  return { id: job.id, fence: job.fence, status: 'completed', outcome: row.decision_type === 'noaction' ? 'noop' : 'succeeded', result, error: null };
+  return {
+    id: job.id,
+    fence: job.fence,
+    status: 'completed',
+    outcome: row.decision_type === 'noaction' ? 'noop' : 'succeeded',
+    result,
+    error: null,
+  };
 }
 
-function failed(job: ClaimedJob, outcome: 'rejected' | 'expired', code: string, message: string, status: number): JobCompletion {
-  return { id: job.id, fence: job.fence, status: 'failed', outcome, result: null, error: { code, message, http_status: status } };
+function failed(
+  job: ClaimedJob,
+  outcome: 'rejected' | 'expired',
+  code: string,
+  message: string,
+  status: number,
+): JobCompletion {
+  return {
+    id: job.id,
+    fence: job.fence,
+    status: 'failed',
+    outcome,
+    result: null,
+    error: { code, message, http_status: status },
+  };
 }
 
 function execution({ job, inputs, row }: Prepared, lifetimeMs: number): NewJob {

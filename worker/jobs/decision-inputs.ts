@@ -57,7 +57,10 @@ interface InputRow {
  * Reads everything for many resources in one round trip, by the database's clock. Index: primary keys of
  * metric_samples and predictions, attempts_cooldown (gist on resource_id).
  */
-export async function loadDecisionInputs(db: Queryable, resourceIds: readonly string[]): Promise<Map<string, DecisionInputs>> {
+export async function loadDecisionInputs(
+  db: Queryable,
+  resourceIds: readonly string[],
+): Promise<Map<string, DecisionInputs>> {
   const { rows } = await db.query<InputRow>({
     name: 'load_decision_inputs',
     text: `with clock as (select clock_timestamp() as now)
@@ -141,7 +144,12 @@ function toInputs(row: InputRow): DecisionInputs {
 
 const ratio = (percent: number | null): number | null => (percent === null ? null : percent / 100);
 
-function toSample([atMs, cpu, memory, instances]: [number, number | null, number | null, number]): EngineSample {
+function toSample([atMs, cpu, memory, instances]: [
+  number,
+  number | null,
+  number | null,
+  number,
+]): EngineSample {
   return { atMs, cpuRatio: ratio(cpu), memoryRatio: ratio(memory), instances };
 }
 
@@ -149,5 +157,12 @@ function toPrediction(
   [forMs, madeAtMs, cpu, memory, instances, confidence]: NonNullable<InputRow['prediction']>,
   currentInstances: number,
 ): EnginePrediction {
-  return { forMs, madeAtMs, cpuRatio: ratio(cpu), memoryRatio: ratio(memory), instances: instances ?? currentInstances, confidence };
+  return {
+    forMs,
+    madeAtMs,
+    cpuRatio: ratio(cpu),
+    memoryRatio: ratio(memory),
+    instances: instances ?? currentInstances,
+    confidence,
+  };
 }

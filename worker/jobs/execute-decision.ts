@@ -33,7 +33,12 @@ export interface ExecuteDeps {
 /** What the queue is to do with the job. `finished` is committed already. */
 export type ExecuteOutcome =
   | { readonly kind: 'finished'; readonly completion: JobCompletion }
-  | { readonly kind: 'postpone'; readonly delayMs: number; readonly refund: boolean; readonly error: JobError };
+  | {
+      readonly kind: 'postpone';
+      readonly delayMs: number;
+      readonly refund: boolean;
+      readonly error: JobError;
+    };
 
 type BoundView = ExecutionView & { readonly resource: NonNullable<ExecutionView['resource']> };
 
@@ -49,54 +54,121 @@ const writeTimeoutMs = 10_000;
 export async function executeDecision(deps: ExecuteDeps, job: ClaimedJob): Promise<ExecuteOutcome> {
   const decisionId = job.decision_id as string;
   const view = await loadExecution(deps.pool, decisionId);
-  if (view === null) return await reject(deps, job, null, 'rejected', 'decision_not_found', 'There is no such decision: decide first.', 404);
+  if (view === null)
+    return await reject(
+      deps,
+      job,
+      null,
+      'rejected',
+      'decision_not_found',
+      'There is no such decision: decide first.',
+      404,
+    );
   if (view.decision_type === 'noaction') {
-    const completion = succeed(job, 'noop', { success: true, event: null, message: 'The decision was to change nothing, so nothing was done.' });
+    const completion = succeed(job, 'noop', {
+      success: true,
+      event: null,
+      message: 'The decision was to change nothing, so nothing was done.',
+    });
     await finishWithoutAttempt(deps.pool, completion, null);
     return { kind: 'finished', completion };
   }
-  if (view.resource === null) return await reject(deps, job, 'superseded', 'superseded', 'resource_not_found', 'The resource was deleted.', 404);
+  if (view.resource === null)
+    return await reject(
+      deps,
+      job,
+      'superseded',
+      'superseded',
+      'resource_not_found',
+      'The resource was deleted.',
+      404,
+    );
   const bound = view as BoundView;
   if (bound.attempt !== null) return await resolveAttempt(deps, job, bound, bound.attempt);
   if (view.decision_state === 'executed') return await repeatSuccess(deps, job, decisionId);
   if (view.expired || view.decision_state === 'expired') {
-    return await reject(deps, job, 'expired', 'expired', 'decision_expired', 'The decision is too old to carry out: decide again.', 409);
+    return await reject(
+      deps,
+      job,
+      'expired',
+      'expired',
+      'decision_expired',
+      'The decision is too old to carry out: decide again.',
+      409,
+    );
   }
   if (view.decision_state === 'superseded' || view.decision_state === 'failed') {
-    return await reject(deps, job, null, 'superseded', `decision_${view.decision_state}`, `The decision is ${view.decision_state}: decide again.`, 409);
+    return await reject(
+      deps,
+      job,
+      null,
+      'superseded',
+      `decision_${view.decision_state}`,
+      `The decision is ${view.decision_state}: decide again.`,
+      409,
+    );
   }
-  if (deps.shutdown.aborted) return postpone(0, true, 'worker_stopping', 'The worker is shutting down; another one takes over.');
+  if (deps.shutdown.aborted)
+    return postpone(0, true, 'worker_stopping', 'The worker is shutting down; another one takes over.');
   return await attemptOnce(deps, job, bound);
 }
 
 async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView): Promise<ExecuteOutcome> {
   const provider = deps.providers.get(view.resource.cloud_provider);
-  if (provider === undefined) return postpone(1_000, true, 'provider_missing', 'This worker does not serve that provider; another one takes over.');
+  if (provider === undefined)
+    return postpone(
+      1_000,
+      true,
+      'provider_missing',
+      'This worker does not serve that provider; another one takes over.',
+    );
   const target = targetOf(view);
   let state: CapacityState;
   try {
-    state = await provider.describe(target, AbortSignal.any([deps.shutdown, AbortSignal.timeout(describeTimeoutMs)]));
+    state = await provider.describe(
+      target,
+      AbortSignal.any([deps.shutdown, AbortSignal.timeout(describeTimeoutMs)]),
+    );
   } catch (error) {
     return await afterFault(deps, job, classified(deps, error, 'unavailable'));
   }
   await recordObservation(deps.pool, view.resource, state, deps.workerId);
   if (state.desired === view.target_instances) {
     const completion = await finishSatisfied(deps.pool, job, view, actorOf(deps, job), (event) =>
-      succeed(job, 'succeeded', { success: true, event: presentEvent(event), message: 'The cloud had that size already.' }),
+      succeed(job, 'succeeded', {
+        success: true,
+        event: presentEvent(event),
+        message: 'The cloud had that size already.',
+      }),
     );
     return { kind: 'finished', completion };
   }
   if (state.desired !== view.from_instances) {
     const message = `The decision starts from ${view.from_instances}, but the cloud has ${state.desired}: somebody else changed it. Decide again.`;
-    return await reject(deps, job, 'superseded', 'superseded', 'conflict', message, 409, { expected: view.from_instances, observed: state.desired });
+    return await reject(deps, job, 'superseded', 'superseded', 'conflict', message, 409, {
+      expected: view.from_instances,
+      observed: state.desired,
+    });
   }
   const direction = view.target_instances > view.from_instances ? 'up' : 'down';
-  const block = state.blocks.find((candidate) => candidate.direction === 'both' || candidate.direction === direction);
+  const block = state.blocks.find(
+    (candidate) => candidate.direction === 'both' || candidate.direction === direction,
+  );
   if (block !== undefined) return await reject(deps, job, null, 'rejected', block.code, block.message, 409);
 
-  const begun = await beginAttempt(deps.pool, job, view, state, { settleMs: provider.settleMs, actor: actorOf(deps, job), stopped: deps.stopped });
+  const begun = await beginAttempt(deps.pool, job, view, state, {
+    settleMs: provider.settleMs,
+    actor: actorOf(deps, job),
+    stopped: deps.stopped,
+  });
   const committedAt = performance.now();
-  if (begun.kind === 'busy') return postpone(fullJitter(1_000, 0) + 100, true, 'resource_busy', 'Another execution of this resource is running.');
+  if (begun.kind === 'busy')
+    return postpone(
+      fullJitter(1_000, 0) + 100,
+      true,
+      'resource_busy',
+      'Another execution of this resource is running.',
+    );
   if (begun.kind === 'refused') {
     const { code, message, context, lasting } = begun.refusal;
     return await reject(deps, job, null, lasting ?? 'rejected', code, message, 409, context);
@@ -116,12 +188,19 @@ async function send(
 ): Promise<ExecuteOutcome> {
   // Local durations only: a paused process must not trust what the clock said before it was paused.
   if (performance.now() - committedAt > sendDeadlineMs) {
-    const late = new ProviderError('pre_send', 'send_deadline', 'The worker was too slow to send the request; nothing was sent.');
+    const late = new ProviderError(
+      'pre_send',
+      'send_deadline',
+      'The worker was too slow to send the request; nothing was sent.',
+    );
     return await closeFault(deps, job, view, attempt, late, committedAt);
   }
   try {
     // Shutting down does not abort a request under way: that would only make its outcome unknown.
-    await provider.setCapacity(target, view.target_instances, state, { intentAtMs: attempt.intent_at_ms, signal: AbortSignal.timeout(writeTimeoutMs) });
+    await provider.setCapacity(target, view.target_instances, state, {
+      intentAtMs: attempt.intent_at_ms,
+      signal: AbortSignal.timeout(writeTimeoutMs),
+    });
   } catch (error) {
     return await closeFault(deps, job, view, attempt, classified(deps, error, 'unknown'), committedAt);
   }
@@ -136,7 +215,14 @@ async function recordSuccess(
   outcome: 'succeeded' | 'inferred',
   executionTimeMs: number,
 ): Promise<ExecuteOutcome> {
-  const closing: Closing = { attemptState: 'succeeded', outcome, decisionState: 'executed', error: null, executionTimeMs, actor: actorOf(deps, job) };
+  const closing: Closing = {
+    attemptState: 'succeeded',
+    outcome,
+    decisionState: 'executed',
+    error: null,
+    executionTimeMs,
+    actor: actorOf(deps, job),
+  };
   const completion = await persistently(() =>
     closeAttempt(deps.pool, job, view.resource.id, attempt, closing, (event) =>
       succeed(job, 'succeeded', { success: true, event: presentEvent(event) }),
@@ -156,8 +242,15 @@ async function closeFault(
 ): Promise<ExecuteOutcome> {
   const error = jobError(fault);
   if (fault.fault === 'unknown') {
-    await persistently(() => markUnknown(deps.pool, view.resource.id, attempt, job.decision_id, error, actorOf(deps, job)));
-    return { kind: 'postpone', delayMs: 500 + fullJitter(1_500, 0), refund: true, error: { ...error, code: 'outcome_unknown' } };
+    await persistently(() =>
+      markUnknown(deps.pool, view.resource.id, attempt, job.decision_id, error, actorOf(deps, job)),
+    );
+    return {
+      kind: 'postpone',
+      delayMs: 500 + fullJitter(1_500, 0),
+      refund: true,
+      error: { ...error, code: 'outcome_unknown' },
+    };
   }
   const final = fault.retry === 'never';
   const closing: Closing = {
@@ -169,7 +262,14 @@ async function closeFault(
     actor: actorOf(deps, job),
   };
   const completion = await persistently(() =>
-    closeAttempt(deps.pool, job, view.resource.id, attempt, closing, final ? () => fail(job, 'rejected', error) : null),
+    closeAttempt(
+      deps.pool,
+      job,
+      view.resource.id,
+      attempt,
+      closing,
+      final ? () => fail(job, 'rejected', error) : null,
+    ),
   );
   if (completion !== null) return { kind: 'finished', completion };
   return final ? lostClaim() : await afterFault(deps, job, fault);
@@ -180,40 +280,89 @@ async function afterFault(deps: ExecuteDeps, job: ClaimedJob, fault: ProviderErr
   const error = jobError(fault);
   if (fault.retry === 'never') {
     const completion = fail(job, 'rejected', error);
-    await finishWithoutAttempt(deps.pool, completion, job.decision_id === null ? null : { id: job.decision_id, state: 'failed' });
+    await finishWithoutAttempt(
+      deps.pool,
+      completion,
+      job.decision_id === null ? null : { id: job.decision_id, state: 'failed' },
+    );
     return { kind: 'finished', completion };
   }
   if (fault.retry === 'after') {
     // Throttling is nobody's fault: it costs no attempt, and the answer's own advice is jittered, as everyone got the same.
     const advised = fault.retryAfterMs ?? 1_000;
-    return { kind: 'postpone', delayMs: advised + fullJitter(Math.min(30_000, 1_000 * 2 ** Math.min(job.dispatch_seq, 5)), 0), refund: true, error };
+    return {
+      kind: 'postpone',
+      delayMs: advised + fullJitter(Math.min(30_000, 1_000 * 2 ** Math.min(job.dispatch_seq, 5)), 0),
+      refund: true,
+      error,
+    };
   }
   if (job.attempts >= job.max_attempts) {
-    const completion = fail(job, 'dead', { ...error, message: `${error.message} (given up after ${job.attempts} attempts; replay the job or decide again)` });
-    await finishWithoutAttempt(deps.pool, completion, job.decision_id === null ? null : { id: job.decision_id, state: 'failed' });
+    const completion = fail(job, 'dead', {
+      ...error,
+      message: `${error.message} (given up after ${job.attempts} attempts; replay the job or decide again)`,
+    });
+    await finishWithoutAttempt(
+      deps.pool,
+      completion,
+      job.decision_id === null ? null : { id: job.decision_id, state: 'failed' },
+    );
     return { kind: 'finished', completion };
   }
-  return { kind: 'postpone', delayMs: fault.fault === 'conflict' ? fullJitter(500, 0) : fullJitter(1_000, job.attempts), refund: false, error };
+  return {
+    kind: 'postpone',
+    delayMs: fault.fault === 'conflict' ? fullJitter(500, 0) : fullJitter(1_000, job.attempts),
+    refund: false,
+    error,
+  };
 }
 
 /**
  * An attempt without an outcome, ours or a dead worker's. One attempt sent at most one request, so seeing the target
  * is proof; seeing the old size is proof only once that request can no longer land.
  */
-async function resolveAttempt(deps: ExecuteDeps, job: ClaimedJob, view: BoundView, attempt: OpenAttempt): Promise<ExecuteOutcome> {
+async function resolveAttempt(
+  deps: ExecuteDeps,
+  job: ClaimedJob,
+  view: BoundView,
+  attempt: OpenAttempt,
+): Promise<ExecuteOutcome> {
   const provider = deps.providers.get(view.resource.cloud_provider);
-  if (provider === undefined) return postpone(1_000, true, 'provider_missing', 'This worker does not serve that provider; another one takes over.');
+  if (provider === undefined)
+    return postpone(
+      1_000,
+      true,
+      'provider_missing',
+      'This worker does not serve that provider; another one takes over.',
+    );
   let state: CapacityState;
   try {
-    state = await provider.describe(targetOf(view), AbortSignal.any([deps.shutdown, AbortSignal.timeout(describeTimeoutMs)]));
+    state = await provider.describe(
+      targetOf(view),
+      AbortSignal.any([deps.shutdown, AbortSignal.timeout(describeTimeoutMs)]),
+    );
   } catch (error) {
     const fault = classified(deps, error, 'unavailable');
     if (fault.code !== 'target_not_found' || !attempt.settled) {
-      return { kind: 'postpone', delayMs: 1_000 + fullJitter(2_000, 0), refund: true, error: { ...jobError(fault), code: 'outcome_unknown' } };
+      return {
+        kind: 'postpone',
+        delayMs: 1_000 + fullJitter(2_000, 0),
+        refund: true,
+        error: { ...jobError(fault), code: 'outcome_unknown' },
+      };
     }
-    return await closeOver(deps, job, view, attempt, 'target_not_found', 'The cloud object is gone, so the outcome of the last write no longer matters.', null);
+    return await closeOver(
+      deps,
+      job,
+      view,
+      attempt,
+      'target_not_found',
+      'The cloud object is gone, so the outcome of the last write no longer matters.',
+      null,
+    );
   }
-  if (state.desired === attempt.target_instances) return await recordSuccess(deps, job, view, attempt, 'inferred', attempt.age_ms);
+  if (state.desired === attempt.target_instances)
+    return await recordSuccess(deps, job, view, attempt, 'inferred', attempt.age_ms);
   if (!attempt.settled) {
     // Another size than ours and the old one means an external writer; our request may still be on its way all the same.
     const message = `The outcome of the last write is not known yet: the cloud has ${state.desired}, ${attempt.target_instances} was asked for.`;
@@ -227,13 +376,28 @@ async function resolveAttempt(deps: ExecuteDeps, job: ClaimedJob, view: BoundVie
     attemptState: 'not_applied',
     outcome: 'not_applied',
     decisionState: view.expired ? 'expired' : 'pending',
-    error: { code: 'not_applied', message: 'The write was not applied: the cloud still has the old size and the request can no longer land.' },
+    error: {
+      code: 'not_applied',
+      message:
+        'The write was not applied: the cloud still has the old size and the request can no longer land.',
+    },
     executionTimeMs: attempt.age_ms,
     actor: actorOf(deps, job),
     observed: state.desired,
   };
-  const expired = { code: 'decision_expired', message: 'The write was not applied, and the decision is now too old to try again: decide again.', http_status: 409 };
-  const completion = await closeAttempt(deps.pool, job, view.resource.id, attempt, closing, view.expired ? () => fail(job, 'expired', expired) : null);
+  const expired = {
+    code: 'decision_expired',
+    message: 'The write was not applied, and the decision is now too old to try again: decide again.',
+    http_status: 409,
+  };
+  const completion = await closeAttempt(
+    deps.pool,
+    job,
+    view.resource.id,
+    attempt,
+    closing,
+    view.expired ? () => fail(job, 'expired', expired) : null,
+  );
   if (completion !== null) return { kind: 'finished', completion };
   return postpone(fullJitter(500, 0), false, 'not_applied', 'The write was not applied; trying again.');
 }
@@ -257,13 +421,23 @@ async function closeOver(
     actor: actorOf(deps, job),
     ...(observed === null ? {} : { observed }),
   };
-  const completion = await closeAttempt(deps.pool, job, view.resource.id, attempt, closing, () => fail(job, 'superseded', error));
+  const completion = await closeAttempt(deps.pool, job, view.resource.id, attempt, closing, () =>
+    fail(job, 'superseded', error),
+  );
   return completion === null ? lostClaim() : { kind: 'finished', completion };
 }
 
-async function repeatSuccess(deps: ExecuteDeps, job: ClaimedJob, decisionId: string): Promise<ExecuteOutcome> {
+async function repeatSuccess(
+  deps: ExecuteDeps,
+  job: ClaimedJob,
+  decisionId: string,
+): Promise<ExecuteOutcome> {
   const event = await findSuccessfulEvent(deps.pool, decisionId);
-  const completion = succeed(job, 'succeeded', { success: true, event: event === null ? null : presentEvent(event), message: 'The decision had been carried out already.' });
+  const completion = succeed(job, 'succeeded', {
+    success: true,
+    event: event === null ? null : presentEvent(event),
+    message: 'The decision had been carried out already.',
+  });
   await finishWithoutAttempt(deps.pool, completion, null);
   return { kind: 'finished', completion };
 }
@@ -278,8 +452,17 @@ async function reject(
   httpStatus: number,
   context?: Record<string, unknown>,
 ): Promise<ExecuteOutcome> {
-  const completion = fail(job, outcome, { code, message, http_status: httpStatus, ...(context === undefined ? {} : { context }) });
-  await finishWithoutAttempt(deps.pool, completion, decisionState === null ? null : { id: job.decision_id as string, state: decisionState });
+  const completion = fail(job, outcome, {
+    code,
+    message,
+    http_status: httpStatus,
+    ...(context === undefined ? {} : { context }),
+  });
+  await finishWithoutAttempt(
+    deps.pool,
+    completion,
+    decisionState === null ? null : { id: job.decision_id as string, state: decisionState },
+  );
   return { kind: 'finished', completion };
 }
 
@@ -314,11 +497,19 @@ function jobError(error: ProviderError): JobError {
   return { code: error.code, message: error.message, http_status: error.httpStatus, context: error.context };
 }
 
-function succeed(job: ClaimedJob, outcome: 'succeeded' | 'noop', result: Record<string, unknown>): JobCompletion {
+function succeed(
+  job: ClaimedJob,
+  outcome: 'succeeded' | 'noop',
+  result: Record<string, unknown>,
+): JobCompletion {
   return { id: job.id, fence: job.fence, status: 'completed', outcome, result, error: null };
 }
 
-function fail(job: ClaimedJob, outcome: 'rejected' | 'expired' | 'superseded' | 'dead', error: JobError): JobCompletion {
+function fail(
+  job: ClaimedJob,
+  outcome: 'rejected' | 'expired' | 'superseded' | 'dead',
+  error: JobError,
+): JobCompletion {
   return { id: job.id, fence: job.fence, status: 'failed', outcome, result: null, error };
 }
 
@@ -333,6 +524,28 @@ function lostClaim(): ExecuteOutcome {
 
 /** The event in the platform's shape. */
 export function presentEvent(event: EventRow): Record<string, unknown> {
-  const { id, resource_id, decision_id, action, previous_instances, new_instances, success, error_message, execution_time_ms, created_at } = event;
-  return { id, resource_id, decision_id, action, previous_instances, new_instances, success, error_message, execution_time_ms, created_at };
+  const {
+    id,
+    resource_id,
+    decision_id,
+    action,
+    previous_instances,
+    new_instances,
+    success,
+    error_message,
+    execution_time_ms,
+    created_at,
+  } = event;
+  return {
+    id,
+    resource_id,
+    decision_id,
+    action,
+    previous_instances,
+    new_instances,
+    success,
+    error_message,
+    execution_time_ms,
+    created_at,
+  };
 }

@@ -1,11 +1,23 @@
 import type pg from 'pg';
 import { appendEvent, type EventRow } from '../../shared/db/events-repository.ts';
-import { type ClaimedJob, finishJobs, type JobCompletion, type JobError } from '../../shared/db/jobs-repository.ts';
+import {
+  type ClaimedJob,
+  finishJobs,
+  type JobCompletion,
+  type JobError,
+} from '../../shared/db/jobs-repository.ts';
 import { constraintOf, withTransaction } from '../../shared/db/pool.ts';
 import type { CapacityState } from '../providers/scaling-provider.ts';
 
 export interface ExecutionView {
-  readonly decision_state: 'none' | 'pending' | 'executing' | 'executed' | 'failed' | 'expired' | 'superseded';
+  readonly decision_state:
+    | 'none'
+    | 'pending'
+    | 'executing'
+    | 'executed'
+    | 'failed'
+    | 'expired'
+    | 'superseded';
   readonly decision_type: 'scaleup' | 'scaledown' | 'noaction';
   readonly from_instances: number;
   readonly target_instances: number;
@@ -98,16 +110,29 @@ export async function beginAttempt(
   const action = view.target_instances > view.from_instances ? 'ScaleUp' : 'ScaleDown';
   try {
     return await withTransaction(pool, async (tx): Promise<BeginResult> => {
-      const locked = await tx.query('select 1 from scaling_decisions where id = $1 for update skip locked', [job.decision_id]);
+      const locked = await tx.query('select 1 from scaling_decisions where id = $1 for update skip locked', [
+        job.decision_id,
+      ]);
       if (locked.rowCount === 0) return { kind: 'busy' };
       await tx.query('select 1 from resources where id = $1 for update', [view.resource.id]);
       const guard = await readGuards(tx, job, view, action);
-      if (guard === null) return { kind: 'refused', refusal: { code: 'resource_not_found', message: 'The resource was deleted.', lasting: 'superseded' } };
+      if (guard === null)
+        return {
+          kind: 'refused',
+          refusal: {
+            code: 'resource_not_found',
+            message: 'The resource was deleted.',
+            lasting: 'superseded',
+          },
+        };
       const refusal = refusalOf(guard, view, state, action, options.stopped);
       if (refusal === 'busy') return { kind: 'busy' };
       if (refusal !== null) {
         if (refusal.lasting !== undefined) {
-          await tx.query(`update scaling_decisions set state = $2 where id = $1 and state = 'pending'`, [job.decision_id, refusal.lasting]);
+          await tx.query(`update scaling_decisions set state = $2 where id = $1 and state = 'pending'`, [
+            job.decision_id,
+            refusal.lasting,
+          ]);
         }
         return { kind: 'refused', refusal };
       }
@@ -121,7 +146,16 @@ export async function beginAttempt(
         from moved, (select clock_timestamp() as now) clock
         returning id::text, epoch::text, action, from_instances, target_instances, false as settled,
           floor(extract(epoch from intent_at) * 1000)::double precision as intent_at_ms, 0 as age_ms`,
-        [job.decision_id, view.resource.id, job.id, view.from_instances, view.target_instances, action, options.settleMs, JSON.stringify(state.fence)],
+        [
+          job.decision_id,
+          view.resource.id,
+          job.id,
+          view.from_instances,
+          view.target_instances,
+          action,
+          options.settleMs,
+          JSON.stringify(state.fence),
+        ],
       );
       const attempt = rows[0] as OpenAttempt;
       await tx.query(`update scaling_decisions set state = 'executing' where id = $1`, [job.decision_id]);
@@ -143,7 +177,13 @@ export async function beginAttempt(
     const broken = constraintOf(error);
     if (broken?.constraint === 'attempts_one_open') return { kind: 'busy' };
     if (broken?.constraint === 'attempts_cooldown') {
-      return { kind: 'refused', refusal: { code: 'cooldown', message: 'The resource changed too recently: decide again after its cooldown.' } };
+      return {
+        kind: 'refused',
+        refusal: {
+          code: 'cooldown',
+          message: 'The resource changed too recently: decide again after its cooldown.',
+        },
+      };
     }
     throw error;
   }
@@ -194,21 +234,42 @@ export function refusalOf(
   const target = view.target_instances;
   if (guard.decision_state === 'executing' || guard.other_open) return 'busy';
   if (guard.decision_state !== 'pending') {
-    return { code: `decision_${guard.decision_state}`, message: `The decision is ${guard.decision_state}: decide again.` };
+    return {
+      code: `decision_${guard.decision_state}`,
+      message: `The decision is ${guard.decision_state}: decide again.`,
+    };
   }
-  if (guard.expired) return { code: 'decision_expired', message: 'The decision is too old to carry out: decide again.', lasting: 'expired' };
+  if (guard.expired)
+    return {
+      code: 'decision_expired',
+      message: 'The decision is too old to carry out: decide again.',
+      lasting: 'expired',
+    };
   if (guard.newer_begun) {
-    return { code: 'decision_superseded', message: 'A newer decision of this resource was carried out: decide again.', lasting: 'superseded' };
+    return {
+      code: 'decision_superseded',
+      message: 'A newer decision of this resource was carried out: decide again.',
+      lasting: 'superseded',
+    };
   }
   if (guard.epoch_moved) return 'busy';
   if (stopped || guard.stop_scope !== null) {
     const where = stopped ? 'this worker (SCALER_STOP)' : guard.stop_scope;
-    return { code: 'stopped', message: `Executions are stopped for ${where}: ${guard.stop_reason ?? 'set by the operator'}.`, context: { scope: where } };
+    return {
+      code: 'stopped',
+      message: `Executions are stopped for ${where}: ${guard.stop_reason ?? 'set by the operator'}.`,
+      context: { scope: where },
+    };
   }
   const min = Math.max(guard.min_instances, state.min);
   const max = Math.min(guard.max_instances, state.max ?? Number.POSITIVE_INFINITY);
   // A resource outside its bounds may come back towards them in steps; nothing may move it further out.
-  if ((action === 'ScaleUp' && target > max) || (action === 'ScaleDown' && target < min) || target < state.min || target > (state.max ?? target)) {
+  if (
+    (action === 'ScaleUp' && target > max) ||
+    (action === 'ScaleDown' && target < min) ||
+    target < state.min ||
+    target > (state.max ?? target)
+  ) {
     return {
       code: 'out_of_bounds',
       message: `${target} is outside ${min} to ${max}, the narrower of the resource's bounds and the cloud's own: change the bounds or decide again.`,
@@ -216,14 +277,25 @@ export function refusalOf(
     };
   }
   if (Math.abs(target - view.from_instances) > guard.step) {
-    return { code: 'step_too_large', message: `A change of ${Math.abs(target - view.from_instances)} exceeds the step limit of ${guard.step}: decide again.` };
+    return {
+      code: 'step_too_large',
+      message: `A change of ${Math.abs(target - view.from_instances)} exceeds the step limit of ${guard.step}: decide again.`,
+    };
   }
   if (guard.paused_until !== null) {
-    return { code: 'paused', message: `${action} is paused until ${guard.paused_until}.`, context: { earliest: guard.paused_until } };
+    return {
+      code: 'paused',
+      message: `${action} is paused until ${guard.paused_until}.`,
+      context: { earliest: guard.paused_until },
+    };
   }
   if (guard.cooldown_left_ms > 0) {
     const seconds = Math.ceil(guard.cooldown_left_ms / 1_000);
-    return { code: 'cooldown', message: `The last change is too recent: ${seconds} s of cooldown are left.`, context: { retry_after_seconds: seconds } };
+    return {
+      code: 'cooldown',
+      message: `The last change is too recent: ${seconds} s of cooldown are left.`,
+      context: { retry_after_seconds: seconds },
+    };
   }
   if (guard.actions_last_hour >= guard.max_actions_per_hour) {
     return {
@@ -293,9 +365,15 @@ export async function closeAttempt(
         [resourceId, attempt.target_instances, attempt.id],
       );
     } else if (closing.observed !== undefined) {
-      await tx.query('update resources set current_instances = $2, observed_at = now() where id = $1', [resourceId, closing.observed]);
+      await tx.query('update resources set current_instances = $2, observed_at = now() where id = $1', [
+        resourceId,
+        closing.observed,
+      ]);
     }
-    await tx.query(`update scaling_decisions set state = $2, executed = ($2 = 'executed') where id = $1`, [job.decision_id, closing.decisionState]);
+    await tx.query(`update scaling_decisions set state = $2, executed = ($2 = 'executed') where id = $1`, [
+      job.decision_id,
+      closing.decisionState,
+    ]);
     if (complete === null) return null;
     const completion = complete(event);
     await finishJobs(tx, [completion]);
@@ -304,9 +382,18 @@ export async function closeAttempt(
 }
 
 /** The write's outcome is not known: the resource stays closed to other targets until a read-back settles it. */
-export async function markUnknown(pool: pg.Pool, resourceId: string, attempt: OpenAttempt, decisionId: string | null, error: JobError, actor: string): Promise<void> {
+export async function markUnknown(
+  pool: pg.Pool,
+  resourceId: string,
+  attempt: OpenAttempt,
+  decisionId: string | null,
+  error: JobError,
+  actor: string,
+): Promise<void> {
   await withTransaction(pool, async (tx) => {
-    const marked = await tx.query(`update attempts set state = 'unknown' where id = $1 and state = 'open'`, [attempt.id]);
+    const marked = await tx.query(`update attempts set state = 'unknown' where id = $1 and state = 'open'`, [
+      attempt.id,
+    ]);
     if (marked.rowCount === 0) return;
     await appendEvent(tx, {
       resource_id: resourceId,
@@ -333,7 +420,10 @@ export async function finishWithoutAttempt(
 ): Promise<void> {
   await withTransaction(pool, async (tx) => {
     if (decision !== null) {
-      await tx.query(`update scaling_decisions set state = $2 where id = $1 and state in ('pending', 'executing')`, [decision.id, decision.state]);
+      await tx.query(
+        `update scaling_decisions set state = $2 where id = $1 and state in ('pending', 'executing')`,
+        [decision.id, decision.state],
+      );
     }
     await finishJobs(tx, [completion]);
   });
@@ -360,7 +450,9 @@ export async function finishSatisfied(
       execution_time_ms: 0,
       actor,
     });
-    await tx.query(`update scaling_decisions set state = 'executed', executed = true where id = $1`, [job.decision_id]);
+    await tx.query(`update scaling_decisions set state = 'executed', executed = true where id = $1`, [
+      job.decision_id,
+    ]);
     const completion = complete(event);
     await finishJobs(tx, [completion]);
     return completion;
@@ -390,6 +482,15 @@ export async function recordObservation(
       insert into scaling_events (resource_id, phase, outcome, action, previous_instances, new_instances, actor)
       select id, 'observed', case when observed_at is null then 'first_observation' else 'external_change' end,
         case when $3 > was then 'ScaleUp' else 'ScaleDown' end, was, $3, $8 from updated where was <> $3`,
-    values: [resource.id, resource.epoch, state.desired, state.ready, state.instanceType, state.cpuRequest, state.memoryRequest, actor],
+    values: [
+      resource.id,
+      resource.epoch,
+      state.desired,
+      state.ready,
+      state.instanceType,
+      state.cpuRequest,
+      state.memoryRequest,
+      actor,
+    ],
   });
 }

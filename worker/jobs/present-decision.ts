@@ -3,7 +3,11 @@ import type { Explanation } from '../../shared/domain/scaling-decision.ts';
 const isoOrNull = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
 
 /** The engine's explanation in the API's words. */
-export function presentExplanation(explanation: Explanation, reasonCode: string, cost: object): Record<string, unknown> {
+export function presentExplanation(
+  explanation: Explanation,
+  reasonCode: string,
+  cost: object,
+): Record<string, unknown> {
   const quality = explanation.dataQuality;
   return {
     reason_code: reasonCode,
@@ -16,7 +20,8 @@ export function presentExplanation(explanation: Explanation, reasonCode: string,
       verdict: quality.verdict,
       samples_used: quality.samplesUsed,
       samples_dropped: quality.samplesDropped,
-      newest_sample_age_seconds: quality.newestSampleAgeMs === null ? null : quality.newestSampleAgeMs / 1_000,
+      newest_sample_age_seconds:
+        quality.newestSampleAgeMs === null ? null : quality.newestSampleAgeMs / 1_000,
     },
     confidence: explanation.confidence,
     prediction: explanation.prediction,

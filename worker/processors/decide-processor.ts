@@ -7,7 +7,9 @@ import { decideForResources } from '../jobs/decide-for-resources.ts';
 import { afterUnexpected, announce, createClaims, type JobEnd, type RunDeps, runEntry } from './run-job.ts';
 
 /** Serves the `decide` queue: what arrives together is claimed, read, decided and committed together. */
-export function createDecideProcessor(deps: RunDeps & { readonly decisionLifetimeMs: number }): (entry: Job) => Promise<unknown> {
+export function createDecideProcessor(
+  deps: RunDeps & { readonly decisionLifetimeMs: number },
+): (entry: Job) => Promise<unknown> {
   const claims = createClaims(deps.pool);
   const decisions = new Batcher<ClaimedJob, JobCompletion | null>(async (jobs) => {
     const startedAt = performance.now();
@@ -15,17 +17,25 @@ export function createDecideProcessor(deps: RunDeps & { readonly decisionLifetim
       {
         pool: deps.pool,
         decisionLifetimeMs: deps.decisionLifetimeMs,
-        onDecision: (decision) => deps.metrics.decisions.inc({ outcome: decision.decisionType, reason: decision.reasonCode }),
+        onDecision: (decision) =>
+          deps.metrics.decisions.inc({ outcome: decision.decisionType, reason: decision.reasonCode }),
       },
       jobs,
     );
     const byId = new Map(completions.map((completion) => [completion.id, completion]));
-    announce(deps, 'decide', jobs.flatMap((job) => {
-      const completion = byId.get(job.id);
-      return completion === undefined ? [] : [{ job, completion, startedAt }];
-    }));
+    announce(
+      deps,
+      'decide',
+      jobs.flatMap((job) => {
+        const completion = byId.get(job.id);
+        return completion === undefined ? [] : [{ job, completion, startedAt }];
+      }),
+    );
     if (executions.length > 0) {
-      await enqueue(deps.queues, executions.map((job) => ({ id: job.id, queue: job.queue, seq: 0 }))).catch((error: unknown) => {
+      await enqueue(
+        deps.queues,
+        executions.map((job) => ({ id: job.id, queue: job.queue, seq: 0 })),
+      ).catch((error: unknown) => {
         deps.logger.warn({ event: 'enqueue.failed', detail: errorMessage(error) }, 'the relay enqueues them');
       });
     }
@@ -38,7 +48,11 @@ export function createDecideProcessor(deps: RunDeps & { readonly decisionLifetim
       try {
         const completion = await decisions.add(job);
         if (completion === null) return { id, state: 'skipped' };
-        return { id, state: 'finished', ...(completion.error === null ? {} : { failure: completion.error.message }) };
+        return {
+          id,
+          state: 'finished',
+          ...(completion.error === null ? {} : { failure: completion.error.message }),
+        };
       } catch (error) {
         return await afterUnexpected(deps, job, error);
       }

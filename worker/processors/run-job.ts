@@ -1,7 +1,13 @@
 import { type Job, UnrecoverableError } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type pg from 'pg';
-import { type ClaimedJob, claimJobs, finishJobs, type JobCompletion, postponeJob } from '../../shared/db/jobs-repository.ts';
+import {
+  type ClaimedJob,
+  claimJobs,
+  finishJobs,
+  type JobCompletion,
+  postponeJob,
+} from '../../shared/db/jobs-repository.ts';
 import { isDatabaseAway } from '../../shared/db/pool.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import { Batcher } from '../../shared/jobs/batcher.ts';
@@ -24,7 +30,11 @@ export interface RunDeps {
 export const leaseMs = 30_000;
 
 /** How one claimed job ended, for the queue's own record. */
-export type JobEnd = { readonly id: string; readonly state: 'finished' | 'postponed' | 'skipped'; readonly failure?: string };
+export type JobEnd = {
+  readonly id: string;
+  readonly state: 'finished' | 'postponed' | 'skipped';
+  readonly failure?: string;
+};
 
 /** Claims through one batcher per queue, so that jobs that arrive together are claimed by one statement. */
 export function createClaims(pool: pg.Pool): Batcher<string, ClaimedJob | null> {
@@ -43,7 +53,10 @@ export function createClaims(pool: pg.Pool): Batcher<string, ClaimedJob | null> 
  * A queue entry → the rows it names → their ends. The entry is only a doorbell: a forged, doubled or stale one finds
  * nothing to claim and ends as skipped. It fails, visibly on the board, when one of its jobs failed.
  */
-export async function runEntry(entry: Job, run: (id: string) => Promise<JobEnd>): Promise<Record<string, number>> {
+export async function runEntry(
+  entry: Job,
+  run: (id: string) => Promise<JobEnd>,
+): Promise<Record<string, number>> {
   const payload = jobPayloadSchema.safeParse(entry.data);
   if (!payload.success) throw new UnrecoverableError('not an entry of this service: it names no jobs');
   const ends = await Promise.all(payload.data.ids.map(run));
@@ -57,18 +70,41 @@ export async function runEntry(entry: Job, run: (id: string) => Promise<JobEnd>)
 }
 
 /** Tells everyone who has to know that a job is finished: metrics, log, waiting clients. */
-export function announce(deps: RunDeps, queue: JobQueueName, jobs: readonly { job: ClaimedJob; completion: JobCompletion; startedAt: number }[]): void {
+export function announce(
+  deps: RunDeps,
+  queue: JobQueueName,
+  jobs: readonly { job: ClaimedJob; completion: JobCompletion; startedAt: number }[],
+): void {
   for (const { job, completion, startedAt } of jobs) {
     deps.metrics.jobs.inc({ queue, outcome: completion.outcome });
     deps.metrics.jobDuration.observe({ queue }, (performance.now() - startedAt) / 1_000);
     if (job.fence === 1) deps.metrics.jobWait.observe({ queue }, job.waited_ms / 1_000);
-    const fields = { event: 'job.finished', queue, jobId: job.id, resourceId: job.resource_id, requestId: job.request_id, outcome: completion.outcome, attempt: job.attempts };
+    const fields = {
+      event: 'job.finished',
+      queue,
+      jobId: job.id,
+      resourceId: job.resource_id,
+      requestId: job.request_id,
+      outcome: completion.outcome,
+      attempt: job.attempts,
+    };
     if (completion.error === null) deps.logger.debug(fields);
     else deps.logger.warn({ ...fields, code: completion.error.code, detail: completion.error.message });
   }
-  const awaited = jobs.filter(({ job }) => job.notify).map(({ completion: { id, status, outcome, result, error } }) => ({ id, status, outcome, result, error }));
+  const awaited = jobs
+    .filter(({ job }) => job.notify)
+    .map(({ completion: { id, status, outcome, result, error } }) => ({
+      id,
+      status,
+      outcome,
+      result,
+      error,
+    }));
   publishFinished(deps.publisher, deps.prefix, awaited).catch((error: unknown) => {
-    deps.logger.debug({ event: 'publish.failed', detail: errorMessage(error) }, 'waiting clients will read PostgreSQL instead');
+    deps.logger.debug(
+      { event: 'publish.failed', detail: errorMessage(error) },
+      'waiting clients will read PostgreSQL instead',
+    );
   });
 }
 
@@ -82,11 +118,24 @@ export async function postponeAndRing(
 ): Promise<JobEnd> {
   const postponed = await postponeJob(deps.pool, job, delayMs, refund, error);
   if (postponed === null) return { id: job.id, state: 'skipped' };
-  deps.logger.info({ event: 'job.postponed', queue: job.queue, jobId: job.id, resourceId: job.resource_id, code: error.code, delayMs: Math.round(delayMs), attempt: job.attempts });
+  deps.logger.info({
+    event: 'job.postponed',
+    queue: job.queue,
+    jobId: job.id,
+    resourceId: job.resource_id,
+    code: error.code,
+    delayMs: Math.round(delayMs),
+    attempt: job.attempts,
+  });
   try {
-    await enqueue(deps.queues, [{ id: job.id, queue: job.queue, seq: postponed.dispatch_seq, delayMs: Math.ceil(delayMs) + 5 }]);
+    await enqueue(deps.queues, [
+      { id: job.id, queue: job.queue, seq: postponed.dispatch_seq, delayMs: Math.ceil(delayMs) + 5 },
+    ]);
   } catch (queueError) {
-    deps.logger.warn({ event: 'enqueue.failed', jobId: job.id, detail: errorMessage(queueError) }, 'the relay enqueues it');
+    deps.logger.warn(
+      { event: 'enqueue.failed', jobId: job.id, detail: errorMessage(queueError) },
+      'the relay enqueues it',
+    );
   }
   return { id: job.id, state: 'postponed' };
 }
@@ -99,11 +148,29 @@ export async function afterUnexpected(deps: RunDeps, job: ClaimedJob, error: unk
   const away = isDatabaseAway(error);
   if (!away) {
     deps.metrics.unclassified.inc({ where: job.queue });
-    deps.logger.error({ event: 'job.error', queue: job.queue, jobId: job.id, resourceId: job.resource_id, err: error });
+    deps.logger.error({
+      event: 'job.error',
+      queue: job.queue,
+      jobId: job.id,
+      resourceId: job.resource_id,
+      err: error,
+    });
   }
-  const jobError = { code: away ? 'database_unavailable' : 'internal_error', message: away ? 'PostgreSQL was away.' : `Unexpected: ${errorMessage(error)}`, http_status: away ? 503 : 500 };
-  if (away || job.attempts < job.max_attempts) return await postponeAndRing(deps, job, fullJitter(1_000, job.attempts), away, jobError);
-  const completion: JobCompletion = { id: job.id, fence: job.fence, status: 'failed', outcome: 'dead', result: null, error: jobError };
+  const jobError = {
+    code: away ? 'database_unavailable' : 'internal_error',
+    message: away ? 'PostgreSQL was away.' : `Unexpected: ${errorMessage(error)}`,
+    http_status: away ? 503 : 500,
+  };
+  if (away || job.attempts < job.max_attempts)
+    return await postponeAndRing(deps, job, fullJitter(1_000, job.attempts), away, jobError);
+  const completion: JobCompletion = {
+    id: job.id,
+    fence: job.fence,
+    status: 'failed',
+    outcome: 'dead',
+    result: null,
+    error: jobError,
+  };
   await finishJobs(deps.pool, [completion]);
   return { id: job.id, state: 'finished', failure: jobError.message };
 }

@@ -18,7 +18,12 @@ interface ObservedResource {
 export async function observeResources(
   pool: pg.Pool,
   providers: ReadonlyMap<CloudProvider, ScalingProvider>,
-  options: { readonly maxAgeSeconds: number; readonly defaultRegion: string; readonly workerId: string; readonly signal: AbortSignal },
+  options: {
+    readonly maxAgeSeconds: number;
+    readonly defaultRegion: string;
+    readonly workerId: string;
+    readonly signal: AbortSignal;
+  },
 ): Promise<{ observed: number; failed: number }> {
   // Rows the platform wrote have no region: they mean ours. A row that names the same group already keeps its place.
   await pool.query(
@@ -36,7 +41,11 @@ export async function observeResources(
   for (const [name, provider] of providers) {
     const mine = rows.filter((row) => row.cloud_provider === name);
     if (mine.length === 0) continue;
-    const targets = mine.map((row) => ({ provider: name, scope: name === 'aws' ? row.region : row.cluster, name: row.name }));
+    const targets = mine.map((row) => ({
+      provider: name,
+      scope: name === 'aws' ? row.region : row.cluster,
+      name: row.name,
+    }));
     const states = await provider.describeMany(targets, options.signal);
     for (const [index, state] of states.entries()) {
       if (state instanceof Error) failed++;
@@ -66,7 +75,10 @@ export async function decideDueResources(pool: pg.Pool, queues: Queues): Promise
       from unnest($1::uuid[], $2::uuid[]) as v (id, resource_id)`,
     [ids, rows.map((row) => row.resource_id)],
   );
-  await enqueue(queues, ids.map((id) => ({ id, queue: 'decide', seq: 0 })));
+  await enqueue(
+    queues,
+    ids.map((id) => ({ id, queue: 'decide', seq: 0 })),
+  );
   return ids.length;
 }
 
@@ -79,7 +91,11 @@ export async function expireOldRows(pool: pg.Pool, sampleRetentionDays: number):
   ]) {
     deleted += (await pool.query(sql, [sampleRetentionDays])).rowCount ?? 0;
   }
-  deleted += (await pool.query(`delete from idempotency_keys where created_at < now() - interval '24 hours'`)).rowCount ?? 0;
-  deleted += (await pool.query(`delete from worker_heartbeats where beat_at < now() - interval '1 hour'`)).rowCount ?? 0;
+  deleted +=
+    (await pool.query(`delete from idempotency_keys where created_at < now() - interval '24 hours'`))
+      .rowCount ?? 0;
+  deleted +=
+    (await pool.query(`delete from worker_heartbeats where beat_at < now() - interval '1 hour'`)).rowCount ??
+    0;
   return deleted;
 }

@@ -1,9 +1,11 @@
 import type pg from 'pg';
-import type { Queues } from '../../shared/queues/queues.ts';
-import type { QueueName } from '../../shared/queues/queues.ts';
+import type { QueueName, Queues } from '../../shared/queues/queues.ts';
 
 /** Says that this worker lives and what it serves; `/ready` looks for it. */
-export async function beat(pool: pg.Pool, worker: { readonly id: string; readonly queues: readonly QueueName[]; readonly version: string }): Promise<void> {
+export async function beat(
+  pool: pg.Pool,
+  worker: { readonly id: string; readonly queues: readonly QueueName[]; readonly version: string },
+): Promise<void> {
   await pool.query(
     `insert into worker_heartbeats (worker_id, queues, version) values ($1, $2, $3)
       on conflict (worker_id) do update set beat_at = now(), queues = excluded.queues, version = excluded.version`,

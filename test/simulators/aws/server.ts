@@ -5,7 +5,6 @@ import { createLedger } from '../core/ledger.ts';
 import { seededRandom } from '../core/seeded-random.ts';
 import { createVirtualClock, type VirtualClock, type VirtualClockOptions } from '../core/virtual-clock.ts';
 import { answerControl, CONTROL_PREFIX, describe, type GroupView, limitCapacity } from './control.ts';
-import { answerQuery } from './exchange.ts';
 import {
   changeExternally,
   DEFAULT_REGION,
@@ -14,6 +13,7 @@ import {
   seedGroup,
 } from './external.ts';
 import type { AwsEffect, AwsFaultScript } from './faults.ts';
+import { answerQuery } from './query-endpoint.ts';
 import { createRateLimits, type RateLimit } from './rate-limits.ts';
 import type { Credential, SignaturePolicy } from './signature.ts';
 import type { Simulation } from './simulation.ts';
