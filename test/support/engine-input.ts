@@ -1,0 +1,50 @@
+import type { EngineInput, EnginePolicy, EngineSample } from '../../shared/domain/scaling-decision.ts';
+
+export const now = Date.UTC(2026, 0, 15, 12);
+
+export function policy(values: Partial<EnginePolicy> = {}): EnginePolicy {
+  return {
+    version: 1,
+    minInstances: 1,
+    maxInstances: 20,
+    targetCpuRatio: 0.7,
+    targetMemoryRatio: 0.8,
+    maxScaleUpStep: 3,
+    maxScaleDownStep: 2,
+    scaleUpCooldownMs: 300_000,
+    scaleDownCooldownMs: 300_000,
+    maxActionsPerHour: 12,
+    tolerance: 0.1,
+    stabilizationWindowMs: 300_000,
+    provisioningDelayMs: 120_000,
+    decisionIntervalMs: 60_000,
+    scaleUpPausedUntilMs: null,
+    scaleDownPausedUntilMs: null,
+    ...values,
+  };
+}
+
+/** One sample a minute up to now, oldest first. */
+export function minutes(count: number, sample: Partial<EngineSample> | ((index: number) => Partial<EngineSample>)): EngineSample[] {
+  return Array.from({ length: count }, (_, index) => ({
+    atMs: now - (count - 1 - index) * 60_000,
+    cpuRatio: 0.5,
+    memoryRatio: null,
+    instances: 4,
+    ...(typeof sample === 'function' ? sample(index) : sample),
+  }));
+}
+
+export function input(values: Partial<EngineInput> = {}): EngineInput {
+  return {
+    currentInstances: 4,
+    policy: policy(),
+    samples: minutes(15, {}),
+    usePrediction: false,
+    prediction: null,
+    recentActions: [],
+    stopped: null,
+    nowMs: now,
+    ...values,
+  };
+}
