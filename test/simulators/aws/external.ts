@@ -1,5 +1,5 @@
 import { existingGroup, resize, setDesired } from './group-actions.ts';
-import { blankGroup, newSizes } from './group-settings.ts';
+import { blankGroup, newSizes, type Sizes } from './group-settings.ts';
 import { addLaunchTemplate, findLaunchTemplate, referenceTo } from './launch-templates.ts';
 import { populate, reconcile, terminate } from './lifecycle.ts';
 import { activeInstances, type Group, type Region, regionOf, type World } from './state.ts';
@@ -93,7 +93,7 @@ export function changeExternally(
   applyWrite(world, regionName, name, externalRequester('ExternalWriter'), () => {
     if (change.remove === true || change.recreate === true) discard(world, region, group);
     if (change.remove === true) return;
-    const current = change.recreate === true ? recreate(world, region, group) : group;
+    const current = change.recreate === true ? recreate(world, region, group, sizes) : group;
     suspend(world, current, change.suspend ?? []);
     for (const process of change.resume ?? []) current.suspended.delete(process);
     if (change.min === undefined && change.max === undefined) setDesired(world, current, sizes.desired);
@@ -107,19 +107,19 @@ function discard(world: World, region: Region, group: Group): void {
   for (const instance of activeInstances(group)) terminate(world, group, instance, []);
 }
 
-function recreate(world: World, region: Region, old: Group): Group {
-  const blank = blankGroup(world, region, old.name, { min: old.min, max: old.max, desired: old.desired });
+/** The same settings, but nothing of the old one's identity, instances or history. */
+function recreate(world: World, region: Region, old: Group, sizes: Sizes): Group {
   const group: Group = {
-    ...old,
-    arn: blank.arn,
-    createdAt: blank.createdAt,
-    status: undefined,
-    suspended: new Map(),
-    instances: [],
-    refreshes: [],
-    lastActivity: undefined,
-    pendingCauses: [],
-    isLaunchRetryPlanned: false,
+    ...blankGroup(world, region, old.name, sizes),
+    defaultCooldown: old.defaultCooldown,
+    zones: old.zones,
+    launchTemplate: old.launchTemplate,
+    launchConfigurationName: old.launchConfigurationName,
+    mixedInstancesPolicy: old.mixedInstancesPolicy,
+    protectNewInstances: old.protectNewInstances,
+    terminationPolicies: old.terminationPolicies,
+    tags: old.tags,
+    settings: old.settings,
   };
   region.groups.set(group.name, group);
   populate(world, group);

@@ -1,0 +1,36 @@
+import { AutoScalingClient } from '@aws-sdk/client-auto-scaling';
+import { EC2Client } from '@aws-sdk/client-ec2';
+
+export interface ClientOptions {
+  readonly region?: string;
+  readonly accessKeyId?: string;
+  readonly secretAccessKey?: string;
+  readonly sessionToken?: string;
+  /** Signs as if the client's clock were off by this much. */
+  readonly systemClockOffset?: number;
+}
+
+/** The real SDK client on a simulator. No retries: a test wants to see each answer. */
+export function autoScalingClient(endpoint: string, options: ClientOptions = {}): AutoScalingClient {
+  return new AutoScalingClient(configuration(endpoint, options));
+}
+
+export function ec2Client(endpoint: string, options: ClientOptions = {}): EC2Client {
+  return new EC2Client(configuration(endpoint, options));
+}
+
+function configuration(endpoint: string, options: ClientOptions) {
+  const {
+    region = 'us-east-1',
+    accessKeyId = 'AKIATEST',
+    secretAccessKey = 'secret',
+    sessionToken,
+  } = options;
+  return {
+    endpoint,
+    region,
+    maxAttempts: 1,
+    credentials: { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }) },
+    ...(options.systemClockOffset === undefined ? {} : { systemClockOffset: options.systemClockOffset }),
+  };
+}
