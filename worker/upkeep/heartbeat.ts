@@ -28,7 +28,7 @@ export class ProgressWatch {
   /** @returns the first queue that makes no progress, or null. */
   async look(queues: Queues, served: readonly QueueName[]): Promise<QueueName | null> {
     for (const name of served) {
-      const counts = await queues[name].getJobCounts('wait', 'active', 'paused');
+      const counts = await queues[name].getJobCounts('wait', 'active');
       const waiting = counts.wait ?? 0;
       const idle = waiting > 0 && (counts.active ?? 0) === 0 && !(await queues[name].isPaused());
       const times = idle ? (this.#stuck.get(name) ?? 0) + 1 : 0;
