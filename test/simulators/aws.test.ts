@@ -381,6 +381,9 @@ describe('SetDesiredCapacity', () => {
       { ProcessName: 'Launch', SuspensionReason: expect.stringMatching(/^User suspended at /) },
       { ProcessName: 'Terminate' },
     ]);
+    await setDesired('web', 1);
+    expect(simulator.group('web')).toMatchObject({ desired: 1, inService: 2, terminating: 0 });
+    await setDesired('web', 4);
     await autoScaling.send(new ResumeProcessesCommand(process));
     expect(simulator.group('web')).toMatchObject({ pending: 2, suspended: [] });
     await expect(
