@@ -45,7 +45,10 @@ function defaultedDeployment(spec: JsonObject): JsonObject {
   const strategy = withDefaults(spec.strategy, { type: 'RollingUpdate' });
   return {
     ...withDefaults(spec, { replicas: 1, revisionHistoryLimit: 10, progressDeadlineSeconds: 600 }),
-    strategy: strategy.type === 'RollingUpdate' ? withDefaults(strategy, { rollingUpdate }) : strategy,
+    strategy:
+      strategy.type === 'RollingUpdate'
+        ? { ...strategy, rollingUpdate: withDefaults(strategy.rollingUpdate, rollingUpdate) }
+        : strategy,
     template: defaultedTemplate(asObject(spec.template)),
   };
 }

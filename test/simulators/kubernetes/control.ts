@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { API_RESOURCES, type ApiResource, DEPLOYMENTS, PODS, STATEFUL_SETS } from './api-resources.ts';
+import { API_RESOURCES, DEPLOYMENTS, STATEFUL_SETS } from './api-resources.ts';
 import {
   changeExternally,
   type HpaSeed,
@@ -12,7 +12,7 @@ import {
   setLoad,
   type WorkloadSeed,
 } from './external.ts';
-import { asArray, isObject, type JsonObject, type KubernetesObject, numberAt, stringAt } from './json.ts';
+import { type JsonObject, type KubernetesObject, numberAt, stringAt } from './json.ts';
 import type { ClusterCapacity } from './pods.ts';
 import type { ExternalChange, KubernetesFaultRule, Simulation } from './simulation.ts';
 
@@ -134,16 +134,9 @@ export interface WorkloadView {
   readonly pods: Readonly<Record<string, string>>;
 }
 
-export function viewOf(
-  simulation: Simulation,
-  resource: ApiResource,
-  workload: KubernetesObject,
-): WorkloadView {
+export function viewOf({ workloads }: Simulation, workload: KubernetesObject): WorkloadView {
   const { namespace = '', name, uid, resourceVersion, generation = 0 } = workload.metadata;
-  const own = simulation.store
-    .list(PODS, namespace)
-    .filter((pod) => isOwnedBy(pod, workload, resource))
-    .map((pod) => [pod.metadata.name, phaseOf(pod)] as const);
+  const pods = workloads.podsOf(workload).map((pod) => [pod.metadata.name, phaseOf(pod)] as const);
   return {
     kind: workload.kind,
     namespace,
@@ -154,15 +147,8 @@ export function viewOf(
     replicas: numberAt(workload, 'spec.replicas'),
     currentReplicas: numberAt(workload, 'status.replicas'),
     readyReplicas: numberAt(workload, 'status.readyReplicas'),
-    pods: Object.fromEntries(own),
+    pods: Object.fromEntries(pods),
   };
-}
-
-function isOwnedBy(pod: KubernetesObject, { metadata }: KubernetesObject, resource: ApiResource): boolean {
-  const owner = asArray(pod.metadata.ownerReferences)[0];
-  return resource === STATEFUL_SETS
-    ? stringAt(owner, 'uid') === metadata.uid
-    : stringAt(owner, 'name').replace(/-[0-9a-f]{10}$/, '') === metadata.name && isObject(owner);
 }
 
 function phaseOf(pod: KubernetesObject): string {
@@ -171,7 +157,7 @@ function phaseOf(pod: KubernetesObject): string {
 
 function describeWorld(simulation: Simulation): JsonObject {
   const workloads = [DEPLOYMENTS, STATEFUL_SETS].flatMap((resource) =>
-    simulation.store.list(resource, null).map((workload) => ({ ...viewOf(simulation, resource, workload) })),
+    simulation.store.list(resource, null).map((workload) => ({ ...viewOf(simulation, workload) })),
   );
   const { clock, store } = simulation;
   return { now: clock.now(), realNow: Date.now(), resourceVersion: store.resourceVersion(), workloads };

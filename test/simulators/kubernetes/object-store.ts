@@ -43,8 +43,8 @@ interface Shelf {
   readonly listeners: Set<(event: StoreEvent) => void>;
   events: StoreEvent[];
   oldest: number;
-  /** Keys in order; undefined after an addition or removal. */
-  sortedKeys: readonly string[] | undefined;
+  /** In order; kept so by every addition and removal. */
+  readonly keys: string[];
 }
 
 /** A fresh cluster's revision: everything below is compacted away, so an invented old version is "too old". */
@@ -75,8 +75,8 @@ export function createObjectStore(options: {
     const key = `${resource.group}/${resource.plural}`;
     let shelf = shelves.get(key);
     if (shelf === undefined) {
-      const [objects, listeners] = [new Map(), new Set<(event: StoreEvent) => void>()];
-      shelf = { objects, listeners, events: [], oldest: FIRST_RESOURCE_VERSION, sortedKeys: undefined };
+      const empty = { objects: new Map(), listeners: new Set<(event: StoreEvent) => void>(), keys: [] };
+      shelf = { ...empty, events: [], oldest: FIRST_RESOURCE_VERSION };
       shelves.set(key, shelf);
     }
     return shelf;
@@ -97,8 +97,7 @@ export function createObjectStore(options: {
 
   function list(resource: ApiResource, namespace: string | null): KubernetesObject[] {
     const shelf = shelfOf(resource);
-    shelf.sortedKeys ??= [...shelf.objects.keys()].sort();
-    const all = shelf.sortedKeys.map((key) => shelf.objects.get(key) as KubernetesObject);
+    const all = shelf.keys.map((key) => shelf.objects.get(key) as KubernetesObject);
     return namespace === null ? all : all.filter((object) => inNamespace(object, namespace));
   }
 
@@ -126,7 +125,7 @@ export function createObjectStore(options: {
       const metadata = { ...object.metadata, resourceVersion: String(revision) };
       const stored: KubernetesObject = { ...object, metadata };
       shelf.objects.set(key, stored);
-      if (previous === undefined) shelf.sortedKeys = undefined;
+      if (previous === undefined) shelf.keys.splice(positionOf(shelf.keys, key), 0, key);
       const type = previous === undefined ? 'ADDED' : 'MODIFIED';
       record(shelf, { type, resourceVersion: revision, object: stored, previous, at: Date.now() });
       return stored;
@@ -138,7 +137,7 @@ export function createObjectStore(options: {
       if (previous === undefined) return undefined;
       revision += 1;
       shelf.objects.delete(key);
-      shelf.sortedKeys = undefined;
+      shelf.keys.splice(positionOf(shelf.keys, key), 1);
       const object = { ...previous, metadata: { ...previous.metadata, resourceVersion: String(revision) } };
       record(shelf, { type: 'DELETED', resourceVersion: revision, object, previous, at: Date.now() });
       return object;
@@ -172,6 +171,17 @@ export function createObjectStore(options: {
     newUid: () => uuidFrom(options.random),
     timestamp: () => formatTimestamp(options.clock.now()),
   };
+}
+
+/** Where a key stands, or would have to stand, in an ordered list. */
+function positionOf(keys: readonly string[], key: string): number {
+  let [low, high] = [0, keys.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((keys[middle] as string) < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 export function formatTimestamp(epochMs: number): string {

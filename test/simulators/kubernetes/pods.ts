@@ -262,5 +262,3 @@ function withReadiness(pod: KubernetesObject, time: string, ip: string): Kuberne
 function podIp(random: Random): string {
   return `10.244.${Math.floor(random() * 250)}.${1 + Math.floor(random() * 250)}`;
 }
-
-export { isReady };

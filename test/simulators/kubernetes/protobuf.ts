@@ -1,26 +1,33 @@
 import { badRequest, unsupportedMediaType } from './api-status.ts';
-import type { Json, JsonObject } from './json.ts';
+import { asArray, asObject, asString, type Json, type JsonObject } from './json.ts';
 
 /**
- * kubectl sends protobuf in two places only, whatever the server prefers: `auth can-i` and `autoscale`. This reads
- * just those two messages; field numbers are those of the published .proto files.
+ * A few kubectl commands send protobuf whatever the server prefers: `auth can-i`, `autoscale`, `create namespace`,
+ * `create deployment`. This reads what those send and nothing more; field numbers are those of the published .proto
+ * files.
  */
 export const PROTOBUF_TYPE = 'application/vnd.kubernetes.protobuf';
 
 type Field =
-  | { readonly name: string; readonly type: 'string' | 'int' }
-  | { readonly name: string; readonly type: 'message'; readonly fields: Message };
+  | { readonly name: string; readonly type: 'string' | 'int' | 'map' }
+  | { readonly name: string; readonly type: 'message' | 'list'; readonly fields: Message };
 type Message = Readonly<Record<number, Field>>;
 
 const string = (name: string): Field => ({ name, type: 'string' });
 const int = (name: string): Field => ({ name, type: 'int' });
 const message = (name: string, fields: Message): Field => ({ name, type: 'message', fields });
 
+const map = (name: string): Field => ({ name, type: 'map' });
+const list = (name: string, fields: Message): Field => ({ name, type: 'list', fields });
+
 const METADATA = message('metadata', {
   1: string('name'),
   2: string('generateName'),
   3: string('namespace'),
+  11: map('labels'),
+  12: map('annotations'),
 });
+const CONTAINER: Message = { 1: string('name'), 2: string('image') };
 const BODIES: Readonly<Record<string, Message>> = {
   SelfSubjectAccessReview: {
     1: METADATA,
@@ -38,6 +45,15 @@ const BODIES: Readonly<Record<string, Message>> = {
     }),
   },
   SelfSubjectRulesReview: { 1: METADATA, 2: message('spec', { 1: string('namespace') }) },
+  Namespace: { 1: METADATA },
+  Deployment: {
+    1: METADATA,
+    2: message('spec', {
+      1: int('replicas'),
+      2: message('selector', { 1: map('matchLabels') }),
+      3: message('template', { 1: METADATA, 2: message('spec', { 2: list('containers', CONTAINER) }) }),
+    }),
+  },
   HorizontalPodAutoscaler: {
     1: METADATA,
     2: message('spec', {
@@ -70,16 +86,38 @@ function rawField(envelope: Buffer): Buffer {
 
 function decodeMessage(buffer: Buffer, fields: Message): JsonObject {
   const result: Record<string, Json> = {};
-  for (const { number, bytes, integer } of readFields(buffer)) {
-    const field = fields[number];
-    if (field === undefined) continue;
-    if (field.type === 'int' && integer !== undefined) result[field.name] = integer;
-    else if (bytes === undefined) continue;
-    else if (field.type === 'message') result[field.name] = decodeMessage(bytes, field.fields);
-    else if (bytes.length > 0) result[field.name] = bytes.toString('utf8');
+  for (const wire of readFields(buffer)) {
+    const field = fields[wire.number];
+    // Go writes empty strings out; to JSON they are fields that were not sent.
+    const isEmpty = field?.type === 'string' && wire.bytes?.length === 0;
+    if (field !== undefined && !isEmpty) result[field.name] = decodeField(field, wire, result[field.name]);
   }
   return result;
 }
+
+function decodeField(
+  field: Field,
+  { bytes = EMPTY, integer = 0 }: WireField,
+  before: Json | undefined,
+): Json {
+  switch (field.type) {
+    case 'int':
+      return integer;
+    case 'string':
+      return bytes.toString('utf8');
+    case 'message':
+      return decodeMessage(bytes, field.fields);
+    case 'list':
+      return [...asArray(before), decodeMessage(bytes, field.fields)];
+    case 'map': {
+      const { key, value = '' } = decodeMessage(bytes, MAP_ENTRY);
+      return { ...asObject(before), [asString(key)]: value };
+    }
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+const MAP_ENTRY: Message = { 1: string('key'), 2: string('value') };
 
 interface WireField {
   readonly number: number;

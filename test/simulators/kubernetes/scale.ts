@@ -27,25 +27,25 @@ export function scaleOf(workload: KubernetesObject): KubernetesObject {
 }
 
 /** The replicas a Scale asks for. Absent means 0, as in the real server: the field has no default. */
-export function replicasFromScale(scale: JsonObject, name: string): number {
+export function replicasOf(scale: JsonObject): number {
+  return numberAt(scale, 'spec.replicas');
+}
+
+/** Fails while decoding, before the object is even looked for. */
+export function refuseUnreadableScale(scale: JsonObject): void {
   const replicas = valueAt(scale, 'spec.replicas');
-  if (replicas === undefined || replicas === null) return 0;
-  if (!isInt32(replicas)) {
-    throw badRequest(
-      'Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal ' +
-        `${goTypeName(replicas)} into Go struct field ScaleSpec.spec.replicas of type int32`,
-    );
-  }
-  if (replicas < 0) {
-    throw invalid(SCALE, name, [
-      {
-        reason: 'FieldValueInvalid',
-        message: `Invalid value: ${replicas}: must be greater than or equal to 0`,
-        field: 'spec.replicas',
-      },
-    ]);
-  }
-  return replicas;
+  if (replicas === undefined || replicas === null || isInt32(replicas)) return;
+  throw badRequest(
+    'Scale in version "v1" cannot be handled as a Scale: json: cannot unmarshal ' +
+      `${goTypeName(replicas)} into Go struct field ScaleSpec.spec.replicas of type int32`,
+  );
+}
+
+export function refuseNegativeScale(scale: JsonObject, name: string): void {
+  const replicas = replicasOf(scale);
+  if (replicas >= 0) return;
+  const message = `Invalid value: ${replicas}: must be greater than or equal to 0`;
+  throw invalid(SCALE, name, [{ reason: 'FieldValueInvalid', message, field: 'spec.replicas' }]);
 }
 
 export function isInt32(value: Json | undefined): value is number {

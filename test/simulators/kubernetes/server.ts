@@ -118,8 +118,7 @@ export async function startKubernetesSimulator(
   const url = `http://127.0.0.1:${port}`;
   const context = options.context ?? 'simulator';
 
-  const view = (resource: ApiResource, object: KubernetesObject): WorkloadView =>
-    viewOf(simulation, resource, object);
+  const view = (object: KubernetesObject): WorkloadView => viewOf(simulation, object);
   return {
     url,
     port,
@@ -129,14 +128,14 @@ export async function startKubernetesSimulator(
     faults: simulation.faults,
     tokens: simulation.tokens,
     kubeconfigFor: (token) => kubeconfigFor({ server: url, context, token }),
-    createDeployment: (seed) => view(DEPLOYMENTS, seedDeployment(simulation, seed)),
-    createStatefulSet: (seed) => view(STATEFUL_SETS, seedStatefulSet(simulation, seed)),
+    createDeployment: (seed) => view(seedDeployment(simulation, seed)),
+    createStatefulSet: (seed) => view(seedStatefulSet(simulation, seed)),
     createHpa: (seed) => seedHpa(simulation, seed),
     createScaledObject: (seed) => seedScaledObject(simulation, seed),
     workload(namespace, name, kind) {
       simulation.clock.runDue();
       const found = simulation.store.get(resourceOf(kind), namespace, name);
-      return found === undefined ? undefined : view(resourceOf(kind), found);
+      return found === undefined ? undefined : view(found);
     },
     changeExternally: (namespace, name, change, kind) =>
       changeExternally(simulation, { resource: resourceOf(kind), namespace, name }, change),
