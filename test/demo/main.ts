@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { migrate } from '../../shared/db/migrate.ts';
-import { createPool } from '../../shared/db/pool.ts';
+import { ensureFirstKey } from '../../shared/embedded/first-key.ts';
 import { openBackends } from '../../shared/embedded/backends.ts';
 import { freePort } from '../../shared/embedded/free-port.ts';
 import { startProcess, waitUntilReady } from '../../shared/embedded/processes.ts';
@@ -12,7 +12,6 @@ import { createClosers, onSignals } from '../../shared/lifecycle/closers.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { startAwsSimulator } from '../simulators/aws/server.ts';
 import { startKubernetesSimulator } from '../simulators/kubernetes/server.ts';
-import { createFirstKey } from './first-key.ts';
 import { ScaledWorkload } from './scaled-workload.ts';
 import { ServiceClient } from './service-client.ts';
 import { summary, tableHead, tableRow } from './table.ts';
@@ -80,9 +79,9 @@ async function run(
   });
   await migrate(backends.databaseUrl);
   say('Starting the cloud simulators (nothing real is attached) …');
-  const aws = await startAwsSimulator({ launchDelayMs: stepMs });
+  const aws = await startAwsSimulator({ provisioning: { launchMs: stepMs, terminateMs: stepMs, jitter: 0 } });
   closers.add('AWS simulator', () => aws.close());
-  const kubernetes = await startKubernetesSimulator({ startDelayMs: stepMs });
+  const kubernetes = await startKubernetesSimulator({ startDelayMs: stepMs, startJitter: 0, stopDelayMs: stepMs });
   closers.add('Kubernetes simulator', () => kubernetes.close());
   aws.createGroup({
     name: 'web-asg',
@@ -102,10 +101,8 @@ async function run(
   writeFileSync(kubeconfig, kubernetes.kubeconfig, { mode: 0o600 });
 
   say('Starting one API process and two workers …');
-  const pool = createPool(backends.databaseUrl, { name: 'demo', size: 2 });
   const pepper = 'demo';
-  const key = await createFirstKey(pool, pepper);
-  await pool.end();
+  const key = (await ensureFirstKey(backends.databaseUrl, pepper)) ?? '(this database has a key already)';
   const port = await freePort();
   const baseUrl = `http://127.0.0.1:${port}`;
   const environment = {
@@ -178,7 +175,10 @@ async function run(
       client,
       resourceId: asg.body.id,
       trace: readTrace(join(folder, 'azvm_daily.csv.gz')),
-      running: () => aws.capacity('us-east-1', 'web-asg'),
+      running: () => {
+        const group = aws.group('web-asg');
+        return { desired: group?.desired ?? 0, ready: group?.inService ?? 0 };
+      },
       predicts: false,
       stepsPerDay,
     }),
@@ -187,7 +187,10 @@ async function run(
       client,
       resourceId: deployment.body.id,
       trace: readTrace(join(folder, 'azvm_cron.csv.gz')),
-      running: () => kubernetes.capacity('deployment', 'shop', 'checkout'),
+      running: () => {
+        const workload = kubernetes.workload('shop', 'checkout');
+        return { desired: workload?.replicas ?? 0, ready: workload?.readyReplicas ?? 0 };
+      },
       predicts: true,
       stepsPerDay,
     }),

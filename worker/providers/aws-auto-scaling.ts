@@ -12,7 +12,7 @@ import { classifyAwsError } from './aws-errors.ts';
 import type { Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
 
 /** AWS takes at most this many names per call. */
-const namesPerCall = 100;
+const namesPerCall = 50;
 const readTimeoutMs = 3_000;
 const writeTimeoutMs = 10_000;
 const refreshUnderWay = new Set(['Pending', 'InProgress', 'Baking', 'RollbackInProgress']);

@@ -46,7 +46,9 @@ export function classifyAwsError(error: unknown, kind: 'read' | 'write'): Provid
   if (error instanceof ProviderError) return error;
   const { name, code, status } = factsOf(error);
   const context = { aws_error: name, aws_message: errorMessage(error).slice(0, 500), ...(status === undefined ? {} : { http_status: status }) };
-  const known = byName[name];
+  // Some services word an outdated signature as a wrong one.
+  const outdated = name === 'SignatureDoesNotMatch' && errorMessage(error).startsWith('Signature expired');
+  const known = byName[outdated ? 'RequestExpired' : name];
   if (known !== undefined) return build(known, context, error);
   if (code !== undefined && beforeSending.has(code)) {
     return build({ fault: kind === 'write' ? 'pre_send' : 'unavailable', code: 'aws_unreachable', words: `AWS could not be reached (${code}): check the network and the endpoint.` }, context, error);

@@ -1,0 +1,211 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
+import express, { type Express, type Request, type Response } from 'express';
+import helmet from 'helmet';
+import { Histogram } from 'prom-client';
+import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
+import { InvalidInput, NotFound, ScalerError } from '../shared/errors.ts';
+import { parseStrictJson } from './http/strict-json.ts';
+import { Authenticator } from './middleware/authenticate.ts';
+import { invalidRequest, problemOf, sendProblem } from './middleware/problem-response.ts';
+import { openApiDocument } from './openapi/document.ts';
+import { mountDashboard } from './routes/dashboard.ts';
+import type { Deps } from './routes/deps.ts';
+import { operationRoutes } from './routes/operations.ts';
+import { resourceRoutes } from './routes/resources.ts';
+import type { Answer, Call, Route } from './routes/route.ts';
+import { scalingRoutes } from './routes/scaling.ts';
+
+const defaultBodyLimit = 64 * 1024;
+
+/** The whole API without a port, so that tests can call it. @throws Error at boot for a route without a scope. */
+export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] } {
+  const routes = [...scalingRoutes(deps), ...resourceRoutes(deps), ...operationRoutes(deps)];
+  for (const route of routes) {
+    if (route.scope === undefined) throw new Error(`${route.method.toUpperCase()} ${route.path} declares no scope: every route must.`);
+  }
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.set('trust proxy', deps.config.TRUST_PROXY_HOPS);
+  app.set('query parser', 'simple');
+  app.use(helmet());
+  app.use(observe(deps));
+  const authenticator = new Authenticator(deps.pool, deps.config.API_KEY_PEPPER);
+  const limits = createLimits(deps);
+  for (const route of routes) {
+    const bodyReader = express.raw({ type: () => true, limit: route.bodyLimit ?? defaultBodyLimit, inflate: false });
+    const expressPath = route.path.replace(/\{(\w+)\}/g, ':$1');
+    app[route.method](expressPath, async (request: Request, response: Response) => {
+      const requestId = response.locals.requestId as string;
+      try {
+        const keyId = await admit(route, request, authenticator, limits);
+        send(response, await route.handle(await parse(route, request, response, bodyReader, keyId, requestId)));
+      } catch (error) {
+        sendProblem(response, problemOf(error, deps.logger, requestId), requestId);
+      }
+    });
+  }
+  const document = JSON.stringify(openApiDocument(routes));
+  app.get('/openapi.json', (_request, response) => {
+    response.type('json').send(document);
+  });
+  mountDocs(app);
+  if (deps.config.BULL_BOARD === 'true') mountDashboard(app, deps, authenticator);
+  app.use((request: Request, response: Response) => refuseUnknown(routes, request, response));
+  app.use((error: unknown, _request: Request, response: Response, _next: unknown) => {
+    const requestId = (response.locals.requestId as string | undefined) ?? randomUUID();
+    sendProblem(response, problemOf(error, deps.logger, requestId), requestId);
+  });
+  return { app, routes };
+}
+
+/** One lean line and one measurement per request; the request's id is the client's own when that is sane. */
+function observe(deps: Deps) {
+  const durations = new Histogram({
+    name: 'autoscaler_http_request_duration_seconds',
+    help: 'HTTP requests',
+    labelNames: ['route', 'method', 'status'],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30],
+    registers: [deps.metrics.registry],
+  });
+  return (request: Request, response: Response, next: () => void) => {
+    const startedAt = performance.now();
+    const given = request.get('x-request-id');
+    const requestId = given !== undefined && /^[\w.:-]{1,100}$/.test(given) ? given : randomUUID();
+    response.locals.requestId = requestId;
+    response.setHeader('X-Request-Id', requestId);
+    response.on('finish', () => {
+      const ms = performance.now() - startedAt;
+      const route = (request.route as { path?: string } | undefined)?.path ?? 'other';
+      durations.observe({ route, method: request.method, status: response.statusCode }, ms / 1_000);
+      deps.logger.info({ event: 'http.request', requestId, method: request.method, route, status: response.statusCode, ms: Math.round(ms * 10) / 10, keyId: response.locals.keyId });
+    });
+    next();
+  };
+}
+
+type Limits = ReturnType<typeof createLimits>;
+
+/** Counted in Redis by key; while Redis is away, in this process: never unlimited. */
+function createLimits(deps: Deps) {
+  const points = deps.config.RATE_LIMIT_PER_MINUTE;
+  const limiter = (keyPrefix: string, most: number) =>
+    new RateLimiterRedis({
+      storeClient: deps.redis,
+      keyPrefix: `${deps.config.QUEUE_PREFIX}:limit:${keyPrefix}`,
+      points: most,
+      duration: 60,
+      insuranceLimiter: new RateLimiterMemory({ keyPrefix, points: most, duration: 60 }),
+      inMemoryBlockOnConsumed: most + 1,
+    });
+  return { byKey: limiter('key', points), failedByAddress: limiter('failed', 60) };
+}
+
+async function consume(limiter: RateLimiterRedis, key: string): Promise<void> {
+  try {
+    await limiter.consume(key);
+  } catch (error) {
+    if (!(error instanceof RateLimiterRes)) return;
+    throw new ScalerError({ code: 'rate_limited', message: 'Too many requests: slow down.', retry: 'after', httpStatus: 429, retryAfterMs: Math.max(1_000, error.msBeforeNext) });
+  }
+}
+
+async function admit(route: Route, request: Request, authenticator: Authenticator, limits: Limits): Promise<string> {
+  if (route.scope === 'public') return 'anonymous';
+  try {
+    const key = await authenticator.authorize(request.get('authorization'), route.scope);
+    if (request.res !== undefined) request.res.locals.keyId = key.id;
+    await consume(limits.byKey, key.id);
+    return key.id;
+  } catch (error) {
+    if (error instanceof ScalerError && error.httpStatus === 401) await consume(limits.failedByAddress, request.ip ?? 'unknown');
+    throw error;
+  }
+}
+
+async function parse(
+  route: Route,
+  request: Request,
+  response: Response,
+  readBody: ReturnType<typeof express.raw>,
+  keyId: string,
+  requestId: string,
+): Promise<Call> {
+  const params = check('path', route.params, request.params);
+  const query = check('query', route.query, request.query);
+  const { body, bytes } = await bodyOf(route, request, response, readBody);
+  return {
+    params,
+    query,
+    body,
+    keyId,
+    requestId,
+    remoteAddress: request.ip ?? null,
+    idempotency: idempotencyOf(route, request, keyId, bytes),
+    raw: request,
+  };
+}
+
+async function bodyOf(route: Route, request: Request, response: Response, readBody: ReturnType<typeof express.raw>): Promise<{ body: unknown; bytes: Buffer }> {
+  if (route.body === undefined) return { body: undefined, bytes: Buffer.alloc(0) };
+  const type = request.get('content-type') ?? '';
+  if (!/^application\/(json|merge-patch\+json)\s*(;\s*charset=utf-8\s*)?$/i.test(type)) {
+    throw new InvalidInput('wrong_content_type', 'Send the body as application/json.', { httpStatus: 415, fields: [{ field: 'Content-Type', message: 'must be application/json' }] });
+  }
+  await new Promise<void>((resolve, reject) => readBody(request, response, (error?: unknown) => (error === undefined ? resolve() : reject(error))));
+  const bytes = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+  return { body: check('body', route.body, parseStrictJson(bytes)), bytes };
+}
+
+function check(part: string, schema: Route['body'], value: unknown): unknown {
+  if (schema === undefined) return value;
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw invalidRequest(part, parsed.error.issues as Parameters<typeof invalidRequest>[1]);
+}
+
+function idempotencyOf(route: Route, request: Request, keyId: string, bytes: Buffer): Call['idempotency'] {
+  const key = request.get('idempotency-key');
+  if (key === undefined || route.method !== 'post') return null;
+  if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
+    throw new InvalidInput('invalid_idempotency_key', 'Idempotency-Key must be 1 to 255 printable ASCII characters.', { fields: [{ field: 'Idempotency-Key', message: 'not 1 to 255 printable ASCII characters' }] });
+  }
+  return { key_id: keyId, route: `POST ${request.path}`, key, body_hash: createHash('sha256').update(bytes).digest() };
+}
+
+function send(response: Response, answer: Answer): void {
+  response.status(answer.status);
+  for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value);
+  if (answer.body === undefined) response.end();
+  else if (typeof answer.body === 'string') response.end(answer.body);
+  else {
+    response.setHeader('Content-Type', 'application/json; charset=utf-8');
+    response.end(JSON.stringify(answer.body));
+  }
+}
+
+function refuseUnknown(routes: readonly Route[], request: Request, response: Response): void {
+  const requestId = response.locals.requestId as string;
+  const allowed = routes.filter((route) => new RegExp(`^${route.path.replace(/\{\w+\}/g, '[^/]+')}/?$`).test(request.path)).map((route) => route.method.toUpperCase());
+  if (allowed.length > 0) {
+    response.setHeader('Allow', allowed.join(', '));
+    sendProblem(response, new ScalerError({ code: 'method_not_allowed', message: `Use ${allowed.join(' or ')} here.`, retry: 'never', httpStatus: 405 }), requestId);
+    return;
+  }
+  sendProblem(response, new NotFound('not_found', 'There is nothing at this address: see /docs.'), requestId);
+}
+
+function mountDocs(app: Express): void {
+  const folder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'));
+  const page = readFileSync(`${folder}/index.html`, 'utf8').replaceAll('./', '/docs/').replaceAll('href="index.css"', 'href="/docs/index.css"');
+  app.get('/docs', (_request, response) => {
+    response.type('html').send(page);
+  });
+  app.get('/docs/swagger-initializer.js', (_request, response) => {
+    response.type('js').send("window.ui = SwaggerUIBundle({ url: '/openapi.json', dom_id: '#swagger-ui', presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset], layout: 'BaseLayout' });");
+  });
+  app.use('/docs', express.static(folder, { index: false }));
+}

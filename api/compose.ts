@@ -1,0 +1,67 @@
+import type { Server } from 'node:http';
+import { hasLiveKey } from '../shared/db/keys-repository.ts';
+import { createPool } from '../shared/db/pool.ts';
+import { errorMessage } from '../shared/errors.ts';
+import { JobIntake } from '../shared/jobs/job-intake.ts';
+import { JobWaiters } from '../shared/jobs/job-waiters.ts';
+import { type Closers, createClosers } from '../shared/lifecycle/closers.ts';
+import { createLogger } from '../shared/observability/logger.ts';
+import { createMetrics } from '../shared/observability/metrics.ts';
+import { createConsumerConnection, createProducerConnection, createQueues } from '../shared/queues/queues.ts';
+import { buildApp } from './app.ts';
+import type { ApiConfig } from './config.ts';
+import { createMatchedServer } from './http/create-server.ts';
+import type { Deps } from './routes/deps.ts';
+import type { Route } from './routes/route.ts';
+
+export interface Api {
+  readonly server: Server;
+  readonly deps: Deps;
+  readonly routes: readonly Route[];
+  readonly closers: Closers;
+}
+
+const loopback = new Set(['127.0.0.1', '::1', 'localhost']);
+
+/** Builds the API process's parts. The only place of this process that constructs shared resources. */
+export function composeApi(config: Readonly<ApiConfig>): Api {
+  const logger = createLogger({ level: config.LOG_LEVEL, name: 'api' });
+  const metrics = createMetrics();
+  const closers = createClosers(logger);
+  const quietly = (event: string) => (error: unknown) => logger.warn({ event, detail: errorMessage(error) });
+  const pool = createPool(config.DATABASE_URL, { size: config.DATABASE_POOL, name: 'scaler-api', onError: quietly('postgres.error') });
+  closers.add('postgres', () => pool.end());
+  const redis = createProducerConnection(config.REDIS_URL, quietly('redis.error'));
+  closers.add('redis', () => redis.disconnect());
+  const subscriber = createConsumerConnection(config.REDIS_URL, quietly('redis.error'));
+  closers.add('redis subscriber', () => subscriber.disconnect());
+  const queues = createQueues(redis, config.QUEUE_PREFIX, quietly('queue.error'));
+  closers.add('queues', () => Promise.all(Object.values(queues).map((queue) => queue.close())));
+  const intake = new JobIntake(pool, queues, quietly('enqueue.failed'));
+  const waiters = new JobWaiters(pool, subscriber, config.QUEUE_PREFIX);
+  const deps: Deps = { config, pool, redis, queues, intake, waiters, logger, metrics };
+  const { app, routes } = buildApp(deps);
+  return { server: createMatchedServer(app), deps, routes, closers };
+}
+
+/** @throws Error when it would listen beyond this machine and nobody has a key yet. */
+export async function refuseOpenDoor(api: Api): Promise<void> {
+  const { HOST } = api.deps.config;
+  if (loopback.has(HOST) || (await hasLiveKey(api.deps.pool))) return;
+  throw new Error(`HOST is ${HOST} and there is no API key yet: make one first (npm run keys -- create --name admin --scopes admin,read,decide,execute), or set HOST=127.0.0.1.`);
+}
+
+export async function listen(api: Api): Promise<number> {
+  const { server, deps, closers } = api;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(deps.config.PORT, deps.config.HOST, resolve);
+  });
+  closers.add('http server', async () => {
+    const closed = new Promise((resolve) => server.close(resolve));
+    server.closeIdleConnections();
+    await closed;
+  });
+  const address = server.address();
+  return typeof address === 'object' && address !== null ? address.port : deps.config.PORT;
+}

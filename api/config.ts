@@ -1,0 +1,33 @@
+import { z } from 'zod';
+import { parseEnvironment } from '../shared/config/parse-environment.ts';
+import { defaultPrefix } from '../shared/queues/queues.ts';
+
+const schema = z
+  .object({
+    HOST: z.string().min(1).default('0.0.0.0'),
+    PORT: z.coerce.number().int().min(0).max(65_535).default(8082),
+    DATABASE_URL: z.string().min(1),
+    REDIS_URL: z.string().min(1),
+    QUEUE_PREFIX: z.string().min(1).default(defaultPrefix),
+    API_KEY_PEPPER: z.string().default(''),
+    NODE_ENV: z.string().default('development'),
+    AWS_REGION: z.string().min(1).default('us-east-1'),
+    LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
+    DATABASE_POOL: z.coerce.number().int().min(2).max(100).default(8),
+    RATE_LIMIT_PER_MINUTE: z.coerce.number().int().min(1).max(10_000_000).default(6_000),
+    DECISION_LIFETIME_SECONDS: z.coerce.number().int().min(10).max(86_400).default(900),
+    BULL_BOARD: z.enum(['true', 'false']).default('true'),
+    BULL_BOARD_WRITABLE: z.enum(['true', 'false']).default('false'),
+    TRUST_PROXY_HOPS: z.coerce.number().int().min(0).max(10).default(0),
+  })
+  .refine((config) => config.NODE_ENV !== 'production' || config.API_KEY_PEPPER.length >= 16, {
+    path: ['API_KEY_PEPPER'],
+    message: 'set a secret of at least 16 characters in production',
+  });
+
+export type ApiConfig = z.infer<typeof schema>;
+
+/** @throws Error listing every mistake in the environment. */
+export function readApiConfig(environment: Readonly<Record<string, string | undefined>>): Readonly<ApiConfig> {
+  return parseEnvironment(schema, environment);
+}

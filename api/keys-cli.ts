@@ -1,0 +1,47 @@
+import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { createKey, listKeys, revokeKey } from '../shared/db/keys-repository.ts';
+import { createPool } from '../shared/db/pool.ts';
+import { scopes } from '../shared/domain/api-key.ts';
+import { errorMessage } from '../shared/errors.ts';
+
+const help = `Usage: npm run keys -- create --name NAME --scopes ${scopes.join(',')} [--expires-days 90]
+       npm run keys -- list
+       npm run keys -- revoke ID
+
+Needs DATABASE_URL, and API_KEY_PEPPER as the API has it. A new key is shown once.`;
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { name: { type: 'string' }, scopes: { type: 'string' }, 'expires-days': { type: 'string' }, help: { type: 'boolean' } },
+  });
+  const [command, id] = positionals;
+  if (values.help === true || command === undefined) {
+    console.log(help);
+    return;
+  }
+  const url = process.env.DATABASE_URL;
+  if (!url) throw new Error('set DATABASE_URL');
+  const pool = createPool(url, { name: 'scaler-keys', size: 1 });
+  try {
+    if (command === 'create') {
+      const wanted = z.array(z.enum(scopes)).min(1).parse((values.scopes ?? '').split(','));
+      const days = z.coerce.number().int().min(1).max(365).parse(values['expires-days'] ?? '90');
+      const { key, row } = await createKey(pool, process.env.API_KEY_PEPPER ?? '', { name: z.string().min(1).max(100).parse(values.name), scopes: wanted, days });
+      console.log(`${key}\n(${row.name}: ${row.scopes.join(', ')}, until ${row.expires_at}; shown this once)`);
+    } else if (command === 'list') {
+      for (const row of await listKeys(pool)) console.log(`${row.id}  ${row.name}  ${row.scopes.join(',')}  until ${row.expires_at}${row.revoked_at === null ? '' : '  revoked'}`);
+    } else if (command === 'revoke' && id !== undefined) {
+      if (!(await revokeKey(pool, id))) throw new Error(`there is no live key ${id}`);
+      console.log(`revoked ${id}`);
+    } else throw new Error(`unknown command ${command}: see --help`);
+  } finally {
+    await pool.end();
+  }
+}
+
+main().catch((error: unknown) => {
+  console.error(`keys: ${errorMessage(error)}`);
+  process.exit(1);
+});

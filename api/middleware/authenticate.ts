@@ -1,0 +1,61 @@
+import { randomBytes } from 'node:crypto';
+import type pg from 'pg';
+import { findLiveKey, type KeyRow } from '../../shared/db/keys-repository.ts';
+import { databaseError } from '../../shared/db/pool.ts';
+import { hashSecret, parseKey, type Scope, sameHash } from '../../shared/domain/api-key.ts';
+import { ScalerError } from '../../shared/errors.ts';
+
+/** A revoked key works for no longer than this. */
+const cacheMs = 5_000;
+const cacheSize = 10_000;
+const nobody = randomBytes(32);
+
+/** Checks keys against PostgreSQL. PostgreSQL away is 503, never a pass. */
+export class Authenticator {
+  readonly #pool: pg.Pool;
+  readonly #pepper: string;
+  readonly #cache = new Map<string, { readonly row: (KeyRow & { secret_hash: Buffer }) | null; readonly until: number }>();
+
+  constructor(pool: pg.Pool, pepper: string) {
+    this.#pool = pool;
+    this.#pepper = pepper;
+  }
+
+  /** @returns the key's row. @throws ScalerError 401 or 403. */
+  async authorize(header: string | undefined, scope: Scope): Promise<KeyRow> {
+    const key = await this.authenticate(header);
+    if (!key.scopes.includes(scope)) throw refused(403, 'forbidden', `This key lacks the scope ${scope}: use one that has it.`);
+    return key;
+  }
+
+  async authenticate(header: string | undefined): Promise<KeyRow> {
+    const token = /^Bearer ([\x21-\x7e]{1,200})$/i.exec(header ?? '')?.[1];
+    if (token === undefined) throw refused(401, 'unauthenticated', 'Send an API key: Authorization: Bearer as_live_…');
+    const parsed = parseKey(token);
+    // The same work for a key that is not one, so that timing tells nothing.
+    const row = parsed === null ? null : await this.#find(parsed.id);
+    const matches = sameHash(row?.secret_hash ?? nobody, hashSecret(parsed?.secret ?? '', this.#pepper));
+    if (row === null || !matches || Date.parse(row.expires_at) < Date.now()) {
+      throw refused(401, 'unauthenticated', 'The API key is not valid, or has expired or been revoked.');
+    }
+    return row;
+  }
+
+  async #find(id: string) {
+    const now = performance.now();
+    const cached = this.#cache.get(id);
+    if (cached !== undefined && cached.until > now) return cached.row;
+    try {
+      const row = await findLiveKey(this.#pool, id);
+      if (this.#cache.size >= cacheSize) this.#cache.clear();
+      this.#cache.set(id, { row, until: now + cacheMs });
+      return row;
+    } catch (error) {
+      throw databaseError(error);
+    }
+  }
+}
+
+function refused(httpStatus: 401 | 403, code: string, message: string): ScalerError {
+  return new ScalerError({ code, message, retry: 'never', httpStatus });
+}

@@ -1,0 +1,172 @@
+import { z } from 'zod';
+import { audit } from '../../shared/db/audit-repository.ts';
+import { createResource, deleteResource, findResource, listResources, resourceNotFound, updateResource } from '../../shared/db/resources-repository.ts';
+import { listPredictions, listSamples, upsertPredictions, upsertSamples } from '../../shared/db/series-repository.ts';
+import type { Resource } from '../../shared/domain/resource.ts';
+import { Conflict, InvalidInput } from '../../shared/errors.ts';
+import { idParams } from '../contracts/common.ts';
+import * as contracts from '../contracts/resources.ts';
+import type { Deps } from './deps.ts';
+import { type Answer, type Call, type Route, route } from './route.ts';
+
+const batchBytes = 4 * 1024 * 1024;
+const writtenSchema = z.object({ inserted: z.int(), updated: z.int() });
+
+/** Resources with their policies, and the series decisions are made from. */
+export function resourceRoutes(deps: Deps): Route[] {
+  const note = (call: Call, action: string, resourceId: string, detail: Record<string, unknown>) =>
+    audit(deps.pool, { actor: call.keyId, action, resource_id: resourceId, request_id: call.requestId, remote_address: call.remoteAddress, detail });
+  return [
+    route({
+      method: 'post',
+      path: '/resources',
+      scope: 'admin',
+      operationId: 'createResource',
+      summary: 'Register an Auto Scaling group or a workload',
+      body: contracts.createResourceBody,
+      responses: { 201: { description: 'Created', schema: contracts.resourceSchema } },
+      handle: async (call) => {
+        const region = call.body.cloud_provider === 'aws' ? (call.body.region ?? deps.config.AWS_REGION) : null;
+        const resource = await createResource(deps.pool, { ...call.body, region });
+        await note(call, 'resource.created', resource.id, { name: resource.name });
+        return shown(resource, 201, { Location: `/resources/${resource.id}` });
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/resources',
+      scope: 'read',
+      operationId: 'listResources',
+      summary: 'Resources, oldest first',
+      query: contracts.listQuery,
+      responses: { 200: { description: 'Resources', schema: z.object({ resources: z.array(contracts.resourceSchema), count: z.int(), cursor: z.string().nullable() }) } },
+      handle: async ({ query }) => {
+        const { resources, cursor } = await listResources(deps.pool, query);
+        return { status: 200, body: { resources, count: resources.length, cursor } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/resources/{id}',
+      scope: 'read',
+      operationId: 'getResource',
+      summary: 'One resource with its policy',
+      params: idParams,
+      responses: { 200: { description: 'The resource', schema: contracts.resourceSchema } },
+      handle: async ({ params }) => shown(await present(deps, params.id)),
+    }),
+    route({
+      method: 'patch',
+      path: '/resources/{id}',
+      scope: 'admin',
+      operationId: 'updateResource',
+      summary: 'Change a policy; needs If-Match',
+      params: idParams,
+      body: contracts.patchResourceBody,
+      responses: { 200: { description: 'The resource', schema: contracts.resourceSchema } },
+      handle: async (call) => {
+        const version = versionOf(call.raw.get('if-match'));
+        if (version === null) throw new InvalidInput('precondition_required', 'Send If-Match with the ETag you read, so that nobody\'s change is overwritten.', { httpStatus: 428 });
+        const before = await present(deps, call.params.id);
+        const after = { min_instances: call.body.min_instances ?? before.min_instances, max_instances: call.body.max_instances ?? before.max_instances };
+        if (after.min_instances > after.max_instances) {
+          throw new InvalidInput('invalid_request', 'min_instances must not exceed max_instances.', { fields: [{ field: 'min_instances', message: `${after.min_instances} is more than max_instances ${after.max_instances}` }] });
+        }
+        const resource = await updateResource(deps.pool, call.params.id, version, call.body);
+        await note(call, 'resource.updated', resource.id, { ...call.body, version: resource.version });
+        return shown(resource);
+      },
+    }),
+    route({
+      method: 'delete',
+      path: '/resources/{id}',
+      scope: 'admin',
+      operationId: 'deleteResource',
+      summary: 'Forget a resource; its history stays',
+      params: idParams,
+      responses: { 204: { description: 'Deleted' } },
+      handle: async (call) => {
+        await deleteResource(deps.pool, call.params.id, versionOf(call.raw.get('if-match')));
+        await note(call, 'resource.deleted', call.params.id, {});
+        return { status: 204 };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/resources/{id}/metrics',
+      scope: 'decide',
+      operationId: 'addSamples',
+      summary: 'Store one metric sample, or up to 10,000; a moment sent again is replaced',
+      params: idParams,
+      body: contracts.samplesBody,
+      bodyLimit: batchBytes,
+      responses: { 200: { description: 'Stored', schema: writtenSchema } },
+      handle: async ({ params, body }) => written(params.id, await upsertSamples(deps.pool, params.id, 'samples' in body ? body.samples : [body])),
+    }),
+    route({
+      method: 'get',
+      path: '/resources/{id}/metrics',
+      scope: 'read',
+      operationId: 'listSamples',
+      summary: 'Metric samples, newest first',
+      params: idParams,
+      query: contracts.rangeQuery,
+      responses: { 200: { description: 'Samples', schema: z.object({ samples: z.array(z.unknown()), count: z.int() }) } },
+      handle: async ({ params, query }) => {
+        await present(deps, params.id);
+        const samples = await listSamples(deps.pool, params.id, query);
+        return { status: 200, body: { samples, count: samples.length } };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/resources/{id}/predictions',
+      scope: 'decide',
+      operationId: 'addPredictions',
+      summary: 'Store one prediction, or up to 10,000; a moment sent again is replaced',
+      params: idParams,
+      body: contracts.predictionsBody,
+      bodyLimit: batchBytes,
+      responses: { 200: { description: 'Stored', schema: writtenSchema } },
+      handle: async ({ params, body }) => written(params.id, await upsertPredictions(deps.pool, params.id, 'predictions' in body ? body.predictions : [body])),
+    }),
+    route({
+      method: 'get',
+      path: '/resources/{id}/predictions',
+      scope: 'read',
+      operationId: 'listPredictions',
+      summary: 'Predictions, newest first',
+      params: idParams,
+      query: contracts.rangeQuery,
+      responses: { 200: { description: 'Predictions', schema: z.object({ predictions: z.array(z.unknown()), count: z.int() }) } },
+      handle: async ({ params, query }) => {
+        await present(deps, params.id);
+        const predictions = await listPredictions(deps.pool, params.id, query);
+        return { status: 200, body: { predictions, count: predictions.length } };
+      },
+    }),
+  ];
+}
+
+async function present(deps: Deps, id: string): Promise<Resource> {
+  const resource = await findResource(deps.pool, id);
+  if (resource === null) throw resourceNotFound(id);
+  return resource;
+}
+
+function shown(resource: Resource, status = 200, headers: Record<string, string> = {}): Answer {
+  return { status, body: resource, headers: { ...headers, ETag: `"${resource.version}"` } };
+}
+
+function written(id: string, result: { inserted: number; updated: number } | null): Answer {
+  if (result === null) throw resourceNotFound(id);
+  return { status: 200, body: result };
+}
+
+/** @throws Conflict (412) for an ETag that is not ours: it cannot be the present one. */
+function versionOf(header: string | undefined): number | null {
+  if (header === undefined || header === '*') return null;
+  const match = /^"(\d{1,9})"$/.exec(header.trim());
+  if (match === null) throw new Conflict('version_mismatch', 'If-Match is not an ETag of this resource: read it again.', { httpStatus: 412 });
+  return Number(match[1]);
+}

@@ -1,0 +1,46 @@
+import type { Request } from 'express';
+import type { z } from 'zod';
+import type { Scope } from '../../shared/domain/api-key.ts';
+
+/** What a handler gets: parsed, authenticated, with ids for logs and rows. */
+export interface Call<P = unknown, Q = unknown, B = unknown> {
+  readonly params: P;
+  readonly query: Q;
+  readonly body: B;
+  readonly keyId: string;
+  readonly requestId: string;
+  readonly remoteAddress: string | null;
+  /** Null when the request has no Idempotency-Key. */
+  readonly idempotency: { readonly key_id: string; readonly route: string; readonly key: string; readonly body_hash: Buffer } | null;
+  readonly raw: Request;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {
+  readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
+  /** OpenAPI style: `/jobs/{id}`. */
+  readonly path: string;
+  readonly scope: Scope | 'public';
+  readonly operationId: string;
+  readonly summary: string;
+  readonly params?: P;
+  readonly query?: Q;
+  readonly body?: B;
+  /** Bytes; 64 KiB unless a route carries batches. */
+  readonly bodyLimit?: number;
+  /** Schema by success status. */
+  readonly responses: Readonly<Record<number, { readonly description: string; readonly schema?: z.ZodType }>>;
+  readonly handle: (call: Call<z.output<P>, z.output<Q>, z.output<B>>) => Promise<Answer> | Answer;
+}
+
+export type Route = RouteSpec<z.ZodType, z.ZodType, z.ZodType>;
+
+/** Ties a handler's types to its schemas. */
+export function route<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(spec: RouteSpec<P, Q, B>): Route {
+  return spec as unknown as Route;
+}

@@ -1,0 +1,49 @@
+import { generateKey, hashSecret, type Scope } from '../domain/api-key.ts';
+import type { Queryable } from './pool.ts';
+
+export interface KeyRow {
+  readonly id: string;
+  readonly name: string;
+  readonly scopes: readonly Scope[];
+  readonly created_at: string;
+  readonly expires_at: string;
+  readonly revoked_at: string | null;
+}
+
+const columns = `id, name, scopes, created_at::text, expires_at::text, revoked_at::text`;
+
+/** Makes a key. @returns it with its only copy of the secret. */
+export async function createKey(
+  db: Queryable,
+  pepper: string,
+  values: { readonly name: string; readonly scopes: readonly Scope[]; readonly days: number },
+): Promise<{ key: string; row: KeyRow }> {
+  const { id, secret, key } = generateKey();
+  const { rows } = await db.query<KeyRow>(
+    `insert into api_keys (id, name, secret_hash, scopes, expires_at) values ($1, $2, $3, $4, now() + $5 * interval '1 day') returning ${columns}`,
+    [id, values.name, hashSecret(secret, pepper), values.scopes, values.days],
+  );
+  return { key, row: rows[0] as KeyRow };
+}
+
+export async function findLiveKey(db: Queryable, id: string): Promise<(KeyRow & { secret_hash: Buffer }) | null> {
+  const { rows } = await db.query<KeyRow & { secret_hash: Buffer }>({
+    name: 'find_live_key',
+    text: `select ${columns}, secret_hash from api_keys where id = $1 and revoked_at is null and expires_at > now()`,
+    values: [id],
+  });
+  return rows[0] ?? null;
+}
+
+export async function listKeys(db: Queryable): Promise<KeyRow[]> {
+  return (await db.query<KeyRow>(`select ${columns} from api_keys order by api_keys.created_at`)).rows;
+}
+
+/** @returns false when there is no such live key. */
+export async function revokeKey(db: Queryable, id: string): Promise<boolean> {
+  return (await db.query('update api_keys set revoked_at = now() where id = $1 and revoked_at is null', [id])).rowCount === 1;
+}
+
+export async function hasLiveKey(db: Queryable): Promise<boolean> {
+  return (await db.query('select 1 from api_keys where revoked_at is null and expires_at > now() limit 1')).rowCount === 1;
+}
