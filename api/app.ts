@@ -24,7 +24,8 @@ const defaultBodyLimit = 64 * 1024;
 export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] } {
   const routes = [...scalingRoutes(deps), ...resourceRoutes(deps), ...operationRoutes(deps)];
   for (const route of routes) {
-    if (route.scope === undefined) throw new Error(`${route.method.toUpperCase()} ${route.path} declares no scope: every route must.`);
+    if (route.scope === undefined)
+      throw new Error(`${route.method.toUpperCase()} ${route.path} declares no scope: every route must.`);
   }
   const app = express();
   app.disable('x-powered-by');
@@ -36,13 +37,20 @@ export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] }
   const authenticator = new Authenticator(deps.pool, deps.config.API_KEY_PEPPER);
   const limits = createLimits(deps);
   for (const route of routes) {
-    const bodyReader = express.raw({ type: () => true, limit: route.bodyLimit ?? defaultBodyLimit, inflate: false });
+    const bodyReader = express.raw({
+      type: () => true,
+      limit: route.bodyLimit ?? defaultBodyLimit,
+      inflate: false,
+    });
     const expressPath = route.path.replace(/\{(\w+)\}/g, ':$1');
     app[route.method](expressPath, async (request: Request, response: Response) => {
       const requestId = response.locals.requestId as string;
       try {
         const keyId = await admit(route, request, authenticator, limits);
-        send(response, await route.handle(await parse(route, request, response, bodyReader, keyId, requestId)));
+        send(
+          response,
+          await route.handle(await parse(route, request, response, bodyReader, keyId, requestId)),
+        );
       } catch (error) {
         sendProblem(response, problemOf(error, deps.logger, requestId), requestId);
       }
@@ -81,7 +89,15 @@ function observe(deps: Deps) {
       const ms = performance.now() - startedAt;
       const route = (request.route as { path?: string } | undefined)?.path ?? 'other';
       durations.observe({ route, method: request.method, status: response.statusCode }, ms / 1_000);
-      deps.logger.info({ event: 'http.request', requestId, method: request.method, route, status: response.statusCode, ms: Math.round(ms * 10) / 10, keyId: response.locals.keyId });
+      deps.logger.info({
+        event: 'http.request',
+        requestId,
+        method: request.method,
+        route,
+        status: response.statusCode,
+        ms: Math.round(ms * 10) / 10,
+        keyId: response.locals.keyId,
+      });
     });
     next();
   };
@@ -109,11 +125,22 @@ async function consume(limiter: RateLimiterRedis, key: string): Promise<void> {
     await limiter.consume(key);
   } catch (error) {
     if (!(error instanceof RateLimiterRes)) return;
-    throw new ScalerError({ code: 'rate_limited', message: 'Too many requests: slow down.', retry: 'after', httpStatus: 429, retryAfterMs: Math.max(1_000, error.msBeforeNext) });
+    throw new ScalerError({
+      code: 'rate_limited',
+      message: 'Too many requests: slow down.',
+      retry: 'after',
+      httpStatus: 429,
+      retryAfterMs: Math.max(1_000, error.msBeforeNext),
+    });
   }
 }
 
-async function admit(route: Route, request: Request, authenticator: Authenticator, limits: Limits): Promise<string> {
+async function admit(
+  route: Route,
+  request: Request,
+  authenticator: Authenticator,
+  limits: Limits,
+): Promise<string> {
   if (route.scope === 'public') return 'anonymous';
   try {
     const key = await authenticator.authorize(request.get('authorization'), route.scope);
@@ -121,7 +148,8 @@ async function admit(route: Route, request: Request, authenticator: Authenticato
     await consume(limits.byKey, key.id);
     return key.id;
   } catch (error) {
-    if (error instanceof ScalerError && error.httpStatus === 401) await consume(limits.failedByAddress, request.ip ?? 'unknown');
+    if (error instanceof ScalerError && error.httpStatus === 401)
+      await consume(limits.failedByAddress, request.ip ?? 'unknown');
     throw error;
   }
 }
@@ -149,13 +177,23 @@ async function parse(
   };
 }
 
-async function bodyOf(route: Route, request: Request, response: Response, readBody: ReturnType<typeof express.raw>): Promise<{ body: unknown; bytes: Buffer }> {
+async function bodyOf(
+  route: Route,
+  request: Request,
+  response: Response,
+  readBody: ReturnType<typeof express.raw>,
+): Promise<{ body: unknown; bytes: Buffer }> {
   if (route.body === undefined) return { body: undefined, bytes: Buffer.alloc(0) };
   const type = request.get('content-type') ?? '';
   if (!/^application\/(json|merge-patch\+json)\s*(;\s*charset=utf-8\s*)?$/i.test(type)) {
-    throw new InvalidInput('wrong_content_type', 'Send the body as application/json.', { httpStatus: 415, fields: [{ field: 'Content-Type', message: 'must be application/json' }] });
+    throw new InvalidInput('wrong_content_type', 'Send the body as application/json.', {
+      httpStatus: 415,
+      fields: [{ field: 'Content-Type', message: 'must be application/json' }],
+    });
   }
-  await new Promise<void>((resolve, reject) => readBody(request, response, (error?: unknown) => (error === undefined ? resolve() : reject(error))));
+  await new Promise<void>((resolve, reject) =>
+    readBody(request, response, (error?: unknown) => (error === undefined ? resolve() : reject(error))),
+  );
   const bytes = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
   return { body: check('body', route.body, parseStrictJson(bytes)), bytes };
 }
@@ -171,9 +209,18 @@ function idempotencyOf(route: Route, request: Request, keyId: string, bytes: Buf
   const key = request.get('idempotency-key');
   if (key === undefined || route.method !== 'post') return null;
   if (!/^[\x21-\x7e]{1,255}$/.test(key)) {
-    throw new InvalidInput('invalid_idempotency_key', 'Idempotency-Key must be 1 to 255 printable ASCII characters.', { fields: [{ field: 'Idempotency-Key', message: 'not 1 to 255 printable ASCII characters' }] });
+    throw new InvalidInput(
+      'invalid_idempotency_key',
+      'Idempotency-Key must be 1 to 255 printable ASCII characters.',
+      { fields: [{ field: 'Idempotency-Key', message: 'not 1 to 255 printable ASCII characters' }] },
+    );
   }
-  return { key_id: keyId, route: `POST ${request.path}`, key, body_hash: createHash('sha256').update(bytes).digest() };
+  return {
+    key_id: keyId,
+    route: `POST ${request.path}`,
+    key,
+    body_hash: createHash('sha256').update(bytes).digest(),
+  };
 }
 
 function send(response: Response, answer: Answer): void {
@@ -189,10 +236,21 @@ function send(response: Response, answer: Answer): void {
 
 function refuseUnknown(routes: readonly Route[], request: Request, response: Response): void {
   const requestId = response.locals.requestId as string;
-  const allowed = routes.filter((route) => new RegExp(`^${route.path.replace(/\{\w+\}/g, '[^/]+')}/?$`).test(request.path)).map((route) => route.method.toUpperCase());
+  const allowed = routes
+    .filter((route) => new RegExp(`^${route.path.replace(/\{\w+\}/g, '[^/]+')}/?$`).test(request.path))
+    .map((route) => route.method.toUpperCase());
   if (allowed.length > 0) {
     response.setHeader('Allow', allowed.join(', '));
-    sendProblem(response, new ScalerError({ code: 'method_not_allowed', message: `Use ${allowed.join(' or ')} here.`, retry: 'never', httpStatus: 405 }), requestId);
+    sendProblem(
+      response,
+      new ScalerError({
+        code: 'method_not_allowed',
+        message: `Use ${allowed.join(' or ')} here.`,
+        retry: 'never',
+        httpStatus: 405,
+      }),
+      requestId,
+    );
     return;
   }
   sendProblem(response, new NotFound('not_found', 'There is nothing at this address: see /docs.'), requestId);
@@ -200,12 +258,18 @@ function refuseUnknown(routes: readonly Route[], request: Request, response: Res
 
 function mountDocs(app: Express): void {
   const folder = dirname(createRequire(import.meta.url).resolve('swagger-ui-dist/package.json'));
-  const page = readFileSync(`${folder}/index.html`, 'utf8').replaceAll('./', '/docs/').replaceAll('href="index.css"', 'href="/docs/index.css"');
+  const page = readFileSync(`${folder}/index.html`, 'utf8')
+    .replaceAll('./', '/docs/')
+    .replaceAll('href="index.css"', 'href="/docs/index.css"');
   app.get('/docs', (_request, response) => {
     response.type('html').send(page);
   });
   app.get('/docs/swagger-initializer.js', (_request, response) => {
-    response.type('js').send("window.ui = SwaggerUIBundle({ url: '/openapi.json', dom_id: '#swagger-ui', presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset], layout: 'BaseLayout' });");
+    response
+      .type('js')
+      .send(
+        "window.ui = SwaggerUIBundle({ url: '/openapi.json', dom_id: '#swagger-ui', presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset], layout: 'BaseLayout' });",
+      );
   });
   app.use('/docs', express.static(folder, { index: false }));
 }

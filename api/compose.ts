@@ -29,7 +29,11 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
   const metrics = createMetrics();
   const closers = createClosers(logger);
   const quietly = (event: string) => (error: unknown) => logger.warn({ event, detail: errorMessage(error) });
-  const pool = createPool(config.DATABASE_URL, { size: config.DATABASE_POOL, name: 'scaler-api', onError: quietly('postgres.error') });
+  const pool = createPool(config.DATABASE_URL, {
+    size: config.DATABASE_POOL,
+    name: 'scaler-api',
+    onError: quietly('postgres.error'),
+  });
   closers.add('postgres', () => pool.end());
   const redis = createProducerConnection(config.REDIS_URL, quietly('redis.error'));
   closers.add('redis', () => redis.disconnect());
@@ -48,7 +52,9 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
 export async function refuseOpenDoor(api: Api): Promise<void> {
   const { HOST } = api.deps.config;
   if (loopback.has(HOST) || (await hasLiveKey(api.deps.pool))) return;
-  throw new Error(`HOST is ${HOST} and there is no API key yet: make one first (npm run keys -- create --name admin --scopes admin,read,decide,execute), or set HOST=127.0.0.1.`);
+  throw new Error(
+    `HOST is ${HOST} and there is no API key yet: make one first (npm run keys -- create --name admin --scopes admin,read,decide,execute), or set HOST=127.0.0.1.`,
+  );
 }
 
 export async function listen(api: Api): Promise<number> {

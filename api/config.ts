@@ -28,6 +28,8 @@ const schema = z
 export type ApiConfig = z.infer<typeof schema>;
 
 /** @throws Error listing every mistake in the environment. */
-export function readApiConfig(environment: Readonly<Record<string, string | undefined>>): Readonly<ApiConfig> {
+export function readApiConfig(
+  environment: Readonly<Record<string, string | undefined>>,
+): Readonly<ApiConfig> {
   return parseEnvironment(schema, environment);
 }

@@ -14,7 +14,12 @@ Needs DATABASE_URL, and API_KEY_PEPPER as the API has it. A new key is shown onc
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { name: { type: 'string' }, scopes: { type: 'string' }, 'expires-days': { type: 'string' }, help: { type: 'boolean' } },
+    options: {
+      name: { type: 'string' },
+      scopes: { type: 'string' },
+      'expires-days': { type: 'string' },
+      help: { type: 'boolean' },
+    },
   });
   const [command, id] = positionals;
   if (values.help === true || command === undefined) {
@@ -26,12 +31,29 @@ async function main(): Promise<void> {
   const pool = createPool(url, { name: 'scaler-keys', size: 1 });
   try {
     if (command === 'create') {
-      const wanted = z.array(z.enum(scopes)).min(1).parse((values.scopes ?? '').split(','));
-      const days = z.coerce.number().int().min(1).max(365).parse(values['expires-days'] ?? '90');
-      const { key, row } = await createKey(pool, process.env.API_KEY_PEPPER ?? '', { name: z.string().min(1).max(100).parse(values.name), scopes: wanted, days });
-      console.log(`${key}\n(${row.name}: ${row.scopes.join(', ')}, until ${row.expires_at}; shown this once)`);
+      const wanted = z
+        .array(z.enum(scopes))
+        .min(1)
+        .parse((values.scopes ?? '').split(','));
+      const days = z.coerce
+        .number()
+        .int()
+        .min(1)
+        .max(365)
+        .parse(values['expires-days'] ?? '90');
+      const { key, row } = await createKey(pool, process.env.API_KEY_PEPPER ?? '', {
+        name: z.string().min(1).max(100).parse(values.name),
+        scopes: wanted,
+        days,
+      });
+      console.log(
+        `${key}\n(${row.name}: ${row.scopes.join(', ')}, until ${row.expires_at}; shown this once)`,
+      );
     } else if (command === 'list') {
-      for (const row of await listKeys(pool)) console.log(`${row.id}  ${row.name}  ${row.scopes.join(',')}  until ${row.expires_at}${row.revoked_at === null ? '' : '  revoked'}`);
+      for (const row of await listKeys(pool))
+        console.log(
+          `${row.id}  ${row.name}  ${row.scopes.join(',')}  until ${row.expires_at}${row.revoked_at === null ? '' : '  revoked'}`,
+        );
     } else if (command === 'revoke' && id !== undefined) {
       if (!(await revokeKey(pool, id))) throw new Error(`there is no live key ${id}`);
       console.log(`revoked ${id}`);

@@ -4,7 +4,11 @@ import { cursorSchema, instancesSchema, limitSchema, timestampSchema } from './c
 
 const percent = z.number().gt(0).max(100);
 const seconds = (max: number, min = 0) => z.int().min(min).max(max);
-const scopeName = z.string().min(1).max(255).regex(/^[\x21-\x7e]+$/, 'must be printable ASCII without spaces');
+const scopeName = z
+  .string()
+  .min(1)
+  .max(255)
+  .regex(/^[\x21-\x7e]+$/, 'must be printable ASCII without spaces');
 
 const policyFields = {
   min_instances: instancesSchema,
@@ -43,27 +47,45 @@ export const createResourceBody = z
     instance_type: z.string().min(1).max(64).nullable().optional(),
   })
   .superRefine((body, context) => {
-    const refuse = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message });
-    if ((body.resource_type === 'ec2') !== (body.cloud_provider === 'aws')) refuse('cloud_provider', 'must be aws for ec2 and kubernetes for kubernetes');
-    if (body.min_instances > body.max_instances) refuse('max_instances', 'must not be less than min_instances');
-    if (body.cloud_provider === 'aws' && !autoScalingGroupNamePattern.test(body.name)) refuse('name', "must be an Auto Scaling group's name: printable ASCII without a colon");
-    if (body.cloud_provider === 'kubernetes' && !kubernetesNamePattern.test(body.name)) refuse('name', 'must be deployment:namespace/name or statefulset:namespace/name');
-    if (body.cloud_provider === 'aws' && body.cluster !== null) refuse('cluster', 'is for Kubernetes: use region');
-    if (body.cloud_provider === 'kubernetes' && body.region !== null) refuse('region', 'is for AWS: use cluster');
+    const refuse = (path: string, message: string) =>
+      context.addIssue({ code: 'custom', path: [path], message });
+    if ((body.resource_type === 'ec2') !== (body.cloud_provider === 'aws'))
+      refuse('cloud_provider', 'must be aws for ec2 and kubernetes for kubernetes');
+    if (body.min_instances > body.max_instances)
+      refuse('max_instances', 'must not be less than min_instances');
+    if (body.cloud_provider === 'aws' && !autoScalingGroupNamePattern.test(body.name))
+      refuse('name', "must be an Auto Scaling group's name: printable ASCII without a colon");
+    if (body.cloud_provider === 'kubernetes' && !kubernetesNamePattern.test(body.name))
+      refuse('name', 'must be deployment:namespace/name or statefulset:namespace/name');
+    if (body.cloud_provider === 'aws' && body.cluster !== null)
+      refuse('cluster', 'is for Kubernetes: use region');
+    if (body.cloud_provider === 'kubernetes' && body.region !== null)
+      refuse('region', 'is for AWS: use cluster');
   });
 
 export const patchResourceBody = z.strictObject(policyFields).partial();
 export const listQuery = z.strictObject({ limit: limitSchema, cursor: cursorSchema });
 
-export const resourceSchema = z.looseObject({ id: z.uuid(), name: z.string(), version: z.int() }).meta({ id: 'Resource' });
+export const resourceSchema = z
+  .looseObject({ id: z.uuid(), name: z.string(), version: z.int() })
+  .meta({ id: 'Resource' });
 
 /** Percent; may exceed 100 where usage is measured against a request. */
 const usage = z.number().min(0).max(10_000).nullable();
 const requests = z.number().min(0).max(1e12).nullable();
 
 export const sampleSchema = z
-  .strictObject({ timestamp: timestampSchema, cpu: usage.default(null), memory: usage.default(null), requests: requests.default(null), instances: instancesSchema.nullable().default(null) })
-  .refine((sample) => sample.cpu !== null || sample.memory !== null || sample.requests !== null, 'needs cpu, memory or requests');
+  .strictObject({
+    timestamp: timestampSchema,
+    cpu: usage.default(null),
+    memory: usage.default(null),
+    requests: requests.default(null),
+    instances: instancesSchema.nullable().default(null),
+  })
+  .refine(
+    (sample) => sample.cpu !== null || sample.memory !== null || sample.requests !== null,
+    'needs cpu, memory or requests',
+  );
 export const predictionSchema = z
   .strictObject({
     timestamp: timestampSchema,
@@ -74,9 +96,22 @@ export const predictionSchema = z
     model_version: z.string().max(100).nullable().default(null),
     instances: instancesSchema.nullable().default(null),
   })
-  .refine((row) => row.predicted_cpu !== null || row.predicted_memory !== null || row.predicted_requests !== null, 'needs predicted_cpu, predicted_memory or predicted_requests');
+  .refine(
+    (row) => row.predicted_cpu !== null || row.predicted_memory !== null || row.predicted_requests !== null,
+    'needs predicted_cpu, predicted_memory or predicted_requests',
+  );
 
 const batchSize = 10_000;
-export const samplesBody = z.union([sampleSchema, z.strictObject({ samples: z.array(sampleSchema).min(1).max(batchSize) })]);
-export const predictionsBody = z.union([predictionSchema, z.strictObject({ predictions: z.array(predictionSchema).min(1).max(batchSize) })]);
-export const rangeQuery = z.strictObject({ from: timestampSchema.optional(), to: timestampSchema.optional(), limit: z.coerce.number().int().min(1).max(10_000).default(1_000) });
+export const samplesBody = z.union([
+  sampleSchema,
+  z.strictObject({ samples: z.array(sampleSchema).min(1).max(batchSize) }),
+]);
+export const predictionsBody = z.union([
+  predictionSchema,
+  z.strictObject({ predictions: z.array(predictionSchema).min(1).max(batchSize) }),
+]);
+export const rangeQuery = z.strictObject({
+  from: timestampSchema.optional(),
+  to: timestampSchema.optional(),
+  limit: z.coerce.number().int().min(1).max(10_000).default(1_000),
+});

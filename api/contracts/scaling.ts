@@ -1,7 +1,10 @@
 import { z } from 'zod';
 import { cursorSchema, idSchema, instancesSchema, limitSchema } from './common.ts';
 
-export const decideBody = z.strictObject({ resource_id: idSchema, use_prediction: z.boolean().default(false) });
+export const decideBody = z.strictObject({
+  resource_id: idSchema,
+  use_prediction: z.boolean().default(false),
+});
 export const decideBatchBody = z.strictObject({
   resource_ids: z.array(idSchema).min(1).max(1_000),
   use_prediction: z.boolean().default(false),
@@ -40,7 +43,9 @@ export const eventSchema = z
   })
   .meta({ id: 'Event' });
 
-export const executionSchema = z.object({ success: z.boolean(), event: eventSchema.nullable(), message: z.string().optional() }).meta({ id: 'Execution' });
+export const executionSchema = z
+  .object({ success: z.boolean(), event: eventSchema.nullable(), message: z.string().optional() })
+  .meta({ id: 'Execution' });
 
 export const historyQuery = z.strictObject({
   resource_id: idSchema.optional(),
@@ -48,7 +53,11 @@ export const historyQuery = z.strictObject({
   offset: z.coerce.number().int().min(0).max(100_000).default(0),
   cursor: cursorSchema,
 });
-export const decisionsQuery = z.strictObject({ resource_id: idSchema.optional(), limit: limitSchema, cursor: cursorSchema });
+export const decisionsQuery = z.strictObject({
+  resource_id: idSchema.optional(),
+  limit: limitSchema,
+  cursor: cursorSchema,
+});
 export const jobsQuery = z.strictObject({
   status: z.enum(['queued', 'active', 'retrying', 'completed', 'failed']).optional(),
   kind: z.enum(['decide', 'execute']).optional(),

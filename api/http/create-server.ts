@@ -13,7 +13,11 @@ export function createMatchedServer(app: Express): Server {
   app.request = Request.prototype as typeof app.request;
   app.response = Response.prototype as unknown as typeof app.response;
   const server = createServer(
-    { IncomingMessage: Request, ServerResponse: Response as unknown as typeof ServerResponse, maxHeaderSize: 16_384 },
+    {
+      IncomingMessage: Request,
+      ServerResponse: Response as unknown as typeof ServerResponse,
+      maxHeaderSize: 16_384,
+    },
     app,
   );
   server.headersTimeout = 10_000;

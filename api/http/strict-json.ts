@@ -32,7 +32,8 @@ function checkDepth(text: string): void {
     const char = text[index];
     if (char === '"') index = endOfString(text, index);
     else if (char === '{' || char === '[') {
-      if (++depth > deepest) throw new InvalidInput('json_too_deep', `The body is nested more than ${deepest} levels deep.`);
+      if (++depth > deepest)
+        throw new InvalidInput('json_too_deep', `The body is nested more than ${deepest} levels deep.`);
     } else if (char === '}' || char === ']') depth--;
   }
 }
@@ -64,9 +65,19 @@ function checkKeys(text: string): void {
       while (' \t\n\r'.includes(text[next] ?? '"')) next++;
       const keys = open.at(-1);
       if (text[next] !== ':' || keys === null || keys === undefined) continue;
-      const fields = [{ field: value.slice(0, 100), message: keys.has(value) ? 'given twice' : 'not allowed as a name' }];
-      if (keys.has(value)) throw new InvalidInput('duplicate_key', `The body has the field ${JSON.stringify(value.slice(0, 100))} twice.`, { fields });
-      if (forbiddenKeys.has(value)) throw new InvalidInput('forbidden_key', `The body has a field named ${JSON.stringify(value)}.`, { fields });
+      const fields = [
+        { field: value.slice(0, 100), message: keys.has(value) ? 'given twice' : 'not allowed as a name' },
+      ];
+      if (keys.has(value))
+        throw new InvalidInput(
+          'duplicate_key',
+          `The body has the field ${JSON.stringify(value.slice(0, 100))} twice.`,
+          { fields },
+        );
+      if (forbiddenKeys.has(value))
+        throw new InvalidInput('forbidden_key', `The body has a field named ${JSON.stringify(value)}.`, {
+          fields,
+        });
       keys.add(value);
     }
   }

@@ -14,7 +14,10 @@ const nobody = randomBytes(32);
 export class Authenticator {
   readonly #pool: pg.Pool;
   readonly #pepper: string;
-  readonly #cache = new Map<string, { readonly row: (KeyRow & { secret_hash: Buffer }) | null; readonly until: number }>();
+  readonly #cache = new Map<
+    string,
+    { readonly row: (KeyRow & { secret_hash: Buffer }) | null; readonly until: number }
+  >();
 
   constructor(pool: pg.Pool, pepper: string) {
     this.#pool = pool;
@@ -24,13 +27,15 @@ export class Authenticator {
   /** @returns the key's row. @throws ScalerError 401 or 403. */
   async authorize(header: string | undefined, scope: Scope): Promise<KeyRow> {
     const key = await this.authenticate(header);
-    if (!key.scopes.includes(scope)) throw refused(403, 'forbidden', `This key lacks the scope ${scope}: use one that has it.`);
+    if (!key.scopes.includes(scope))
+      throw refused(403, 'forbidden', `This key lacks the scope ${scope}: use one that has it.`);
     return key;
   }
 
   async authenticate(header: string | undefined): Promise<KeyRow> {
     const token = /^Bearer ([\x21-\x7e]{1,200})$/i.exec(header ?? '')?.[1];
-    if (token === undefined) throw refused(401, 'unauthenticated', 'Send an API key: Authorization: Bearer as_live_…');
+    if (token === undefined)
+      throw refused(401, 'unauthenticated', 'Send an API key: Authorization: Bearer as_live_…');
     const parsed = parseKey(token);
     // The same work for a key that is not one, so that timing tells nothing.
     const row = parsed === null ? null : await this.#find(parsed.id);

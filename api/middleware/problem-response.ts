@@ -4,8 +4,21 @@ import { type FieldError, InvalidInput, ScalerError } from '../../shared/errors.
 import type { Logger } from '../../shared/observability/logger.ts';
 
 const titles: Readonly<Record<number, string>> = {
-  400: 'Bad request', 401: 'Not authenticated', 403: 'Not allowed', 404: 'Not found', 405: 'Method not allowed', 409: 'Conflict', 412: 'Changed meanwhile',
-  413: 'Too large', 415: 'Wrong content type', 422: 'Not acceptable', 424: 'Failed', 428: 'Precondition needed', 429: 'Too many requests', 500: 'Our fault', 503: 'Not available now',
+  400: 'Bad request',
+  401: 'Not authenticated',
+  403: 'Not allowed',
+  404: 'Not found',
+  405: 'Method not allowed',
+  409: 'Conflict',
+  412: 'Changed meanwhile',
+  413: 'Too large',
+  415: 'Wrong content type',
+  422: 'Not acceptable',
+  424: 'Failed',
+  428: 'Precondition needed',
+  429: 'Too many requests',
+  500: 'Our fault',
+  503: 'Not available now',
 };
 
 /** Any error as one of ours. What nobody raised on purpose is logged and says nothing to the client. */
@@ -13,10 +26,19 @@ export function problemOf(thrown: unknown, logger: Logger, requestId: string): S
   const error = databaseError(thrown);
   if (error instanceof ScalerError) return error;
   const { type, status } = (error ?? {}) as { type?: unknown; status?: unknown };
-  if (type === 'entity.too.large') return new InvalidInput('body_too_large', 'The body is larger than this route takes.', { httpStatus: 413 });
-  if (typeof status === 'number' && status >= 400 && status < 500) return new InvalidInput('bad_request', 'The request could not be read.');
+  if (type === 'entity.too.large')
+    return new InvalidInput('body_too_large', 'The body is larger than this route takes.', {
+      httpStatus: 413,
+    });
+  if (typeof status === 'number' && status >= 400 && status < 500)
+    return new InvalidInput('bad_request', 'The request could not be read.');
   logger.error({ event: 'http.unexpected', requestId, err: error });
-  return new ScalerError({ code: 'internal_error', message: 'Something went wrong on our side; it is in the log under the request id.', retry: 'never', httpStatus: 500 });
+  return new ScalerError({
+    code: 'internal_error',
+    message: 'Something went wrong on our side; it is in the log under the request id.',
+    retry: 'never',
+    httpStatus: 500,
+  });
 }
 
 /** RFC 9457. */
@@ -27,7 +49,8 @@ export function sendProblem(response: Response, problem: ScalerError, requestId:
   }
   const status = problem.httpStatus;
   if (status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
-  if (problem.retryAfterMs !== undefined) response.setHeader('Retry-After', String(Math.max(1, Math.ceil(problem.retryAfterMs / 1_000))));
+  if (problem.retryAfterMs !== undefined)
+    response.setHeader('Retry-After', String(Math.max(1, Math.ceil(problem.retryAfterMs / 1_000))));
   const body = {
     type: `urn:scaler:problem:${problem.code}`,
     title: titles[status] ?? 'Error',
@@ -43,11 +66,17 @@ export function sendProblem(response: Response, problem: ScalerError, requestId:
 }
 
 /** The zod issues of one part of the request, each with its field. */
-export function invalidRequest(part: string, issues: readonly { path: PropertyKey[]; message: string; code?: string; keys?: string[] }[]): InvalidInput {
+export function invalidRequest(
+  part: string,
+  issues: readonly { path: PropertyKey[]; message: string; code?: string; keys?: string[] }[],
+): InvalidInput {
   const fields: FieldError[] = issues.slice(0, 100).flatMap((issue) => {
     const path = issue.path.map(String).join('.');
     const names = issue.code === 'unrecognized_keys' && issue.keys !== undefined ? issue.keys : [null];
-    return names.map((name) => ({ field: [path, name].filter(Boolean).join('.') || part, message: name === null ? issue.message : 'is not a field of this request' }));
+    return names.map((name) => ({
+      field: [path, name].filter(Boolean).join('.') || part,
+      message: name === null ? issue.message : 'is not a field of this request',
+    }));
   });
   const words = fields.slice(0, 3).map(({ field, message }) => `${field}: ${message}`);
   return new InvalidInput('invalid_request', `The ${part} is not valid. ${words.join('; ')}`, { fields });

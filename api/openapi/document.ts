@@ -15,7 +15,8 @@ export function openApiDocument(routes: readonly Route[]): Record<string, unknow
     info: {
       title: 'Scaler',
       version: '0.1.0',
-      description: 'Decides and executes scaling of EC2 Auto Scaling groups and Kubernetes Deployments and StatefulSets.',
+      description:
+        'Decides and executes scaling of EC2 Auto Scaling groups and Kubernetes Deployments and StatefulSets.',
       license: { name: 'MIT', identifier: 'MIT' },
     },
     paths,
@@ -27,42 +28,83 @@ export function openApiDocument(routes: readonly Route[]): Record<string, unknow
 }
 
 function operationOf(route: Route): Record<string, unknown> {
-  const problem = { description: 'A problem', content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } } };
+  const problem = {
+    description: 'A problem',
+    content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
+  };
   const responses = Object.fromEntries(
     Object.entries(route.responses).map(([status, { description, schema }]) => [
       status,
-      { description, ...(schema === undefined ? {} : { content: { 'application/json': { schema: schemaOf(schema, 'output') } } }) },
+      {
+        description,
+        ...(schema === undefined
+          ? {}
+          : { content: { 'application/json': { schema: schemaOf(schema, 'output') } } }),
+      },
     ]),
   );
   return {
     operationId: route.operationId,
     summary: route.summary,
     ...(route.scope === 'public' ? { security: [] } : { security: [{ key: [] }], 'x-scope': route.scope }),
-    parameters: [...parametersOf(route.params, 'path'), ...parametersOf(route.query, 'query'), ...headersOf(route)],
-    ...(route.body === undefined ? {} : { requestBody: { required: true, content: { 'application/json': { schema: schemaOf(route.body, 'input') } } } }),
+    parameters: [
+      ...parametersOf(route.params, 'path'),
+      ...parametersOf(route.query, 'query'),
+      ...headersOf(route),
+    ],
+    ...(route.body === undefined
+      ? {}
+      : {
+          requestBody: {
+            required: true,
+            content: { 'application/json': { schema: schemaOf(route.body, 'input') } },
+          },
+        }),
     responses: { ...responses, default: problem },
   };
 }
 
 function headersOf(route: Route): object[] {
-  const header = (name: string, description: string, required = false) => ({ name, in: 'header', required, description, schema: { type: 'string' } });
+  const header = (name: string, description: string, required = false) => ({
+    name,
+    in: 'header',
+    required,
+    description,
+    schema: { type: 'string' },
+  });
   const headers: object[] = [];
   if (route.method === 'post' && 202 in route.responses) {
     headers.push(header('Prefer', '`wait=N` waits up to N (at most 30) seconds for the result'));
     headers.push(header('Idempotency-Key', 'The same key and body get the same answer for 24 hours'));
   }
   if (route.method === 'patch') headers.push(header('If-Match', 'The ETag read before', true));
-  if (route.method === 'delete' && route.path.startsWith('/resources')) headers.push(header('If-Match', 'The ETag read before'));
+  if (route.method === 'delete' && route.path.startsWith('/resources'))
+    headers.push(header('If-Match', 'The ETag read before'));
   return headers;
 }
 
 function parametersOf(schema: z.ZodType | undefined, place: 'path' | 'query'): object[] {
   if (schema === undefined) return [];
-  const { properties = {}, required = [] } = schemaOf(schema, 'input') as { properties?: Record<string, object>; required?: string[] };
-  return Object.entries(properties).map(([name, property]) => ({ name, in: place, required: place === 'path' || required.includes(name), schema: property }));
+  const { properties = {}, required = [] } = schemaOf(schema, 'input') as {
+    properties?: Record<string, object>;
+    required?: string[];
+  };
+  return Object.entries(properties).map(([name, property]) => ({
+    name,
+    in: place,
+    required: place === 'path' || required.includes(name),
+    schema: property,
+  }));
 }
 
 function schemaOf(schema: z.ZodType, io: 'input' | 'output'): Record<string, unknown> {
-  const { $schema: _, id: __, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any', target: 'draft-2020-12' }) as Record<string, unknown>;
+  const {
+    $schema: _,
+    id: __,
+    ...rest
+  } = z.toJSONSchema(schema, { io, unrepresentable: 'any', target: 'draft-2020-12' }) as Record<
+    string,
+    unknown
+  >;
   return rest;
 }

@@ -34,7 +34,8 @@ export function jobFor(
 /** 202 with the job's address, or, when the client waits and the job is done in time, its result. */
 export async function answerSubmission(deps: Deps, call: Call, submission: Submission): Promise<Answer> {
   if (submission.kind === 'body_mismatch') throw reusedKey();
-  const replayed: Record<string, string> = submission.kind === 'replayed' ? { 'Idempotent-Replayed': 'true' } : {};
+  const replayed: Record<string, string> =
+    submission.kind === 'replayed' ? { 'Idempotent-Replayed': 'true' } : {};
   const statusUrl = `/jobs/${submission.jobId}`;
   const wait = preferredWait(call.raw.get('prefer'));
   if (wait > 0) {
@@ -51,7 +52,11 @@ export async function answerSubmission(deps: Deps, call: Call, submission: Submi
 }
 
 export function reusedKey(): InvalidInput {
-  return new InvalidInput('idempotency_key_reused', 'This Idempotency-Key was used with another body: take a new key for a new request.', { httpStatus: 422 });
+  return new InvalidInput(
+    'idempotency_key_reused',
+    'This Idempotency-Key was used with another body: take a new key for a new request.',
+    { httpStatus: 422 },
+  );
 }
 
 function failureOf(job: Pick<JobRow, 'id' | 'error'>): ScalerError {
@@ -59,11 +64,16 @@ function failureOf(job: Pick<JobRow, 'id' | 'error'>): ScalerError {
   const { code, message, http_status, context } = job.error;
   // What failed on the way to the cloud is not this request's 5xx: the job is recorded and can be looked at.
   const httpStatus = http_status >= 500 ? 424 : http_status;
-  return new ScalerError({ code, message, retry: 'never', httpStatus, context: { ...context, job_id: job.id } });
+  return new ScalerError({
+    code,
+    message,
+    retry: 'never',
+    httpStatus,
+    context: { ...context, job_id: job.id },
+  });
 }
 
 export function presentJob(job: JobRow): Record<string, unknown> {
   const { queue: _queue, available_at, ...rest } = job;
   return { ...rest, ...(job.status === 'retrying' ? { available_at } : {}) };
 }
-

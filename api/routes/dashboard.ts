@@ -21,22 +21,38 @@ export function mountDashboard(app: Express, deps: Deps, authenticator: Authenti
   const sign = (expires: string) => createHmac('sha256', sessionKey).update(expires).digest();
   const hasSession = (cookies: string | undefined): boolean => {
     const value = new RegExp(`(?:^|; )${cookieName}=(\\d{13})\\.([0-9a-f]{64})(?:;|$)`).exec(cookies ?? '');
-    return value !== null && Number(value[1]) > Date.now() && sameHash(Buffer.from(value[2] as string, 'hex'), sign(value[1] as string));
+    return (
+      value !== null &&
+      Number(value[1]) > Date.now() &&
+      sameHash(Buffer.from(value[2] as string, 'hex'), sign(value[1] as string))
+    );
   };
 
-  app.post(`${path}/login`, express.urlencoded({ extended: false, limit: '4kb' }), async (request, response) => {
-    try {
-      const header = request.get('authorization') ?? `Bearer ${String((request.body as { key?: unknown } | undefined)?.key ?? '')}`;
-      await authenticator.authorize(header, 'admin');
-    } catch (error) {
-      response.status(401).type('html').send(loginPage(errorMessage(error)));
-      return;
-    }
-    const expires = String(Date.now() + sessionMs);
-    const secure = request.secure ? '; Secure' : '';
-    response.setHeader('Set-Cookie', `${cookieName}=${expires}.${sign(expires).toString('hex')}; Path=${path}; Max-Age=${sessionMs / 1_000}; HttpOnly; SameSite=Strict${secure}`);
-    response.redirect(303, path);
-  });
+  app.post(
+    `${path}/login`,
+    express.urlencoded({ extended: false, limit: '4kb' }),
+    async (request, response) => {
+      try {
+        const header =
+          request.get('authorization') ??
+          `Bearer ${String((request.body as { key?: unknown } | undefined)?.key ?? '')}`;
+        await authenticator.authorize(header, 'admin');
+      } catch (error) {
+        response
+          .status(401)
+          .type('html')
+          .send(loginPage(errorMessage(error)));
+        return;
+      }
+      const expires = String(Date.now() + sessionMs);
+      const secure = request.secure ? '; Secure' : '';
+      response.setHeader(
+        'Set-Cookie',
+        `${cookieName}=${expires}.${sign(expires).toString('hex')}; Path=${path}; Max-Age=${sessionMs / 1_000}; HttpOnly; SameSite=Strict${secure}`,
+      );
+      response.redirect(303, path);
+    },
+  );
 
   const board = new ExpressAdapter();
   board.setBasePath(path);

@@ -7,7 +7,12 @@ import { NotFound } from '../../shared/errors.ts';
 import type { Deps } from './deps.ts';
 import { type Route, route } from './route.ts';
 
-const controlScope = z.string().regex(/^(global|provider:(aws|kubernetes)|scope:(aws|kubernetes):[\x21-\x7e]{1,200}|resource:[0-9a-f-]{36})$/, 'must be global, provider:…, scope:…:… or resource:…');
+const controlScope = z
+  .string()
+  .regex(
+    /^(global|provider:(aws|kubernetes)|scope:(aws|kubernetes):[\x21-\x7e]{1,200}|resource:[0-9a-f-]{36})$/,
+    'must be global, provider:…, scope:…:… or resource:…',
+  );
 const keyId = z.strictObject({ id: z.string().regex(/^[0-9A-Za-z]{12}$/) });
 
 /** Liveness, readiness, metrics; the kill switch; keys. */
@@ -19,8 +24,20 @@ export function operationRoutes(deps: Deps): Route[] {
       scope: 'public',
       operationId: 'health',
       summary: 'Liveness',
-      responses: { 200: { description: 'Alive', schema: z.object({ status: z.literal('healthy'), service: z.literal('scaler'), timestamp: z.string() }) } },
-      handle: () => ({ status: 200, body: { status: 'healthy', service: 'scaler', timestamp: new Date().toISOString() } }),
+      responses: {
+        200: {
+          description: 'Alive',
+          schema: z.object({
+            status: z.literal('healthy'),
+            service: z.literal('scaler'),
+            timestamp: z.string(),
+          }),
+        },
+      },
+      handle: () => ({
+        status: 200,
+        body: { status: 'healthy', service: 'scaler', timestamp: new Date().toISOString() },
+      }),
     }),
     route({
       method: 'get',
@@ -28,10 +45,16 @@ export function operationRoutes(deps: Deps): Route[] {
       scope: 'public',
       operationId: 'ready',
       summary: 'Readiness: PostgreSQL, workers, Redis, queue depth',
-      responses: { 200: { description: 'Ready', schema: z.looseObject({ status: z.string() }) }, 503: { description: 'Not ready', schema: z.looseObject({ status: z.string() }) } },
+      responses: {
+        200: { description: 'Ready', schema: z.looseObject({ status: z.string() }) },
+        503: { description: 'Not ready', schema: z.looseObject({ status: z.string() }) },
+      },
       handle: async () => {
         const state = await readiness(deps);
-        return { status: state.status === 'not_ready' ? 503 : 200, body: { ...state, service: 'scaler', timestamp: new Date().toISOString() } };
+        return {
+          status: state.status === 'not_ready' ? 503 : 200,
+          body: { ...state, service: 'scaler', timestamp: new Date().toISOString() },
+        };
       },
     }),
     route({
@@ -41,7 +64,11 @@ export function operationRoutes(deps: Deps): Route[] {
       operationId: 'metrics',
       summary: 'Prometheus metrics of this API process',
       responses: { 200: { description: 'Prometheus text format' } },
-      handle: async () => ({ status: 200, body: await deps.metrics.registry.metrics(), headers: { 'Content-Type': deps.metrics.registry.contentType } }),
+      handle: async () => ({
+        status: 200,
+        body: await deps.metrics.registry.metrics(),
+        headers: { 'Content-Type': deps.metrics.registry.contentType },
+      }),
     }),
     route({
       method: 'get',
@@ -50,7 +77,16 @@ export function operationRoutes(deps: Deps): Route[] {
       operationId: 'listControls',
       summary: 'What is stopped',
       responses: { 200: { description: 'Controls', schema: z.object({ controls: z.array(z.unknown()) }) } },
-      handle: async () => ({ status: 200, body: { controls: (await deps.pool.query('select scope, stopped, reason, actor, updated_at from controls order by scope')).rows } }),
+      handle: async () => ({
+        status: 200,
+        body: {
+          controls: (
+            await deps.pool.query(
+              'select scope, stopped, reason, actor, updated_at from controls order by scope',
+            )
+          ).rows,
+        },
+      }),
     }),
     route({
       method: 'put',
@@ -60,7 +96,9 @@ export function operationRoutes(deps: Deps): Route[] {
       summary: 'Stop executions in a scope, or allow them again',
       params: z.strictObject({ scope: controlScope }),
       body: z.strictObject({ stopped: z.boolean(), reason: z.string().min(3).max(500) }),
-      responses: { 200: { description: 'Set', schema: z.looseObject({ scope: z.string(), stopped: z.boolean() }) } },
+      responses: {
+        200: { description: 'Set', schema: z.looseObject({ scope: z.string(), stopped: z.boolean() }) },
+      },
       handle: async (call) => {
         const { scope } = call.params;
         const { stopped, reason } = call.body;
@@ -69,7 +107,14 @@ export function operationRoutes(deps: Deps): Route[] {
             on conflict (scope) do update set stopped = $2, reason = $3, actor = $4, updated_at = clock_timestamp()`,
           [scope, stopped, reason, call.keyId],
         );
-        await audit(deps.pool, { actor: call.keyId, action: stopped ? 'control.stopped' : 'control.released', subject: scope, request_id: call.requestId, remote_address: call.remoteAddress, detail: { reason } });
+        await audit(deps.pool, {
+          actor: call.keyId,
+          action: stopped ? 'control.stopped' : 'control.released',
+          subject: scope,
+          request_id: call.requestId,
+          remote_address: call.remoteAddress,
+          detail: { reason },
+        });
         return { status: 200, body: { scope, stopped, reason, actor: call.keyId } };
       },
     }),
@@ -88,11 +133,26 @@ export function operationRoutes(deps: Deps): Route[] {
       scope: 'admin',
       operationId: 'createKey',
       summary: 'Make an API key; its secret is in this answer only',
-      body: z.strictObject({ name: z.string().min(1).max(100), scopes: z.array(z.enum(scopes)).min(1).max(4), expires_days: z.int().min(1).max(365).default(90) }),
+      body: z.strictObject({
+        name: z.string().min(1).max(100),
+        scopes: z.array(z.enum(scopes)).min(1).max(4),
+        expires_days: z.int().min(1).max(365).default(90),
+      }),
       responses: { 201: { description: 'The key', schema: z.looseObject({ key: z.string() }) } },
       handle: async (call) => {
-        const { key, row } = await createKey(deps.pool, deps.config.API_KEY_PEPPER, { name: call.body.name, scopes: [...new Set(call.body.scopes)], days: call.body.expires_days });
-        await audit(deps.pool, { actor: call.keyId, action: 'key.created', subject: row.id, request_id: call.requestId, remote_address: call.remoteAddress, detail: { name: row.name, scopes: row.scopes } });
+        const { key, row } = await createKey(deps.pool, deps.config.API_KEY_PEPPER, {
+          name: call.body.name,
+          scopes: [...new Set(call.body.scopes)],
+          days: call.body.expires_days,
+        });
+        await audit(deps.pool, {
+          actor: call.keyId,
+          action: 'key.created',
+          subject: row.id,
+          request_id: call.requestId,
+          remote_address: call.remoteAddress,
+          detail: { name: row.name, scopes: row.scopes },
+        });
         return { status: 201, body: { ...row, key } };
       },
     }),
@@ -105,8 +165,15 @@ export function operationRoutes(deps: Deps): Route[] {
       params: keyId,
       responses: { 204: { description: 'Revoked' } },
       handle: async (call) => {
-        if (!(await revokeKey(deps.pool, call.params.id))) throw new NotFound('key_not_found', `There is no live key ${call.params.id}.`);
-        await audit(deps.pool, { actor: call.keyId, action: 'key.revoked', subject: call.params.id, request_id: call.requestId, remote_address: call.remoteAddress });
+        if (!(await revokeKey(deps.pool, call.params.id)))
+          throw new NotFound('key_not_found', `There is no live key ${call.params.id}.`);
+        await audit(deps.pool, {
+          actor: call.keyId,
+          action: 'key.revoked',
+          subject: call.params.id,
+          request_id: call.requestId,
+          remote_address: call.remoteAddress,
+        });
         return { status: 204 };
       },
     }),
@@ -121,7 +188,9 @@ async function readiness(deps: Deps) {
   try {
     const [depth, workers] = await Promise.all([
       countUnfinished(deps.pool),
-      deps.pool.query<{ n: number }>(`select count(*)::integer as n from worker_heartbeats where beat_at > now() - interval '15 seconds'`),
+      deps.pool.query<{ n: number }>(
+        `select count(*)::integer as n from worker_heartbeats where beat_at > now() - interval '15 seconds'`,
+      ),
     ]);
     const live = workers.rows[0]?.n ?? 0;
     const status = live === 0 ? 'not_ready' : redis === 'away' ? 'degraded' : 'ready';

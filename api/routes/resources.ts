@@ -1,7 +1,19 @@
 import { z } from 'zod';
 import { audit } from '../../shared/db/audit-repository.ts';
-import { createResource, deleteResource, findResource, listResources, resourceNotFound, updateResource } from '../../shared/db/resources-repository.ts';
-import { listPredictions, listSamples, upsertPredictions, upsertSamples } from '../../shared/db/series-repository.ts';
+import {
+  createResource,
+  deleteResource,
+  findResource,
+  listResources,
+  resourceNotFound,
+  updateResource,
+} from '../../shared/db/resources-repository.ts';
+import {
+  listPredictions,
+  listSamples,
+  upsertPredictions,
+  upsertSamples,
+} from '../../shared/db/series-repository.ts';
 import type { Resource } from '../../shared/domain/resource.ts';
 import { Conflict, InvalidInput } from '../../shared/errors.ts';
 import { idParams } from '../contracts/common.ts';
@@ -15,7 +27,14 @@ const writtenSchema = z.object({ inserted: z.int(), updated: z.int() });
 /** Resources with their policies, and the series decisions are made from. */
 export function resourceRoutes(deps: Deps): Route[] {
   const note = (call: Call, action: string, resourceId: string, detail: Record<string, unknown>) =>
-    audit(deps.pool, { actor: call.keyId, action, resource_id: resourceId, request_id: call.requestId, remote_address: call.remoteAddress, detail });
+    audit(deps.pool, {
+      actor: call.keyId,
+      action,
+      resource_id: resourceId,
+      request_id: call.requestId,
+      remote_address: call.remoteAddress,
+      detail,
+    });
   return [
     route({
       method: 'post',
@@ -26,7 +45,8 @@ export function resourceRoutes(deps: Deps): Route[] {
       body: contracts.createResourceBody,
       responses: { 201: { description: 'Created', schema: contracts.resourceSchema } },
       handle: async (call) => {
-        const region = call.body.cloud_provider === 'aws' ? (call.body.region ?? deps.config.AWS_REGION) : null;
+        const region =
+          call.body.cloud_provider === 'aws' ? (call.body.region ?? deps.config.AWS_REGION) : null;
         const resource = await createResource(deps.pool, { ...call.body, region });
         await note(call, 'resource.created', resource.id, { name: resource.name });
         return shown(resource, 201, { Location: `/resources/${resource.id}` });
@@ -39,7 +59,16 @@ export function resourceRoutes(deps: Deps): Route[] {
       operationId: 'listResources',
       summary: 'Resources, oldest first',
       query: contracts.listQuery,
-      responses: { 200: { description: 'Resources', schema: z.object({ resources: z.array(contracts.resourceSchema), count: z.int(), cursor: z.string().nullable() }) } },
+      responses: {
+        200: {
+          description: 'Resources',
+          schema: z.object({
+            resources: z.array(contracts.resourceSchema),
+            count: z.int(),
+            cursor: z.string().nullable(),
+          }),
+        },
+      },
       handle: async ({ query }) => {
         const { resources, cursor } = await listResources(deps.pool, query);
         return { status: 200, body: { resources, count: resources.length, cursor } };
@@ -66,11 +95,26 @@ export function resourceRoutes(deps: Deps): Route[] {
       responses: { 200: { description: 'The resource', schema: contracts.resourceSchema } },
       handle: async (call) => {
         const version = versionOf(call.raw.get('if-match'));
-        if (version === null) throw new InvalidInput('precondition_required', 'Send If-Match with the ETag you read, so that nobody\'s change is overwritten.', { httpStatus: 428 });
+        if (version === null)
+          throw new InvalidInput(
+            'precondition_required',
+            "Send If-Match with the ETag you read, so that nobody's change is overwritten.",
+            { httpStatus: 428 },
+          );
         const before = await present(deps, call.params.id);
-        const after = { min_instances: call.body.min_instances ?? before.min_instances, max_instances: call.body.max_instances ?? before.max_instances };
+        const after = {
+          min_instances: call.body.min_instances ?? before.min_instances,
+          max_instances: call.body.max_instances ?? before.max_instances,
+        };
         if (after.min_instances > after.max_instances) {
-          throw new InvalidInput('invalid_request', 'min_instances must not exceed max_instances.', { fields: [{ field: 'min_instances', message: `${after.min_instances} is more than max_instances ${after.max_instances}` }] });
+          throw new InvalidInput('invalid_request', 'min_instances must not exceed max_instances.', {
+            fields: [
+              {
+                field: 'min_instances',
+                message: `${after.min_instances} is more than max_instances ${after.max_instances}`,
+              },
+            ],
+          });
         }
         const resource = await updateResource(deps.pool, call.params.id, version, call.body);
         await note(call, 'resource.updated', resource.id, { ...call.body, version: resource.version });
@@ -101,7 +145,11 @@ export function resourceRoutes(deps: Deps): Route[] {
       body: contracts.samplesBody,
       bodyLimit: batchBytes,
       responses: { 200: { description: 'Stored', schema: writtenSchema } },
-      handle: async ({ params, body }) => written(params.id, await upsertSamples(deps.pool, params.id, 'samples' in body ? body.samples : [body])),
+      handle: async ({ params, body }) =>
+        written(
+          params.id,
+          await upsertSamples(deps.pool, params.id, 'samples' in body ? body.samples : [body]),
+        ),
     }),
     route({
       method: 'get',
@@ -111,7 +159,9 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'Metric samples, newest first',
       params: idParams,
       query: contracts.rangeQuery,
-      responses: { 200: { description: 'Samples', schema: z.object({ samples: z.array(z.unknown()), count: z.int() }) } },
+      responses: {
+        200: { description: 'Samples', schema: z.object({ samples: z.array(z.unknown()), count: z.int() }) },
+      },
       handle: async ({ params, query }) => {
         await present(deps, params.id);
         const samples = await listSamples(deps.pool, params.id, query);
@@ -128,7 +178,11 @@ export function resourceRoutes(deps: Deps): Route[] {
       body: contracts.predictionsBody,
       bodyLimit: batchBytes,
       responses: { 200: { description: 'Stored', schema: writtenSchema } },
-      handle: async ({ params, body }) => written(params.id, await upsertPredictions(deps.pool, params.id, 'predictions' in body ? body.predictions : [body])),
+      handle: async ({ params, body }) =>
+        written(
+          params.id,
+          await upsertPredictions(deps.pool, params.id, 'predictions' in body ? body.predictions : [body]),
+        ),
     }),
     route({
       method: 'get',
@@ -138,7 +192,12 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'Predictions, newest first',
       params: idParams,
       query: contracts.rangeQuery,
-      responses: { 200: { description: 'Predictions', schema: z.object({ predictions: z.array(z.unknown()), count: z.int() }) } },
+      responses: {
+        200: {
+          description: 'Predictions',
+          schema: z.object({ predictions: z.array(z.unknown()), count: z.int() }),
+        },
+      },
       handle: async ({ params, query }) => {
         await present(deps, params.id);
         const predictions = await listPredictions(deps.pool, params.id, query);
@@ -167,6 +226,9 @@ function written(id: string, result: { inserted: number; updated: number } | nul
 function versionOf(header: string | undefined): number | null {
   if (header === undefined || header === '*') return null;
   const match = /^"(\d{1,9})"$/.exec(header.trim());
-  if (match === null) throw new Conflict('version_mismatch', 'If-Match is not an ETag of this resource: read it again.', { httpStatus: 412 });
+  if (match === null)
+    throw new Conflict('version_mismatch', 'If-Match is not an ETag of this resource: read it again.', {
+      httpStatus: 412,
+    });
   return Number(match[1]);
 }

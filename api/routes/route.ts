@@ -11,7 +11,12 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
   readonly requestId: string;
   readonly remoteAddress: string | null;
   /** Null when the request has no Idempotency-Key. */
-  readonly idempotency: { readonly key_id: string; readonly route: string; readonly key: string; readonly body_hash: Buffer } | null;
+  readonly idempotency: {
+    readonly key_id: string;
+    readonly route: string;
+    readonly key: string;
+    readonly body_hash: Buffer;
+  } | null;
   readonly raw: Request;
 }
 
@@ -41,6 +46,8 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
 export type Route = RouteSpec<z.ZodType, z.ZodType, z.ZodType>;
 
 /** Ties a handler's types to its schemas. */
-export function route<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(spec: RouteSpec<P, Q, B>): Route {
+export function route<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
+  spec: RouteSpec<P, Q, B>,
+): Route {
   return spec as unknown as Route;
 }

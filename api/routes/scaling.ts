@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { estimateCost, unitPrice } from '../../shared/cost/estimate.ts';
 import { audit } from '../../shared/db/audit-repository.ts';
 import { type DecisionRow, findDecision, listDecisions } from '../../shared/db/decisions-repository.ts';
@@ -5,10 +6,8 @@ import { listEvents } from '../../shared/db/events-repository.ts';
 import { findJob, listJobs } from '../../shared/db/jobs-repository.ts';
 import { findResource, missingResources, resourceNotFound } from '../../shared/db/resources-repository.ts';
 import { Conflict, NotFound } from '../../shared/errors.ts';
-import { idParams } from '../contracts/common.ts';
+import { acceptedSchema, idParams } from '../contracts/common.ts';
 import * as contracts from '../contracts/scaling.ts';
-import { acceptedSchema } from '../contracts/common.ts';
-import { z } from 'zod';
 import { answerSubmission, jobFor, presentJob, reusedKey } from './answer-job.ts';
 import type { Deps } from './deps.ts';
 import { type Route, route } from './route.ts';
@@ -23,11 +22,21 @@ export function scalingRoutes(deps: Deps): Route[] {
       operationId: 'decide',
       summary: 'Ask for a scaling decision',
       body: contracts.decideBody,
-      responses: { 202: { description: 'Accepted', schema: acceptedSchema }, 200: { description: 'With Prefer: wait, the decision', schema: contracts.decisionSchema } },
+      responses: {
+        202: { description: 'Accepted', schema: acceptedSchema },
+        200: { description: 'With Prefer: wait, the decision', schema: contracts.decisionSchema },
+      },
       handle: async (call) => {
         const { resource_id, use_prediction } = call.body;
-        if ((await missingResources(deps.pool, [resource_id])).length > 0) throw resourceNotFound(resource_id);
-        const job = jobFor(call, { kind: 'decide', queue: 'decide', resource_id, decision_id: null, input: { use_prediction } });
+        if ((await missingResources(deps.pool, [resource_id])).length > 0)
+          throw resourceNotFound(resource_id);
+        const job = jobFor(call, {
+          kind: 'decide',
+          queue: 'decide',
+          resource_id,
+          decision_id: null,
+          input: { use_prediction },
+        });
         return await answerSubmission(deps, call, await deps.intake.submit(job));
       },
     }),
@@ -38,22 +47,45 @@ export function scalingRoutes(deps: Deps): Route[] {
       operationId: 'decideBatch',
       summary: 'Ask for up to 1,000 decisions at once',
       body: contracts.decideBatchBody,
-      responses: { 202: { description: 'Accepted, ids in the order asked', schema: z.object({ job_ids: z.array(z.uuid()), count: z.int() }) } },
+      responses: {
+        202: {
+          description: 'Accepted, ids in the order asked',
+          schema: z.object({ job_ids: z.array(z.uuid()), count: z.int() }),
+        },
+      },
       handle: async (call) => {
         const missing = await missingResources(deps.pool, call.body.resource_ids);
         if (missing.length > 0) {
-          throw new NotFound('resource_not_found', `${missing.length} of the resources do not exist, so nothing was started: correct the list.`, {
-            fields: missing.map((id) => ({ field: `resource_ids[${call.body.resource_ids.indexOf(id)}]`, message: `there is no resource ${id}` })),
-          });
+          throw new NotFound(
+            'resource_not_found',
+            `${missing.length} of the resources do not exist, so nothing was started: correct the list.`,
+            {
+              fields: missing.map((id) => ({
+                field: `resource_ids[${call.body.resource_ids.indexOf(id)}]`,
+                message: `there is no resource ${id}`,
+              })),
+            },
+          );
         }
         const jobs = call.body.resource_ids.map((resource_id) => {
-          const { idempotency: _, ...job } = jobFor(call, { kind: 'decide', queue: 'decide', resource_id, decision_id: null, input: { use_prediction: call.body.use_prediction } });
+          const { idempotency: _, ...job } = jobFor(call, {
+            kind: 'decide',
+            queue: 'decide',
+            resource_id,
+            decision_id: null,
+            input: { use_prediction: call.body.use_prediction },
+          });
           return job;
         });
         const submission = await deps.intake.submitMany(jobs, call.idempotency ?? undefined);
         if (submission.kind === 'body_mismatch') throw reusedKey();
-        const headers: Record<string, string> = submission.kind === 'replayed' ? { 'Idempotent-Replayed': 'true' } : {};
-        return { status: 202, body: { job_ids: submission.jobIds, count: submission.jobIds.length }, headers };
+        const headers: Record<string, string> =
+          submission.kind === 'replayed' ? { 'Idempotent-Replayed': 'true' } : {};
+        return {
+          status: 202,
+          body: { job_ids: submission.jobIds, count: submission.jobIds.length },
+          headers,
+        };
       },
     }),
     route({
@@ -63,10 +95,17 @@ export function scalingRoutes(deps: Deps): Route[] {
       operationId: 'execute',
       summary: 'Carry a decision out',
       body: contracts.executeBody,
-      responses: { 202: { description: 'Accepted', schema: acceptedSchema }, 200: { description: 'With Prefer: wait, the outcome', schema: contracts.executionSchema } },
+      responses: {
+        202: { description: 'Accepted', schema: acceptedSchema },
+        200: { description: 'With Prefer: wait, the outcome', schema: contracts.executionSchema },
+      },
       handle: async (call) => {
         const decision = await findDecision(deps.pool, call.body.decision_id);
-        if (decision === null) throw new NotFound('decision_not_found', `There is no decision ${call.body.decision_id}: decide first.`);
+        if (decision === null)
+          throw new NotFound(
+            'decision_not_found',
+            `There is no decision ${call.body.decision_id}: decide first.`,
+          );
         if (call.idempotency === null) refuseFinished(decision);
         const resource = await findResource(deps.pool, decision.resource_id);
         if (resource === null) throw resourceNotFound(decision.resource_id);
@@ -79,7 +118,15 @@ export function scalingRoutes(deps: Deps): Route[] {
         });
         const submission = await deps.intake.submit(job);
         if (submission.kind === 'created') {
-          await audit(deps.pool, { actor: call.keyId, action: 'execute.requested', resource_id: resource.id, subject: decision.id, request_id: call.requestId, remote_address: call.remoteAddress, detail: { job_id: job.id } });
+          await audit(deps.pool, {
+            actor: call.keyId,
+            action: 'execute.requested',
+            resource_id: resource.id,
+            subject: decision.id,
+            request_id: call.requestId,
+            remote_address: call.remoteAddress,
+            detail: { job_id: job.id },
+          });
         }
         return await answerSubmission(deps, call, submission);
       },
@@ -91,10 +138,24 @@ export function scalingRoutes(deps: Deps): Route[] {
       operationId: 'history',
       summary: 'Scaling events, newest first',
       query: contracts.historyQuery,
-      responses: { 200: { description: 'Events', schema: z.object({ events: z.array(contracts.eventSchema), count: z.int(), limit: z.int(), offset: z.int(), cursor: z.string().nullable() }) } },
+      responses: {
+        200: {
+          description: 'Events',
+          schema: z.object({
+            events: z.array(contracts.eventSchema),
+            count: z.int(),
+            limit: z.int(),
+            offset: z.int(),
+            cursor: z.string().nullable(),
+          }),
+        },
+      },
       handle: async ({ query }) => {
         const { events, cursor } = await listEvents(deps.pool, query);
-        return { status: 200, body: { events, count: events.length, limit: query.limit, offset: query.offset, cursor } };
+        return {
+          status: 200,
+          body: { events, count: events.length, limit: query.limit, offset: query.offset, cursor },
+        };
       },
     }),
     route({
@@ -104,7 +165,16 @@ export function scalingRoutes(deps: Deps): Route[] {
       operationId: 'listDecisions',
       summary: 'Decisions, newest first',
       query: contracts.decisionsQuery,
-      responses: { 200: { description: 'Decisions', schema: z.object({ decisions: z.array(contracts.decisionSchema), count: z.int(), cursor: z.string().nullable() }) } },
+      responses: {
+        200: {
+          description: 'Decisions',
+          schema: z.object({
+            decisions: z.array(contracts.decisionSchema),
+            count: z.int(),
+            cursor: z.string().nullable(),
+          }),
+        },
+      },
       handle: async ({ query }) => {
         const { decisions, cursor } = await listDecisions(deps.pool, query);
         return { status: 200, body: { decisions, count: decisions.length, cursor } };
@@ -135,7 +205,10 @@ export function scalingRoutes(deps: Deps): Route[] {
       handle: async ({ body }) => {
         const resource = await findResource(deps.pool, body.resource_id);
         if (resource === null) throw resourceNotFound(body.resource_id);
-        return { status: 200, body: estimateCost(unitPrice(resource), body.instance_count, resource.current_instances) };
+        return {
+          status: 200,
+          body: estimateCost(unitPrice(resource), body.instance_count, resource.current_instances),
+        };
       },
     }),
     route({
@@ -145,7 +218,16 @@ export function scalingRoutes(deps: Deps): Route[] {
       operationId: 'listJobs',
       summary: 'Jobs, newest first',
       query: contracts.jobsQuery,
-      responses: { 200: { description: 'Jobs', schema: z.object({ jobs: z.array(contracts.jobSchema), count: z.int(), cursor: z.string().nullable() }) } },
+      responses: {
+        200: {
+          description: 'Jobs',
+          schema: z.object({
+            jobs: z.array(contracts.jobSchema),
+            count: z.int(),
+            cursor: z.string().nullable(),
+          }),
+        },
+      },
       handle: async ({ query }) => {
         const { jobs, cursor } = await listJobs(deps.pool, query);
         return { status: 200, body: { jobs: jobs.map(presentJob), count: jobs.length, cursor } };
@@ -171,15 +253,43 @@ export function scalingRoutes(deps: Deps): Route[] {
       responses: { 202: { description: 'Accepted', schema: acceptedSchema } },
       handle: async (call) => {
         const failed = await jobOrNotFound(deps, call.params.id);
-        if (failed.status !== 'failed') throw new Conflict('job_not_failed', `The job is ${failed.status}: only failed jobs can be replayed.`);
+        if (failed.status !== 'failed')
+          throw new Conflict(
+            'job_not_failed',
+            `The job is ${failed.status}: only failed jobs can be replayed.`,
+          );
         if (failed.decision_id !== null) {
           const decision = await findDecision(deps.pool, failed.decision_id);
-          if (decision === null || decision.state !== 'pending') throw new Conflict('decision_not_pending', `The decision is ${decision?.state ?? 'gone'}: decide again instead of replaying.`);
+          if (decision === null || decision.state !== 'pending')
+            throw new Conflict(
+              'decision_not_pending',
+              `The decision is ${decision?.state ?? 'gone'}: decide again instead of replaying.`,
+            );
         }
-        const { rows } = await deps.pool.query<{ input: Record<string, unknown> }>('select input from jobs where id = $1', [failed.id]);
-        const job = { ...jobFor(call, { kind: failed.kind, queue: failed.queue, resource_id: failed.resource_id, decision_id: failed.decision_id, input: rows[0]?.input ?? {} }), replay_of: failed.id };
+        const { rows } = await deps.pool.query<{ input: Record<string, unknown> }>(
+          'select input from jobs where id = $1',
+          [failed.id],
+        );
+        const job = {
+          ...jobFor(call, {
+            kind: failed.kind,
+            queue: failed.queue,
+            resource_id: failed.resource_id,
+            decision_id: failed.decision_id,
+            input: rows[0]?.input ?? {},
+          }),
+          replay_of: failed.id,
+        };
         const submission = await deps.intake.submit(job);
-        await audit(deps.pool, { actor: call.keyId, action: 'job.replayed', resource_id: failed.resource_id, subject: failed.id, request_id: call.requestId, remote_address: call.remoteAddress, detail: { job_id: job.id } });
+        await audit(deps.pool, {
+          actor: call.keyId,
+          action: 'job.replayed',
+          resource_id: failed.resource_id,
+          subject: failed.id,
+          request_id: call.requestId,
+          remote_address: call.remoteAddress,
+          detail: { job_id: job.id },
+        });
         return await answerSubmission(deps, call, submission);
       },
     }),
@@ -194,9 +304,16 @@ async function jobOrNotFound(deps: Deps, id: string) {
 
 /** A decision that is over is refused at once; a replayed key gets its first answer instead. */
 function refuseFinished(decision: DecisionRow): void {
-  const words = { executed: 'was carried out already', expired: 'is too old', superseded: 'was overtaken by a newer one', failed: 'failed' };
+  const words = {
+    executed: 'was carried out already',
+    expired: 'is too old',
+    superseded: 'was overtaken by a newer one',
+    failed: 'failed',
+  };
   if (decision.state in words) {
     const state = decision.state as keyof typeof words;
-    throw new Conflict(`decision_${state}`, `The decision ${words[state]}: decide again.`, { context: { decision_id: decision.id } });
+    throw new Conflict(`decision_${state}`, `The decision ${words[state]}: decide again.`, {
+      context: { decision_id: decision.id },
+    });
   }
 }

@@ -15,6 +15,14 @@ export async function audit(db: Queryable, entry: AuditEntry): Promise<void> {
   await db.query({
     name: 'audit',
     text: 'insert into audit_log (actor, action, resource_id, subject, request_id, remote_address, detail) values ($1, $2, $3, $4, $5, $6, $7)',
-    values: [entry.actor, entry.action, entry.resource_id ?? null, entry.subject ?? null, entry.request_id, entry.remote_address, JSON.stringify(entry.detail ?? {})],
+    values: [
+      entry.actor,
+      entry.action,
+      entry.resource_id ?? null,
+      entry.subject ?? null,
+      entry.request_id,
+      entry.remote_address,
+      JSON.stringify(entry.detail ?? {}),
+    ],
   });
 }

@@ -26,7 +26,10 @@ export async function createKey(
   return { key, row: rows[0] as KeyRow };
 }
 
-export async function findLiveKey(db: Queryable, id: string): Promise<(KeyRow & { secret_hash: Buffer }) | null> {
+export async function findLiveKey(
+  db: Queryable,
+  id: string,
+): Promise<(KeyRow & { secret_hash: Buffer }) | null> {
   const { rows } = await db.query<KeyRow & { secret_hash: Buffer }>({
     name: 'find_live_key',
     text: `select ${columns}, secret_hash from api_keys where id = $1 and revoked_at is null and expires_at > now()`,
@@ -41,9 +44,15 @@ export async function listKeys(db: Queryable): Promise<KeyRow[]> {
 
 /** @returns false when there is no such live key. */
 export async function revokeKey(db: Queryable, id: string): Promise<boolean> {
-  return (await db.query('update api_keys set revoked_at = now() where id = $1 and revoked_at is null', [id])).rowCount === 1;
+  return (
+    (await db.query('update api_keys set revoked_at = now() where id = $1 and revoked_at is null', [id]))
+      .rowCount === 1
+  );
 }
 
 export async function hasLiveKey(db: Queryable): Promise<boolean> {
-  return (await db.query('select 1 from api_keys where revoked_at is null and expires_at > now() limit 1')).rowCount === 1;
+  return (
+    (await db.query('select 1 from api_keys where revoked_at is null and expires_at > now() limit 1'))
+      .rowCount === 1
+  );
 }

@@ -3,7 +3,8 @@ import { Conflict, NotFound } from '../errors.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import { constraintOf, type Queryable } from './pool.ts';
 
-const iso = (column: string) => `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
+const iso = (column: string) =>
+  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 const columns = `id, name, resource_type, cloud_provider, min_instances, max_instances, current_instances, target_cpu, target_memory,
   cooldown_period, ${iso('created_at')}, region, cluster, max_scale_up_step, max_scale_down_step, scale_down_cooldown, max_actions_per_hour,
   tolerance, stabilization_window, provisioning_delay, decision_interval, hourly_price::text, instance_type, cpu_request::text,
@@ -12,9 +13,29 @@ const columns = `id, name, resource_type, cloud_provider, min_instances, max_ins
 
 /** The columns a client may set; names never come from a request. */
 const writable = new Set([
-  'name', 'resource_type', 'cloud_provider', 'region', 'cluster', 'min_instances', 'max_instances', 'current_instances', 'target_cpu',
-  'target_memory', 'cooldown_period', 'max_scale_up_step', 'max_scale_down_step', 'scale_down_cooldown', 'max_actions_per_hour', 'tolerance',
-  'stabilization_window', 'provisioning_delay', 'decision_interval', 'hourly_price', 'instance_type', 'mode', 'scale_up_paused_until',
+  'name',
+  'resource_type',
+  'cloud_provider',
+  'region',
+  'cluster',
+  'min_instances',
+  'max_instances',
+  'current_instances',
+  'target_cpu',
+  'target_memory',
+  'cooldown_period',
+  'max_scale_up_step',
+  'max_scale_down_step',
+  'scale_down_cooldown',
+  'max_actions_per_hour',
+  'tolerance',
+  'stabilization_window',
+  'provisioning_delay',
+  'decision_interval',
+  'hourly_price',
+  'instance_type',
+  'mode',
+  'scale_up_paused_until',
   'scale_down_paused_until',
 ]);
 
@@ -23,7 +44,10 @@ function entriesOf(values: Readonly<Record<string, unknown>>): [string, unknown]
 }
 
 /** @throws Conflict when another resource names the same cloud object. */
-export async function createResource(db: Queryable, values: Readonly<Record<string, unknown>>): Promise<Resource> {
+export async function createResource(
+  db: Queryable,
+  values: Readonly<Record<string, unknown>>,
+): Promise<Resource> {
   const entries = entriesOf(values);
   try {
     const { rows } = await db.query<Resource>(
@@ -33,12 +57,20 @@ export async function createResource(db: Queryable, values: Readonly<Record<stri
     return rows[0] as Resource;
   } catch (error) {
     if (constraintOf(error)?.constraint !== 'resources_object') throw error;
-    throw new Conflict('resource_exists', 'Another resource names the same cloud object: change that one instead.', { fields: [{ field: 'name', message: 'already registered' }] });
+    throw new Conflict(
+      'resource_exists',
+      'Another resource names the same cloud object: change that one instead.',
+      { fields: [{ field: 'name', message: 'already registered' }] },
+    );
   }
 }
 
 export async function findResource(db: Queryable, id: string): Promise<Resource | null> {
-  const { rows } = await db.query<Resource>({ name: 'find_resource', text: `select ${columns} from resources where id = $1`, values: [id] });
+  const { rows } = await db.query<Resource>({
+    name: 'find_resource',
+    text: `select ${columns} from resources where id = $1`,
+    values: [id],
+  });
   return rows[0] ?? null;
 }
 
@@ -53,7 +85,10 @@ export async function missingResources(db: Queryable, ids: readonly string[]): P
 }
 
 /** Oldest first. Index: resources_created. */
-export async function listResources(db: Queryable, filter: { readonly limit: number; readonly cursor?: string | undefined }): Promise<{ resources: Resource[]; cursor: string | null }> {
+export async function listResources(
+  db: Queryable,
+  filter: { readonly limit: number; readonly cursor?: string | undefined },
+): Promise<{ resources: Resource[]; cursor: string | null }> {
   const [at, id] = filter.cursor === undefined ? [null, null] : decodeCursor(filter.cursor, 2);
   const { rows } = await db.query<Resource & { exact: string }>(
     `select ${columns}, created_at::text as exact from resources where ($1::timestamptz is null or (resources.created_at, resources.id) > ($1, $2::uuid))
@@ -61,11 +96,19 @@ export async function listResources(db: Queryable, filter: { readonly limit: num
     [at, id, filter.limit],
   );
   const last = rows.at(-1);
-  return { resources: rows.map(({ exact: _, ...row }) => row), cursor: rows.length < filter.limit || last === undefined ? null : encodeCursor([last.exact, last.id]) };
+  return {
+    resources: rows.map(({ exact: _, ...row }) => row),
+    cursor: rows.length < filter.limit || last === undefined ? null : encodeCursor([last.exact, last.id]),
+  };
 }
 
 /** @throws NotFound; Conflict (412) when somebody changed it since `version`. */
-export async function updateResource(db: Queryable, id: string, version: number, values: Readonly<Record<string, unknown>>): Promise<Resource> {
+export async function updateResource(
+  db: Queryable,
+  id: string,
+  version: number,
+  values: Readonly<Record<string, unknown>>,
+): Promise<Resource> {
   const entries = entriesOf(values);
   const sets = entries.map(([name], index) => `${name} = $${index + 3}`);
   const { rows } = await db.query<Resource>(
@@ -74,7 +117,13 @@ export async function updateResource(db: Queryable, id: string, version: number,
   );
   const row = rows[0];
   if (row !== undefined) return row;
-  throw (await findResource(db, id)) === null ? resourceNotFound(id) : new Conflict('version_mismatch', 'The resource has changed since you read it: read it again and repeat the change.', { httpStatus: 412 });
+  throw (await findResource(db, id)) === null
+    ? resourceNotFound(id)
+    : new Conflict(
+        'version_mismatch',
+        'The resource has changed since you read it: read it again and repeat the change.',
+        { httpStatus: 412 },
+      );
 }
 
 /** @throws NotFound; Conflict while an execution is unfinished, or (412) when `version` is not the present one. */
@@ -88,10 +137,19 @@ export async function deleteResource(db: Queryable, id: string, version: number 
   if (rowCount === 1) return;
   const present = await findResource(db, id);
   if (present === null) throw resourceNotFound(id);
-  if (version !== null && present.version !== version) throw new Conflict('version_mismatch', 'The resource has changed since you read it: read it again.', { httpStatus: 412 });
-  throw new Conflict('resource_busy', 'An execution of this resource is not finished: try again when its job is.');
+  if (version !== null && present.version !== version)
+    throw new Conflict('version_mismatch', 'The resource has changed since you read it: read it again.', {
+      httpStatus: 412,
+    });
+  throw new Conflict(
+    'resource_busy',
+    'An execution of this resource is not finished: try again when its job is.',
+  );
 }
 
 export function resourceNotFound(id: string): NotFound {
-  return new NotFound('resource_not_found', `There is no resource ${id}: check the id or create the resource first.`);
+  return new NotFound(
+    'resource_not_found',
+    `There is no resource ${id}: check the id or create the resource first.`,
+  );
 }

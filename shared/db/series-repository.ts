@@ -18,7 +18,8 @@ export interface PredictionRow {
   readonly instances: number | null;
 }
 
-const iso = (column: string) => `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
+const iso = (column: string) =>
+  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 
 /** Of rows for the same moment the last one given counts. */
 function lastByMoment<T extends { readonly timestamp: string }>(rows: readonly T[]): T[] {
@@ -26,7 +27,11 @@ function lastByMoment<T extends { readonly timestamp: string }>(rows: readonly T
 }
 
 /** Upserts samples in one round trip; a sample without a count takes the resource's present one. Null: no such resource. */
-export async function upsertSamples(db: Queryable, resourceId: string, given: readonly SampleRow[]): Promise<{ inserted: number; updated: number } | null> {
+export async function upsertSamples(
+  db: Queryable,
+  resourceId: string,
+  given: readonly SampleRow[],
+): Promise<{ inserted: number; updated: number } | null> {
   const rows = lastByMoment(given);
   return await counted(
     db,
@@ -39,12 +44,23 @@ export async function upsertSamples(db: Queryable, resourceId: string, given: re
       returning xmax = 0 as fresh)
     select (select count(*) from resource)::integer as known, (select count(*) from written where fresh)::integer as inserted,
       (select count(*) from written where not fresh)::integer as updated`,
-    [resourceId, rows.map((row) => row.timestamp), rows.map((row) => row.cpu), rows.map((row) => row.memory), rows.map((row) => row.requests), rows.map((row) => row.instances)],
+    [
+      resourceId,
+      rows.map((row) => row.timestamp),
+      rows.map((row) => row.cpu),
+      rows.map((row) => row.memory),
+      rows.map((row) => row.requests),
+      rows.map((row) => row.instances),
+    ],
   );
 }
 
 /** Upserts predictions in one round trip. Null: no such resource. */
-export async function upsertPredictions(db: Queryable, resourceId: string, given: readonly PredictionRow[]): Promise<{ inserted: number; updated: number } | null> {
+export async function upsertPredictions(
+  db: Queryable,
+  resourceId: string,
+  given: readonly PredictionRow[],
+): Promise<{ inserted: number; updated: number } | null> {
   const rows = lastByMoment(given);
   return await counted(
     db,
@@ -72,7 +88,11 @@ export async function upsertPredictions(db: Queryable, resourceId: string, given
   );
 }
 
-async function counted(db: Queryable, sql: string, values: unknown[]): Promise<{ inserted: number; updated: number } | null> {
+async function counted(
+  db: Queryable,
+  sql: string,
+  values: unknown[],
+): Promise<{ inserted: number; updated: number } | null> {
   const { rows } = await db.query<{ known: number; inserted: number; updated: number }>(sql, values);
   const row = rows[0] as { known: number; inserted: number; updated: number };
   return row.known === 0 ? null : { inserted: row.inserted, updated: row.updated };
@@ -86,10 +106,20 @@ interface Range {
 
 /** Newest first. Index: the primary key. */
 export async function listSamples(db: Queryable, resourceId: string, range: Range): Promise<SampleRow[]> {
-  return await list(db, `select ${iso('timestamp')}, cpu, memory, requests, instances from metric_samples`, 'metric_samples', resourceId, range);
+  return await list(
+    db,
+    `select ${iso('timestamp')}, cpu, memory, requests, instances from metric_samples`,
+    'metric_samples',
+    resourceId,
+    range,
+  );
 }
 
-export async function listPredictions(db: Queryable, resourceId: string, range: Range): Promise<PredictionRow[]> {
+export async function listPredictions(
+  db: Queryable,
+  resourceId: string,
+  range: Range,
+): Promise<PredictionRow[]> {
   return await list(
     db,
     `select ${iso('timestamp')}, predicted_cpu, predicted_memory, predicted_requests, confidence, model_version, instances from predictions`,
@@ -99,7 +129,13 @@ export async function listPredictions(db: Queryable, resourceId: string, range: 
   );
 }
 
-async function list<T extends object>(db: Queryable, select: string, table: 'metric_samples' | 'predictions', resourceId: string, range: Range): Promise<T[]> {
+async function list<T extends object>(
+  db: Queryable,
+  select: string,
+  table: 'metric_samples' | 'predictions',
+  resourceId: string,
+  range: Range,
+): Promise<T[]> {
   const { rows } = await db.query<T>(
     `${select} where resource_id = $1 and ($2::timestamptz is null or ${table}.timestamp >= $2) and ($3::timestamptz is null or ${table}.timestamp < $3)
       order by ${table}.timestamp desc limit $4`,

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { migrate } from '../../shared/db/migrate.ts';
-import { ensureFirstKey } from '../../shared/embedded/first-key.ts';
 import { openBackends } from '../../shared/embedded/backends.ts';
+import { ensureFirstKey } from '../../shared/embedded/first-key.ts';
 import { freePort } from '../../shared/embedded/free-port.ts';
 import { startProcess, waitUntilReady } from '../../shared/embedded/processes.ts';
 import { errorMessage } from '../../shared/errors.ts';
@@ -81,20 +81,24 @@ async function run(
   say('Starting the cloud simulators (nothing real is attached) …');
   const aws = await startAwsSimulator({ provisioning: { launchMs: stepMs, terminateMs: stepMs, jitter: 0 } });
   closers.add('AWS simulator', () => aws.close());
-  const kubernetes = await startKubernetesSimulator({ startDelayMs: stepMs, startJitter: 0, stopDelayMs: stepMs });
+  const kubernetes = await startKubernetesSimulator({
+    startDelayMs: stepMs,
+    startJitter: 0,
+    stopDelayMs: stepMs,
+  });
   closers.add('Kubernetes simulator', () => kubernetes.close());
   aws.createGroup({
     name: 'web-asg',
     region: 'us-east-1',
     min: 1,
     max: 60,
-    desired: 12,
+    desired: 24,
     instanceType: 'm5.large',
   });
   kubernetes.createDeployment({
     namespace: 'shop',
     name: 'checkout',
-    replicas: 10,
+    replicas: 15,
     requests: { cpu: '500m', memory: '1Gi' },
   });
   const kubeconfig = join(dataDir, 'kubeconfig');
@@ -157,14 +161,14 @@ async function run(
       resource_type: 'ec2',
       cloud_provider: 'aws',
       region: 'us-east-1',
-      current_instances: 12,
+      current_instances: 24,
       ...policy,
     }),
     client.call<{ id: string }>('POST', '/resources', {
       name: 'deployment:shop/checkout',
       resource_type: 'kubernetes',
       cloud_provider: 'kubernetes',
-      current_instances: 10,
+      current_instances: 15,
       ...policy,
     }),
   ]);

@@ -37,9 +37,22 @@ const inputs: fc.Arbitrary<EngineInput> = fc.record({
   samples,
   usePrediction: fc.boolean(),
   prediction: fc.option(
-    fc.record({ forMs: fc.integer({ min: now - 600_000, max: now + 600_000 }), madeAtMs: fc.constant(now), cpuRatio: fc.option(ratio), memoryRatio: fc.option(ratio), instances: count, confidence: fc.constant(null) }),
+    fc.record({
+      forMs: fc.integer({ min: now - 600_000, max: now + 600_000 }),
+      madeAtMs: fc.constant(now),
+      cpuRatio: fc.option(ratio),
+      memoryRatio: fc.option(ratio),
+      instances: count,
+      confidence: fc.constant(null),
+    }),
   ),
-  recentActions: fc.array(fc.record({ atMs: fc.integer({ min: now - 4_000_000, max: now }), action: fc.constantFrom('ScaleUp' as const, 'ScaleDown' as const) }), { maxLength: 14 }),
+  recentActions: fc.array(
+    fc.record({
+      atMs: fc.integer({ min: now - 4_000_000, max: now }),
+      action: fc.constantFrom('ScaleUp' as const, 'ScaleDown' as const),
+    }),
+    { maxLength: 14 },
+  ),
   stopped: fc.constant(null),
   nowMs: fc.constant(now),
 });
@@ -79,12 +92,25 @@ describe('every decision', () => {
   it('never asks for less when demand is higher at every moment', () => {
     const fresh = fc.array(ratio, { minLength: 1, maxLength: 15 });
     fc.assert(
-      fc.property(fresh, fc.double({ min: 1, max: 3, noNaN: true }), count, policies, (ratios, factor, current, limits) => {
-        // Saturation is left out: a sample pinned at 100 % asks for more than one that shows 101 %.
-        const series = (scale: number) => minutes(ratios.length, (index) => ({ cpuRatio: null, memoryRatio: (ratios[index] as number) * scale, instances: current }));
-        const at = (scale: number) => decide(input({ currentInstances: current, policy: limits, samples: series(scale) })).targetInstances;
-        expect(at(factor)).toBeGreaterThanOrEqual(at(1));
-      }),
+      fc.property(
+        fresh,
+        fc.double({ min: 1, max: 3, noNaN: true }),
+        count,
+        policies,
+        (ratios, factor, current, limits) => {
+          // Saturation is left out: a sample pinned at 100 % asks for more than one that shows 101 %.
+          const series = (scale: number) =>
+            minutes(ratios.length, (index) => ({
+              cpuRatio: null,
+              memoryRatio: (ratios[index] as number) * scale,
+              instances: current,
+            }));
+          const at = (scale: number) =>
+            decide(input({ currentInstances: current, policy: limits, samples: series(scale) }))
+              .targetInstances;
+          expect(at(factor)).toBeGreaterThanOrEqual(at(1));
+        },
+      ),
       runs,
     );
   });
@@ -115,7 +141,9 @@ describe('every decision', () => {
     fc.assert(
       fc.property(bad, policies, fc.integer({ min: 0, max: 60 }), (given, limits, current) => {
         fc.pre(current <= limits.maxInstances);
-        expect(decide(input({ samples: given, policy: limits, currentInstances: current })).targetInstances).toBeGreaterThanOrEqual(current);
+        expect(
+          decide(input({ samples: given, policy: limits, currentInstances: current })).targetInstances,
+        ).toBeGreaterThanOrEqual(current);
       }),
       runs,
     );
@@ -124,7 +152,12 @@ describe('every decision', () => {
   it('is a function of its input alone, survives JSON, and leaves the input as it was', () => {
     fc.assert(
       fc.property(inputs, (given) => {
-        const finite = { ...given, samples: given.samples.filter((sample) => sample.cpuRatio === null || Number.isFinite(sample.cpuRatio)) };
+        const finite = {
+          ...given,
+          samples: given.samples.filter(
+            (sample) => sample.cpuRatio === null || Number.isFinite(sample.cpuRatio),
+          ),
+        };
         const first = decide(deepFreeze(finite));
         expect(decide(JSON.parse(JSON.stringify(finite)))).toEqual(first);
         expect(first.confidence).toBeGreaterThanOrEqual(0);
@@ -136,17 +169,26 @@ describe('every decision', () => {
 
   it('settles under a steady load, and stays there', () => {
     fc.assert(
-      fc.property(fc.double({ min: 0.1, max: 15, noNaN: true }), fc.integer({ min: 1, max: 20 }), (demand, start) => {
-        let current = start;
-        const sizes: number[] = [];
-        for (let step = 0; step < 60; step++) {
-          const shown = Math.min(1, demand / current);
-          current = decide(input({ currentInstances: current, samples: minutes(15, { cpuRatio: shown, instances: current }) })).targetInstances;
-          sizes.push(current);
-        }
-        expect(new Set(sizes.slice(-20)).size).toBe(1);
-        expect(demand / current).toBeLessThanOrEqual(0.98);
-      }),
+      fc.property(
+        fc.double({ min: 0.1, max: 15, noNaN: true }),
+        fc.integer({ min: 1, max: 20 }),
+        (demand, start) => {
+          let current = start;
+          const sizes: number[] = [];
+          for (let step = 0; step < 60; step++) {
+            const shown = Math.min(1, demand / current);
+            current = decide(
+              input({
+                currentInstances: current,
+                samples: minutes(15, { cpuRatio: shown, instances: current }),
+              }),
+            ).targetInstances;
+            sizes.push(current);
+          }
+          expect(new Set(sizes.slice(-20)).size).toBe(1);
+          expect(demand / current).toBeLessThanOrEqual(0.98);
+        },
+      ),
       { numRuns: 300 },
     );
   });

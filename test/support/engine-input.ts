@@ -25,7 +25,10 @@ export function policy(values: Partial<EnginePolicy> = {}): EnginePolicy {
 }
 
 /** One sample a minute up to now, oldest first. */
-export function minutes(count: number, sample: Partial<EngineSample> | ((index: number) => Partial<EngineSample>)): EngineSample[] {
+export function minutes(
+  count: number,
+  sample: Partial<EngineSample> | ((index: number) => Partial<EngineSample>),
+): EngineSample[] {
   return Array.from({ length: count }, (_, index) => ({
     atMs: now - (count - 1 - index) * 60_000,
     cpuRatio: 0.5,

@@ -26,7 +26,10 @@ export function estimateConfidence(
     return [{ value: (fitting + 0.5) / (changes.length + 1), n: changes.length }];
   });
   const known = shares.filter((share) => share.n > 0);
-  const least = known.reduce((worst, share) => (share.value < worst.value ? share : worst), { value: 2, n: 0 });
+  const least = known.reduce((worst, share) => (share.value < worst.value ? share : worst), {
+    value: 2,
+    n: 0,
+  });
   if (known.length === 0) return { value: 0.5, basis: 'none', n: 0, learning: true };
   return { value: least.value, basis: 'residuals', n: least.n, learning: least.n < enoughResiduals };
 }
@@ -51,7 +54,8 @@ function changesOver(series: readonly Point[], horizonMs: number): number[] {
     while ((series[behind + 1] as Point).atMs <= point.atMs - horizonMs) behind++;
     const before = series[behind];
     // Across a gap of many horizons the change says nothing about one horizon.
-    if (before !== undefined && point.atMs - before.atMs <= 3 * horizonMs) changes.push(point.demand - before.demand);
+    if (before !== undefined && point.atMs - before.atMs <= 3 * horizonMs)
+      changes.push(point.demand - before.demand);
   }
   return changes;
 }

@@ -30,7 +30,8 @@ export function decide(input: EngineInput): EngineDecision {
   const newest = data.samples.at(-1);
   const need = newest === undefined ? null : recommend(input, data, newest, prediction);
   trail.add('data_quality', { capacity: input.currentInstances, ...qualityNote(data) });
-  if (need === null || newest === undefined) return hold(input, data, prediction, trail, [], noDataReason(data));
+  if (need === null || newest === undefined)
+    return hold(input, data, prediction, trail, [], noDataReason(data));
 
   const { candidates, required, saturated } = need;
   trail.add('demand', { capacity: need.reactive, ...(saturated ? { code: 'saturated' as const } : {}) });
@@ -39,7 +40,10 @@ export function decide(input: EngineInput): EngineDecision {
   trail.add('tolerance', tolerate(required, input.currentInstances, input.policy, saturated));
   const trusted = data.verdict === 'fresh';
   if (!trusted && trail.capacity < input.currentInstances) {
-    trail.add('stabilization', { capacity: input.currentInstances, code: data.verdict === 'stale' ? 'stale_data' : 'partial_data' });
+    trail.add('stabilization', {
+      capacity: input.currentInstances,
+      code: data.verdict === 'stale' ? 'stale_data' : 'partial_data',
+    });
   } else {
     trail.add(
       'stabilization',
@@ -60,14 +64,21 @@ interface Need {
 }
 
 /** The larger need of CPU and memory, now and, with a usable prediction, over the horizon. What is needed now is a floor. */
-function recommend(input: EngineInput, data: CheckedSamples, newest: EngineSample, verdict: PredictionVerdict): Need {
+function recommend(
+  input: EngineInput,
+  data: CheckedSamples,
+  newest: EngineSample,
+  verdict: PredictionVerdict,
+): Need {
   const stale = data.verdict === 'stale';
   const now = candidatesOf(newest, input.policy, 'reactive');
   const ahead = verdict.usable === null ? [] : candidatesOf(verdict.usable, input.policy, 'prediction');
   const reactive = stale ? 0 : requiredOf(newest, input.policy);
   const predicted = ahead.length === 0 ? null : Math.max(...ahead.map((candidate) => candidate.required));
   // Old samples say nothing about now: without a prediction nothing is wanted but what runs.
-  const required = stale ? Math.max(input.currentInstances, predicted ?? 0) : Math.max(reactive, predicted ?? 0);
+  const required = stale
+    ? Math.max(input.currentInstances, predicted ?? 0)
+    : Math.max(reactive, predicted ?? 0);
   const all = [...(stale ? [] : now), ...ahead];
   const best = all.reduce<Omit<Candidate, 'chosen'> | null>(
     (chosen, candidate) => (chosen === null || candidate.required > chosen.required ? candidate : chosen),
@@ -112,7 +123,10 @@ function applyHolds(input: EngineInput, trail: Trail): Hold | null {
       continue;
     }
     trail.add(stage, { capacity: input.currentInstances, code: held.code, detail: held.words });
-    const later = longest === null || held.untilMs === null || (longest.untilMs !== null && held.untilMs > longest.untilMs);
+    const later =
+      longest === null ||
+      held.untilMs === null ||
+      (longest.untilMs !== null && held.untilMs > longest.untilMs);
     if (later) longest = held;
   }
   return longest;
@@ -131,7 +145,8 @@ function conclude(
   const target = trail.capacity;
   const usedPrediction = candidates.some((candidate) => candidate.source === 'prediction');
   const code: ReasonCode = held?.code ?? trail.binding ?? plainCode(target, current);
-  const lead = usedPrediction && prediction.usable !== null ? predictionWords(prediction.usable) : currentWords(data);
+  const lead =
+    usedPrediction && prediction.usable !== null ? predictionWords(prediction.usable) : currentWords(data);
   return {
     decisionType: target > current ? 'scaleup' : target < current ? 'scaledown' : 'noaction',
     currentInstances: current,
@@ -274,12 +289,19 @@ const because: Partial<Record<ReasonCode, string>> = {
   saturated: 'utilisation is at its ceiling and hides the true demand',
 };
 
-function consequence(input: EngineInput, trail: Trail, wanted: number, held: Hold | null, code: ReasonCode): string {
+function consequence(
+  input: EngineInput,
+  trail: Trail,
+  wanted: number,
+  held: Hold | null,
+  code: ReasonCode,
+): string {
   const current = input.currentInstances;
   const target = trail.capacity;
   if (held !== null) return `: ${wanted} wanted, kept at ${current} as ${held.words}.`;
   const why = because[code];
   const tail = why === undefined ? '' : `, as ${why}`;
-  if (target === current) return wanted === current ? `: ${current} is right.` : `: ${wanted} wanted, kept at ${current}${tail}.`;
+  if (target === current)
+    return wanted === current ? `: ${current} is right.` : `: ${wanted} wanted, kept at ${current}${tail}.`;
   return `: ${target > current ? 'scaling up' : 'scaling down'} from ${current} to ${target}${wanted === target ? '' : ` (${wanted} wanted)`}${tail}.`;
 }

@@ -49,6 +49,9 @@ export function requiredWhenSaturated(instances: number, required: number): numb
 
 /** The larger need of a sample's metrics, growing past saturation. */
 export function requiredOf(sample: EngineSample, policy: EnginePolicy): number {
-  const required = Math.max(0, ...candidatesOf(sample, policy, 'reactive').map((candidate) => candidate.required));
+  const required = Math.max(
+    0,
+    ...candidatesOf(sample, policy, 'reactive').map((candidate) => candidate.required),
+  );
   return isSaturated(sample) ? requiredWhenSaturated(sample.instances, required) : required;
 }

@@ -55,12 +55,20 @@ export function rateHold(input: EngineInput): Hold | null {
   const limit = input.policy.maxActionsPerHour;
   if (recent.length < limit) return null;
   const untilMs = (recent[recent.length - limit] as number) + hourMs;
-  return { code: 'rate_limited', words: `${recent.length} changes in the last hour reach the limit of ${limit}`, untilMs };
+  return {
+    code: 'rate_limited',
+    words: `${recent.length} changes in the last hour reach the limit of ${limit}`,
+    untilMs,
+  };
 }
 
 export function pauseHold(input: EngineInput, up: boolean): Hold | null {
   if (input.stopped !== null) {
-    return { code: 'stopped', words: `scaling is stopped for ${input.stopped.scope} (${input.stopped.reason})`, untilMs: null };
+    return {
+      code: 'stopped',
+      words: `scaling is stopped for ${input.stopped.scope} (${input.stopped.reason})`,
+      untilMs: null,
+    };
   }
   const untilMs = up ? input.policy.scaleUpPausedUntilMs : input.policy.scaleDownPausedUntilMs;
   if (untilMs === null || untilMs <= input.nowMs) return null;

@@ -19,12 +19,14 @@ export function checkPrediction(input: EngineInput): PredictionVerdict {
   if (!(aheadMs >= -pastToleranceMs && aheadMs <= horizonMs)) {
     return { usable: null, why: 'it is for a time outside the horizon' };
   }
-  if (!(nowMs - prediction.madeAtMs <= oldestMs)) return { usable: null, why: 'it was made more than a day ago' };
+  if (!(nowMs - prediction.madeAtMs <= oldestMs))
+    return { usable: null, why: 'it was made more than a day ago' };
   const ratios = [prediction.cpuRatio, prediction.memoryRatio].filter((ratio) => ratio !== null);
   if (ratios.length === 0) return { usable: null, why: 'it has neither CPU nor memory' };
   if (!ratios.every((ratio) => Number.isFinite(ratio) && ratio >= 0 && ratio <= 100)) {
     return { usable: null, why: 'its values are not plausible' };
   }
-  if (!(prediction.instances >= 1)) return { usable: null, why: 'the instance count it was made for is not known' };
+  if (!(prediction.instances >= 1))
+    return { usable: null, why: 'the instance count it was made for is not known' };
   return { usable: prediction, why: 'fresh' };
 }

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import {
-  type AutoScalingGroup,
   AutoScalingClient,
+  type AutoScalingGroup,
   DescribeAutoScalingGroupsCommand,
   DescribeInstanceRefreshesCommand,
   SetDesiredCapacityCommand,
@@ -38,14 +38,25 @@ export class AwsAutoScaling implements ScalingProvider {
     return await this.#stateOf(region, group, signal, true);
   }
 
-  async describeMany(targets: readonly ProviderTarget[], signal: AbortSignal): Promise<(CapacityState | Error)[]> {
-    const results: (CapacityState | Error)[] = targets.map((target) => groupNotFound(target.name, target.scope ?? this.#defaultRegion));
+  async describeMany(
+    targets: readonly ProviderTarget[],
+    signal: AbortSignal,
+  ): Promise<(CapacityState | Error)[]> {
+    const results: (CapacityState | Error)[] = targets.map((target) =>
+      groupNotFound(target.name, target.scope ?? this.#defaultRegion),
+    );
     for (const region of new Set(targets.map((target) => target.scope ?? this.#defaultRegion))) {
-      const mine = targets.map((target, index) => ({ target, index })).filter(({ target }) => (target.scope ?? this.#defaultRegion) === region);
+      const mine = targets
+        .map((target, index) => ({ target, index }))
+        .filter(({ target }) => (target.scope ?? this.#defaultRegion) === region);
       for (let start = 0; start < mine.length; start += namesPerCall) {
         const part = mine.slice(start, start + namesPerCall);
         try {
-          const groups = await this.#groups(region, part.map(({ target }) => target.name), signal);
+          const groups = await this.#groups(
+            region,
+            part.map(({ target }) => target.name),
+            signal,
+          );
           for (const { target, index } of part) {
             const group = groups.get(target.name);
             if (group !== undefined) results[index] = await this.#stateOf(region, group, signal, false);
@@ -65,7 +76,11 @@ export class AwsAutoScaling implements ScalingProvider {
     options: { readonly intentAtMs: number; readonly signal: AbortSignal },
   ): Promise<void> {
     const { scaling } = this.#client(target.scope ?? this.#defaultRegion);
-    const command = new SetDesiredCapacityCommand({ AutoScalingGroupName: target.name, DesiredCapacity: instances, HonorCooldown: false });
+    const command = new SetDesiredCapacityCommand({
+      AutoScalingGroupName: target.name,
+      DesiredCapacity: instances,
+      HonorCooldown: false,
+    });
     const abortSignal = AbortSignal.any([options.signal, AbortSignal.timeout(writeTimeoutMs)]);
     try {
       // AWS has no compare-and-set: the signature's age is what keeps a late request from landing on a newer state.
@@ -83,7 +98,11 @@ export class AwsAutoScaling implements ScalingProvider {
     this.#clients.clear();
   }
 
-  async #groups(region: string, names: string[], signal: AbortSignal): Promise<Map<string, AutoScalingGroup>> {
+  async #groups(
+    region: string,
+    names: string[],
+    signal: AbortSignal,
+  ): Promise<Map<string, AutoScalingGroup>> {
     try {
       const { AutoScalingGroups } = await this.#client(region).scaling.send(
         new DescribeAutoScalingGroupsCommand({ AutoScalingGroupNames: names, MaxRecords: namesPerCall }),
@@ -96,11 +115,21 @@ export class AwsAutoScaling implements ScalingProvider {
   }
 
   /** @param thorough also asks what costs a call per group: whether an instance refresh runs. */
-  async #stateOf(region: string, group: AutoScalingGroup, signal: AbortSignal, thorough: boolean): Promise<CapacityState> {
+  async #stateOf(
+    region: string,
+    group: AutoScalingGroup,
+    signal: AbortSignal,
+    thorough: boolean,
+  ): Promise<CapacityState> {
     const instances = group.Instances ?? [];
     const blocks = [...blocksOf(group)];
     if (thorough && (await this.#isRefreshing(region, group.AutoScalingGroupName ?? '', signal))) {
-      blocks.push({ code: 'instance_refresh', direction: 'down', message: 'An instance refresh is under way: scaling in waits until it is over. Cancel the refresh or wait.' });
+      blocks.push({
+        code: 'instance_refresh',
+        direction: 'down',
+        message:
+          'An instance refresh is under way: scaling in waits until it is over. Cancel the refresh or wait.',
+      });
     }
     return {
       desired: group.DesiredCapacity ?? 0,
@@ -109,7 +138,9 @@ export class AwsAutoScaling implements ScalingProvider {
       max: group.MaxSize ?? null,
       blocks,
       fence: {},
-      instanceType: instances.find((instance) => instance.InstanceType !== undefined)?.InstanceType ?? (await this.#templateType(region, group, signal)),
+      instanceType:
+        instances.find((instance) => instance.InstanceType !== undefined)?.InstanceType ??
+        (await this.#templateType(region, group, signal)),
       cpuRequest: null,
       memoryRequest: null,
     };
@@ -129,7 +160,8 @@ export class AwsAutoScaling implements ScalingProvider {
 
   /** Only for the price, and only while no instance runs that would tell: without the permission it stays unknown. */
   async #templateType(region: string, group: AutoScalingGroup, signal: AbortSignal): Promise<string | null> {
-    const template = group.LaunchTemplate ?? group.MixedInstancesPolicy?.LaunchTemplate?.LaunchTemplateSpecification;
+    const template =
+      group.LaunchTemplate ?? group.MixedInstancesPolicy?.LaunchTemplate?.LaunchTemplateSpecification;
     const id = template?.LaunchTemplateId;
     if (id === undefined) return null;
     const version = template?.Version ?? '$Default';
@@ -182,24 +214,48 @@ function pinSigningDate(client: AutoScalingClient, date: AsyncLocalStorage<Date>
 function* blocksOf(group: AutoScalingGroup): Generator<Block> {
   const instances = group.Instances ?? [];
   if (group.Status !== undefined) {
-    yield { code: 'group_deleting', direction: 'both', message: `The group is being deleted (${group.Status}): remove the resource.` };
+    yield {
+      code: 'group_deleting',
+      direction: 'both',
+      message: `The group is being deleted (${group.Status}): remove the resource.`,
+    };
   }
   for (const { ProcessName, SuspensionReason } of group.SuspendedProcesses ?? []) {
     const direction = ProcessName === 'Launch' ? 'up' : ProcessName === 'Terminate' ? 'down' : null;
     if (direction !== null) {
-      yield { code: 'process_suspended', direction, message: `The group's ${ProcessName} process is suspended (${SuspensionReason ?? 'no reason given'}): resume it first.` };
+      yield {
+        code: 'process_suspended',
+        direction,
+        message: `The group's ${ProcessName} process is suspended (${SuspensionReason ?? 'no reason given'}): resume it first.`,
+      };
     }
   }
-  const weighted = (group.DesiredCapacityType ?? 'units') !== 'units' || instances.some((instance) => Number(instance.WeightedCapacity ?? '1') !== 1);
+  const weighted =
+    (group.DesiredCapacityType ?? 'units') !== 'units' ||
+    instances.some((instance) => Number(instance.WeightedCapacity ?? '1') !== 1);
   if (weighted) {
-    yield { code: 'weighted_capacity', direction: 'both', message: 'The group counts capacity in weights, vCPUs or memory, not in instances: use a group without weights.' };
+    yield {
+      code: 'weighted_capacity',
+      direction: 'both',
+      message:
+        'The group counts capacity in weights, vCPUs or memory, not in instances: use a group without weights.',
+    };
   }
   if (instances.length > 0 && instances.every((instance) => instance.ProtectedFromScaleIn === true)) {
-    yield { code: 'all_protected', direction: 'down', message: 'Every instance is protected from scale-in, so none would be terminated: remove the protection first.' };
+    yield {
+      code: 'all_protected',
+      direction: 'down',
+      message:
+        'Every instance is protected from scale-in, so none would be terminated: remove the protection first.',
+    };
   }
 }
 
 function groupNotFound(name: string, region: string): ProviderError {
-  return new ProviderError('permanent', 'target_not_found', `There is no Auto Scaling group ${JSON.stringify(name)} in ${region}: check the resource's name and region.`, { context: { name, region } });
+  return new ProviderError(
+    'permanent',
+    'target_not_found',
+    `There is no Auto Scaling group ${JSON.stringify(name)} in ${region}: check the resource's name and region.`,
+    { context: { name, region } },
+  );
 }
-

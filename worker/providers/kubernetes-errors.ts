@@ -1,6 +1,16 @@
 import { errorMessage, ProviderError, type ProviderFault } from '../../shared/errors.ts';
 
-const beforeSending = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'CERT_HAS_EXPIRED', 'DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE']);
+const beforeSending = new Set([
+  'ECONNREFUSED',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'CERT_HAS_EXPIRED',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
 
 /**
  * A client-node error as one of ours. Bodies may be a Status object, a string or nothing: only the HTTP status counts.
@@ -9,9 +19,16 @@ const beforeSending = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTU
 export function classifyKubernetesError(error: unknown, kind: 'read' | 'write'): ProviderError {
   if (error instanceof ProviderError) return error;
   const status = statusOf(error);
-  const context = { kubernetes_message: messageOf(error).slice(0, 500), ...(status === undefined ? {} : { http_status: status }) };
+  const context = {
+    kubernetes_message: messageOf(error).slice(0, 500),
+    ...(status === undefined ? {} : { http_status: status }),
+  };
   const build = (fault: ProviderFault, code: string, words: string, retryAfterMs?: number) =>
-    new ProviderError(fault, code, `${words} (Kubernetes: ${context.kubernetes_message})`, { context, cause: error, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) });
+    new ProviderError(fault, code, `${words} (Kubernetes: ${context.kubernetes_message})`, {
+      context,
+      cause: error,
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    });
   switch (status) {
     case 400:
     case 405:
@@ -19,22 +36,52 @@ export function classifyKubernetesError(error: unknown, kind: 'read' | 'write'):
     case 422:
       return build('permanent', 'kubernetes_rejected', 'The cluster rejects the request.');
     case 401:
-      return build('identity', 'kubernetes_unauthenticated', 'The cluster does not accept the credentials: check the worker\'s service account or kubeconfig.');
+      return build(
+        'identity',
+        'kubernetes_unauthenticated',
+        "The cluster does not accept the credentials: check the worker's service account or kubeconfig.",
+      );
     case 403:
-      return build('identity', 'kubernetes_denied', 'The cluster denies the call: the worker\'s Role lacks this permission (see docs/providers.md).');
+      return build(
+        'identity',
+        'kubernetes_denied',
+        "The cluster denies the call: the worker's Role lacks this permission (see docs/providers.md).",
+      );
     case 404:
-      return build('permanent', 'target_not_found', 'There is no such workload: check the resource\'s name and cluster.');
+      return build(
+        'permanent',
+        'target_not_found',
+        "There is no such workload: check the resource's name and cluster.",
+      );
     case 409:
       return build('conflict', 'kubernetes_conflict', 'Somebody else changed the workload in between.');
     case 429:
-      return build('throttled', 'throttled', 'The cluster is overloaded; it is tried again later.', retryAfterOf(error));
+      return build(
+        'throttled',
+        'throttled',
+        'The cluster is overloaded; it is tried again later.',
+        retryAfterOf(error),
+      );
   }
   const code = codeOf(error);
   if (code !== undefined && beforeSending.has(code)) {
-    return build(kind === 'write' ? 'pre_send' : 'unavailable', 'kubernetes_unreachable', `The cluster could not be reached (${code}): check the network and the kubeconfig.`);
+    return build(
+      kind === 'write' ? 'pre_send' : 'unavailable',
+      'kubernetes_unreachable',
+      `The cluster could not be reached (${code}): check the network and the kubeconfig.`,
+    );
   }
-  if (kind === 'read') return build('unavailable', 'kubernetes_unavailable', 'The cluster did not answer properly; it is tried again.');
-  return build('unknown', 'kubernetes_outcome_unknown', 'The cluster did not say whether the change was made; it is looked up.');
+  if (kind === 'read')
+    return build(
+      'unavailable',
+      'kubernetes_unavailable',
+      'The cluster did not answer properly; it is tried again.',
+    );
+  return build(
+    'unknown',
+    'kubernetes_outcome_unknown',
+    'The cluster did not say whether the change was made; it is looked up.',
+  );
 }
 
 function statusOf(error: unknown): number | undefined {
@@ -43,7 +90,11 @@ function statusOf(error: unknown): number | undefined {
 }
 
 function codeOf(error: unknown): string | undefined {
-  for (let current: unknown = error, depth = 0; typeof current === 'object' && current !== null && depth < 4; depth++) {
+  for (
+    let current: unknown = error, depth = 0;
+    typeof current === 'object' && current !== null && depth < 4;
+    depth++
+  ) {
     const { code, cause } = current as { code?: unknown; cause?: unknown };
     if (typeof code === 'string') return code;
     current = cause;

@@ -1,4 +1,14 @@
-import { AppsV1Api, AutoscalingV2Api, CustomObjectsApi, KubeConfig, type V1Container, type V1Scale } from '@kubernetes/client-node';
+import {
+  AppsV1Api,
+  AutoscalingV2Api,
+  CustomObjectsApi,
+  KubeConfig,
+  Observable,
+  type RequestContext,
+  type ResponseContext,
+  type V1Container,
+  type V1Scale,
+} from '@kubernetes/client-node';
 import { Decimal } from 'decimal.js';
 import { kubernetesNamePattern } from '../../shared/domain/resource.ts';
 import { ProviderError } from '../../shared/errors.ts';
@@ -37,7 +47,9 @@ export class Kubernetes implements ScalingProvider {
     const key = { namespace: workload.namespace, name: workload.name };
     try {
       const object =
-        workload.kind === 'deployment' ? await clients.apps.readNamespacedDeployment(key, options) : await clients.apps.readNamespacedStatefulSet(key, options);
+        workload.kind === 'deployment'
+          ? await clients.apps.readNamespacedDeployment(key, options)
+          : await clients.apps.readNamespacedStatefulSet(key, options);
       const containers = object.spec?.template?.spec?.containers ?? [];
       return {
         desired: object.spec?.replicas ?? 1,
@@ -47,7 +59,9 @@ export class Kubernetes implements ScalingProvider {
         blocks: await this.#owners(clients, workload, options),
         fence: {
           ...(object.metadata?.uid === undefined ? {} : { uid: object.metadata.uid }),
-          ...(object.metadata?.resourceVersion === undefined ? {} : { resourceVersion: object.metadata.resourceVersion }),
+          ...(object.metadata?.resourceVersion === undefined
+            ? {}
+            : { resourceVersion: object.metadata.resourceVersion }),
         },
         instanceType: null,
         cpuRequest: sumOfRequests(containers, 'cpu', cpuQuantity),
@@ -58,10 +72,17 @@ export class Kubernetes implements ScalingProvider {
     }
   }
 
-  async describeMany(targets: readonly ProviderTarget[], signal: AbortSignal): Promise<(CapacityState | Error)[]> {
+  async describeMany(
+    targets: readonly ProviderTarget[],
+    signal: AbortSignal,
+  ): Promise<(CapacityState | Error)[]> {
     const results: (CapacityState | Error)[] = [];
     for (const target of targets) {
-      results.push(await this.describe(target, signal).catch((error: unknown) => (error instanceof Error ? error : new Error(String(error)))));
+      results.push(
+        await this.describe(target, signal).catch((error: unknown) =>
+          error instanceof Error ? error : new Error(String(error)),
+        ),
+      );
     }
     return results;
   }
@@ -76,7 +97,11 @@ export class Kubernetes implements ScalingProvider {
     const { apps } = this.#client(target.scope);
     const { uid, resourceVersion } = expected.fence;
     if (uid === undefined || resourceVersion === undefined) {
-      throw new ProviderError('pre_send', 'fence_missing', 'The workload was read without uid and resourceVersion, so no safe write is possible.');
+      throw new ProviderError(
+        'pre_send',
+        'fence_missing',
+        'The workload was read without uid and resourceVersion, so no safe write is possible.',
+      );
     }
     const body: V1Scale = {
       apiVersion: 'autoscaling/v1',
@@ -103,7 +128,10 @@ export class Kubernetes implements ScalingProvider {
   async #owners(clients: Clients, workload: Workload, options: CallOptions): Promise<Block[]> {
     const kind = workload.kind === 'deployment' ? 'Deployment' : 'StatefulSet';
     const blocks: Block[] = [];
-    const hpas = await clients.autoscaling.listNamespacedHorizontalPodAutoscaler({ namespace: workload.namespace }, options);
+    const hpas = await clients.autoscaling.listNamespacedHorizontalPodAutoscaler(
+      { namespace: workload.namespace },
+      options,
+    );
     for (const hpa of hpas.items) {
       const target = hpa.spec?.scaleTargetRef;
       if (target?.kind !== kind || target.name !== workload.name) continue;
@@ -115,20 +143,35 @@ export class Kubernetes implements ScalingProvider {
       });
     }
     if (blocks.length === 0 && (await this.#hasScaledObject(clients, workload, kind, options))) {
-      blocks.push({ code: 'managed_by_keda', direction: 'both', message: 'A KEDA ScaledObject controls this workload and would undo the change: delete or pause it first.' });
+      blocks.push({
+        code: 'managed_by_keda',
+        direction: 'both',
+        message:
+          'A KEDA ScaledObject controls this workload and would undo the change: delete or pause it first.',
+      });
     }
     return blocks;
   }
 
   /** KEDA may not be installed (404), or not be ours to read (403): then only its HPA can show it. */
-  async #hasScaledObject(clients: Clients, workload: Workload, kind: string, options: CallOptions): Promise<boolean> {
+  async #hasScaledObject(
+    clients: Clients,
+    workload: Workload,
+    kind: string,
+    options: CallOptions,
+  ): Promise<boolean> {
     try {
       const list: unknown = await clients.custom.listNamespacedCustomObject(
         { group: 'keda.sh', version: 'v1alpha1', namespace: workload.namespace, plural: 'scaledobjects' },
         options,
       );
-      const items = (list as { items?: { spec?: { scaleTargetRef?: { kind?: string; name?: string } } }[] }).items ?? [];
-      return items.some(({ spec }) => (spec?.scaleTargetRef?.kind ?? 'Deployment') === kind && spec?.scaleTargetRef?.name === workload.name);
+      const items =
+        (list as { items?: { spec?: { scaleTargetRef?: { kind?: string; name?: string } } }[] }).items ?? [];
+      return items.some(
+        ({ spec }) =>
+          (spec?.scaleTargetRef?.kind ?? 'Deployment') === kind &&
+          spec?.scaleTargetRef?.name === workload.name,
+      );
     } catch (error) {
       const code = (error as { code?: unknown }).code;
       if (code === 404 || code === 403) return false;
@@ -143,14 +186,24 @@ export class Kubernetes implements ScalingProvider {
     try {
       config.loadFromDefault();
       if (context !== null) {
-        if (config.getContextObject(context) === null) throw new Error(`the kubeconfig has no context ${JSON.stringify(context)}`);
+        if (config.getContextObject(context) === null)
+          throw new Error(`the kubeconfig has no context ${JSON.stringify(context)}`);
         config.setCurrentContext(context);
       }
-      const clients = { apps: config.makeApiClient(AppsV1Api), autoscaling: config.makeApiClient(AutoscalingV2Api), custom: config.makeApiClient(CustomObjectsApi) };
+      const clients = {
+        apps: config.makeApiClient(AppsV1Api),
+        autoscaling: config.makeApiClient(AutoscalingV2Api),
+        custom: config.makeApiClient(CustomObjectsApi),
+      };
       this.#clients.set(context ?? '', clients);
       return clients;
     } catch (error) {
-      throw new ProviderError('identity', 'kubernetes_not_configured', `This worker cannot reach the cluster ${context ?? '(default)'}: set KUBECONFIG or run it in the cluster. (${(error as Error).message})`, { cause: error });
+      throw new ProviderError(
+        'identity',
+        'kubernetes_not_configured',
+        `This worker cannot reach the cluster ${context ?? '(default)'}: set KUBECONFIG or run it in the cluster. (${(error as Error).message})`,
+        { cause: error },
+      );
     }
   }
 }
@@ -163,27 +216,35 @@ function within(signal: AbortSignal, timeoutMs: number): CallOptions {
   return {
     middleware: [
       {
-        pre: async (context: { setSignal(signal: AbortSignal): void }) => {
+        pre: (context: RequestContext) => {
           context.setSignal(limited);
-          return context;
+          return new Observable(Promise.resolve(context));
         },
-        post: async (response: unknown) => response,
+        post: (response: ResponseContext) => new Observable(Promise.resolve(response)),
       },
     ],
     middlewareMergeStrategy: 'append',
-  } as unknown as CallOptions;
+  };
 }
 
 function workloadOf(name: string): Workload {
   const match = kubernetesNamePattern.exec(name);
   if (match === null) {
-    throw new ProviderError('permanent', 'target_name', `${JSON.stringify(name)} is not deployment:namespace/name or statefulset:namespace/name.`);
+    throw new ProviderError(
+      'permanent',
+      'target_name',
+      `${JSON.stringify(name)} is not deployment:namespace/name or statefulset:namespace/name.`,
+    );
   }
   return { kind: match[1] as Workload['kind'], namespace: match[2] as string, name: match[3] as string };
 }
 
 /** Null when no container requests any: then a price from requests would be a guess. */
-function sumOfRequests(containers: readonly V1Container[], resource: string, parse: (text: string) => Decimal): string | null {
+function sumOfRequests(
+  containers: readonly V1Container[],
+  resource: string,
+  parse: (text: string) => Decimal,
+): string | null {
   const requests = containers.flatMap((container) => container.resources?.requests?.[resource] ?? []);
   if (requests.length === 0) return null;
   return requests.reduce((sum, text) => sum.plus(parse(text)), new Decimal(0)).toFixed();
@@ -211,6 +272,7 @@ const bytesPer: Readonly<Record<string, Decimal>> = {
 export function memoryQuantity(text: string): Decimal {
   const match = /^([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)$/.exec(text);
   const unit = match === null ? undefined : bytesPer[match[2] as string];
-  if (match === null || unit === undefined) throw new ProviderError('permanent', 'quantity', `${JSON.stringify(text)} is not a memory quantity.`);
+  if (match === null || unit === undefined)
+    throw new ProviderError('permanent', 'quantity', `${JSON.stringify(text)} is not a memory quantity.`);
   return new Decimal(match[1] as string).times(unit).div(bytesPer.Gi as Decimal);
 }

@@ -32,16 +32,27 @@ export function withCallPolicy(provider: ScalingProvider, options: CallPolicyOpt
     scopes.set(key, known);
     return known;
   };
-  const report = () => options.onCircuit([...scopes.values()].filter((scope) => scope.openUntil > options.now()).length);
+  const report = () =>
+    options.onCircuit([...scopes.values()].filter((scope) => scope.openUntil > options.now()).length);
 
-  async function call<T>(target: ProviderTarget, operation: 'describe' | 'set', work: () => Promise<T>): Promise<T> {
+  async function call<T>(
+    target: ProviderTarget,
+    operation: 'describe' | 'set',
+    work: () => Promise<T>,
+  ): Promise<T> {
     const scope = scopeOf(target);
     const left = scope.openUntil - options.now();
     if (left > 0) {
       options.onCall(operation, 'circuit_open');
-      throw new ProviderFailure('throttled', 'circuit_open', `Calls to ${target.provider} ${target.scope ?? '(default)'} are held for ${Math.ceil(left / 1_000)} s after repeated failures.`, { retryAfterMs: left });
+      throw new ProviderFailure(
+        'throttled',
+        'circuit_open',
+        `Calls to ${target.provider} ${target.scope ?? '(default)'} are held for ${Math.ceil(left / 1_000)} s after repeated failures.`,
+        { retryAfterMs: left },
+      );
     }
-    if (scope.active >= options.concurrency) await new Promise<void>((resolve) => scope.waiting.push(resolve));
+    if (scope.active >= options.concurrency)
+      await new Promise<void>((resolve) => scope.waiting.push(resolve));
     else scope.active++;
     try {
       const result = await work();
@@ -71,8 +82,10 @@ export function withCallPolicy(provider: ScalingProvider, options: CallPolicyOpt
     name: provider.name,
     settleMs: provider.settleMs,
     describe: (target, signal) => call(target, 'describe', () => provider.describe(target, signal)),
-    describeMany: (targets, signal): Promise<(CapacityState | Error)[]> => provider.describeMany(targets, signal),
-    setCapacity: (target, instances, expected, write) => call(target, 'set', () => provider.setCapacity(target, instances, expected, write)),
+    describeMany: (targets, signal): Promise<(CapacityState | Error)[]> =>
+      provider.describeMany(targets, signal),
+    setCapacity: (target, instances, expected, write) =>
+      call(target, 'set', () => provider.setCapacity(target, instances, expected, write)),
     close: () => provider.close(),
   };
 }

@@ -5,7 +5,6 @@ import type { EventRecorder } from './cluster-events.ts';
 import { asArray, asObject, type JsonObject, type KubernetesObject, stringAt, valueAt } from './json.ts';
 import type { ObjectStore } from './object-store.ts';
 import { parseQuantity } from './quantities.ts';
-import { isReady } from './table.ts';
 
 /** How much fits into the cluster as a whole; what is absent is endless. */
 export interface ClusterCapacity {
