@@ -1,0 +1,545 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type RunningWorker, startWorker } from '../../worker/compose.ts';
+import { readWorkerConfig } from '../../worker/config.ts';
+import { seedDecision } from '../support/seed.ts';
+import { startTestApi, type TestApi } from '../support/test-api.ts';
+
+let api: TestApi;
+let worker: RunningWorker;
+let admin: string;
+let all: string;
+
+beforeAll(async () => {
+  api = await startTestApi();
+  worker = await startWorker(
+    readWorkerConfig({ ...api.environment, WORKER_QUEUES: 'decide', AWS_EC2_METADATA_DISABLED: 'true' }),
+  );
+  admin = await api.key(['admin']);
+  all = await api.key(['read', 'decide', 'execute', 'admin']);
+});
+afterAll(async () => {
+  await worker.close(5_000);
+  await api.close();
+});
+
+const group = (values: Record<string, unknown> = {}) => ({
+  name: `asg-${randomUUID()}`,
+  resource_type: 'ec2',
+  cloud_provider: 'aws',
+  min_instances: 1,
+  max_instances: 20,
+  current_instances: 4,
+  ...values,
+});
+
+async function created(values: Record<string, unknown> = {}): Promise<string> {
+  const { status, body } = await api.call('POST', '/resources', { key: all, body: group(values) });
+  expect(status).toBe(201);
+  return body.id;
+}
+
+async function withSamples(cpu: number): Promise<string> {
+  const id = await created();
+  const samples = Array.from({ length: 15 }, (_, index) => ({
+    timestamp: new Date(Date.now() - index * 60_000).toISOString(),
+    cpu,
+    memory: 40,
+    instances: 4,
+  }));
+  expect(await api.call('POST', `/resources/${id}/metrics`, { key: all, body: { samples } })).toMatchObject({
+    status: 200,
+    body: { inserted: 15, updated: 0 },
+  });
+  return id;
+}
+
+describe('authentication', () => {
+  it('guards every route by its scope', async () => {
+    const other = { read: 'decide', decide: 'execute', execute: 'read', admin: 'read' } as const;
+    for (const route of api.api.routes) {
+      if (route.scope === 'public') continue;
+      const path = route.path.replace('{id}', randomUUID()).replace('{scope}', 'global');
+      const method = route.method.toUpperCase();
+      const label = `${method} ${route.path}`;
+      const wrong = await api.key([other[route.scope]]);
+      expect((await api.call(method, path)).status, label).toBe(401);
+      expect((await api.call(method, path, { key: `${admin.slice(0, -9)}_00000000` })).status, label).toBe(
+        401,
+      );
+      expect(await api.call(method, path, { key: wrong }), label).toMatchObject({
+        status: 403,
+        body: { code: 'forbidden' },
+      });
+      const right = await api.call(method, path, { key: await api.key([route.scope]) });
+      expect([401, 403], `${label} with the right key`).not.toContain(right.status);
+      expect(right.status, label).toBeLessThan(500);
+    }
+  });
+
+  it('refuses expired and revoked keys', async () => {
+    const key = await api.key(['read']);
+    await api.api.deps.pool.query(
+      `update api_keys set expires_at = now() - interval '1 second' where id = $1`,
+      [key.split('_')[2]],
+    );
+    expect((await api.call('GET', '/jobs', { key })).status).toBe(401);
+    const made = await api.call('POST', '/keys', { key: admin, body: { name: 'short', scopes: ['read'] } });
+    expect(made.status).toBe(201);
+    expect((await api.call('DELETE', `/keys/${made.body.id}`, { key: admin })).status).toBe(204);
+    expect((await api.call('GET', '/jobs', { key: made.body.key })).status).toBe(401);
+  });
+});
+
+describe('deciding', () => {
+  it("answers 202 with the job, and the job ends with the decision in the platform's shape", async () => {
+    const id = await withSamples(90);
+    const accepted = await api.call('POST', '/scale/decide', {
+      key: all,
+      body: { resource_id: id, use_prediction: false },
+    });
+    expect(accepted).toMatchObject({
+      status: 202,
+      body: { status: 'queued', status_url: `/jobs/${accepted.body.job_id}` },
+    });
+    expect(accepted.headers.get('location')).toBe(`/jobs/${accepted.body.job_id}`);
+    await expect
+      .poll(async () => (await api.call('GET', `/jobs/${accepted.body.job_id}`, { key: all })).body.status, {
+        timeout: 10_000,
+      })
+      .toBe('completed');
+    const { body: job } = await api.call('GET', `/jobs/${accepted.body.job_id}`, { key: all });
+    expect(Object.keys(job.result).sort()).toEqual(
+      [
+        'id',
+        'resource_id',
+        'decision_type',
+        'current_instances',
+        'target_instances',
+        'reason',
+        'estimated_cost',
+        'confidence',
+        'created_at',
+        'executed',
+        'explanation',
+      ].sort(),
+    );
+    expect(job.result).toMatchObject({
+      decision_type: 'scaleup',
+      current_instances: 4,
+      target_instances: 6,
+      executed: false,
+    });
+    expect((await api.call('GET', `/scale/decisions/${job.result.id}`, { key: all })).body).toMatchObject({
+      id: job.result.id,
+      state: 'pending',
+    });
+  });
+
+  it('waits when asked to', async () => {
+    const id = await withSamples(90);
+    const answer = await api.call('POST', '/scale/decide', {
+      key: all,
+      body: { resource_id: id },
+      headers: { prefer: 'wait=20' },
+    });
+    expect(answer).toMatchObject({ status: 200, body: { resource_id: id, target_instances: 6 } });
+    expect(answer.headers.get('preference-applied')).toBe('wait=20');
+  });
+
+  it('uses a prediction when asked to, and says so first', async () => {
+    const id = await withSamples(50);
+    await api.call('POST', `/resources/${id}/predictions`, {
+      key: all,
+      body: {
+        timestamp: new Date(Date.now() + 60_000).toISOString(),
+        predicted_cpu: 85,
+        predicted_memory: 70,
+      },
+    });
+    const { body } = await api.call('POST', '/scale/decide', {
+      key: all,
+      body: { resource_id: id, use_prediction: true },
+      headers: { prefer: 'wait=20' },
+    });
+    expect(body.reason).toMatch(/^Predicted CPU: 85%, Memory: 70%/);
+  });
+
+  it('takes batches in order, and none of a batch with an unknown id', async () => {
+    const id = await withSamples(90);
+    const batch = await api.call('POST', '/scale/decide/batch', {
+      key: all,
+      body: { resource_ids: Array(100).fill(id) },
+    });
+    expect(batch).toMatchObject({ status: 202, body: { count: 100 } });
+    await expect
+      .poll(
+        async () => (await api.call('GET', `/jobs/${batch.body.job_ids[99]}`, { key: all })).body.status,
+        { timeout: 10_000 },
+      )
+      .toBe('completed');
+    expect(
+      await api.call('POST', '/scale/decide/batch', { key: all, body: { resource_ids: [id, randomUUID()] } }),
+    ).toMatchObject({
+      status: 404,
+      body: { code: 'resource_not_found', errors: [{ field: 'resource_ids[1]' }] },
+    });
+  });
+
+  it('gives the same answer to the same key and body, and 422 to another body', async () => {
+    const id = await withSamples(90);
+    const headers = { 'idempotency-key': randomUUID() };
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () =>
+        api.call('POST', '/scale/decide', { key: all, body: { resource_id: id }, headers }),
+      ),
+    );
+    expect(new Set(answers.map((answer) => answer.body.job_id)).size).toBe(1);
+    expect(answers.filter((answer) => answer.headers.get('idempotent-replayed') === 'true')).toHaveLength(19);
+    expect(
+      await api.call('POST', '/scale/decide', {
+        key: all,
+        body: { resource_id: id, use_prediction: true },
+        headers,
+      }),
+    ).toMatchObject({ status: 422, body: { code: 'idempotency_key_reused' } });
+  });
+});
+
+describe('executing', () => {
+  it.each(['executed', 'expired', 'superseded'])('refuses a decision that is %s', async (state) => {
+    const id = await created();
+    const decision = await seedDecision(api.api.deps.pool, id, 4, 6);
+    await api.api.deps.pool.query(
+      "update scaling_decisions set state = $2, executed = ($2 = 'executed') where id = $1",
+      [decision, state],
+    );
+    expect(
+      await api.call('POST', '/scale/execute', { key: all, body: { decision_id: decision } }),
+    ).toMatchObject({ status: 409, body: { code: `decision_${state}` } });
+  });
+
+  it('answers the same job while a decision is being executed, and keeps its resource', async () => {
+    const id = await created();
+    const decision = await seedDecision(api.api.deps.pool, id, 4, 6);
+    const first = await api.call('POST', '/scale/execute', { key: all, body: { decision_id: decision } });
+    const second = await api.call('POST', '/scale/execute', { key: all, body: { decision_id: decision } });
+    expect(first.status).toBe(202);
+    expect(second).toMatchObject({ status: 202, body: { job_id: first.body.job_id } });
+    expect(await api.call('DELETE', `/resources/${id}`, { key: all })).toMatchObject({
+      status: 409,
+      body: { code: 'resource_busy' },
+    });
+  });
+});
+
+describe('resources', () => {
+  it('are guarded by their ETag', async () => {
+    const made = await api.call('POST', '/resources', { key: all, body: group() });
+    const path = `/resources/${made.body.id}`;
+    const etag = made.headers.get('etag') as string;
+    expect(made.headers.get('location')).toBe(path);
+    expect((await api.call('PATCH', path, { key: all, body: { max_instances: 30 } })).status).toBe(428);
+    const changed = await api.call('PATCH', path, {
+      key: all,
+      body: { max_instances: 30 },
+      headers: { 'if-match': etag },
+    });
+    expect(changed).toMatchObject({ status: 200, body: { max_instances: 30, version: 2 } });
+    expect(
+      (
+        await api.call('PATCH', path, {
+          key: all,
+          body: { max_instances: 40 },
+          headers: { 'if-match': etag },
+        })
+      ).status,
+    ).toBe(412);
+    expect(
+      (
+        await api.call('PATCH', path, {
+          key: all,
+          body: { min_instances: 31 },
+          headers: { 'if-match': '"2"' },
+        })
+      ).status,
+    ).toBe(400);
+    expect((await api.call('DELETE', path, { key: all })).status).toBe(204);
+    expect((await api.call('GET', path, { key: all })).status).toBe(404);
+  });
+
+  it('take 10,000 samples at once, replace what is sent again, and count the last of doubles', async () => {
+    const id = await created();
+    const start = Date.parse('2026-01-01T00:00:00Z');
+    const samples = Array.from({ length: 10_000 }, (_, index) => ({
+      timestamp: new Date(start + index * 1_000).toISOString(),
+      cpu: 50,
+      instances: 3,
+    }));
+    expect(await api.call('POST', `/resources/${id}/metrics`, { key: all, body: { samples } })).toMatchObject(
+      { status: 200, body: { inserted: 10_000, updated: 0 } },
+    );
+    const again = [
+      { ...samples[0], cpu: 60 },
+      { ...samples[0], cpu: 70 },
+    ];
+    expect(
+      (await api.call('POST', `/resources/${id}/metrics`, { key: all, body: { samples: again } })).body,
+    ).toEqual({ inserted: 0, updated: 1 });
+    const read = await api.call(
+      'GET',
+      `/resources/${id}/metrics?from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:01Z`,
+      { key: all },
+    );
+    expect(read.body.samples).toMatchObject([{ cpu: 70 }]);
+  });
+});
+
+describe('cost, operations and documents', () => {
+  it('estimates at once, says where the price is from', async () => {
+    const id = await created({ hourly_price: 0.1 });
+    const { body } = await api.call('POST', '/cost/estimate', {
+      key: all,
+      body: { resource_id: id, instance_count: 3 },
+    });
+    expect(body).toMatchObject({
+      hourly_cost: 0.3,
+      daily_cost: 7.2,
+      monthly_cost: 219,
+      delta_hourly_cost: -0.1,
+      currency: 'USD',
+      price_source: 'override',
+    });
+  });
+
+  it('is alive, ready with a worker, and measured', async () => {
+    expect((await api.call('GET', '/health')).body).toMatchObject({ status: 'healthy', service: 'scaler' });
+    await expect.poll(async () => (await api.call('GET', '/ready')).status, { timeout: 10_000 }).toBe(200);
+    expect((await api.call('GET', '/metrics', { key: all })).body).toContain(
+      'autoscaler_http_request_duration_seconds',
+    );
+  });
+
+  it('describes every route, and only with references that exist', async () => {
+    const { body } = await api.call('GET', '/openapi.json');
+    expect(body.openapi).toBe('3.1.0');
+    for (const route of api.api.routes)
+      expect(body.paths[route.path][route.method].operationId).toBe(route.operationId);
+    for (const [, name] of JSON.stringify(body).matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g))
+      expect(body.components.schemas).toHaveProperty(name as string);
+    expect((await api.call('GET', '/docs')).body).toContain('swagger-ui');
+  });
+
+  it('shows the queues only to an admin with a session', async () => {
+    expect((await api.call('GET', '/admin/queues')).status).toBe(401);
+    expect((await api.call('GET', '/admin/queues/api/queues')).status).toBe(401);
+    const login = (key: string) =>
+      api.call('POST', '/admin/queues/login', {
+        raw: `key=${key}`,
+        headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      });
+    expect((await login(await api.key(['read']))).status).toBe(401);
+    const session = await login(admin);
+    expect(session.status).toBe(303);
+    const cookie = session.headers.get('set-cookie') as string;
+    expect(cookie).toMatch(/HttpOnly; SameSite=Strict/);
+    const headers = { cookie: cookie.split(';')[0] as string };
+    expect((await api.call('GET', '/admin/queues', { headers })).status).toBe(200);
+    expect((await api.call('GET', '/admin/queues/api/queues', { headers })).status).toBe(200);
+    expect((await api.call('PUT', '/admin/queues/api/queues/decide/pause', { headers })).status).toBe(405);
+  });
+
+  it('stops and releases a scope with a reason', async () => {
+    expect((await api.call('PUT', '/controls/global', { key: all, body: { stopped: true } })).status).toBe(
+      400,
+    );
+    expect(
+      (await api.call('PUT', '/controls/global', { key: all, body: { stopped: true, reason: 'a drill' } }))
+        .status,
+    ).toBe(200);
+    expect((await api.call('GET', '/controls', { key: all })).body.controls).toMatchObject([
+      { scope: 'global', stopped: true },
+    ]);
+    expect(
+      (await api.call('PUT', '/controls/global', { key: all, body: { stopped: false, reason: 'over' } }))
+        .status,
+    ).toBe(200);
+  });
+});
+
+describe('bad input', () => {
+  const decide = '/scale/decide';
+  const cases: [
+    string,
+    string,
+    string,
+    { body?: unknown; raw?: string | Buffer; headers?: Record<string, string> },
+    number,
+    string,
+  ][] = [
+    ['a wrong type', 'POST', decide, { body: { resource_id: 7 } }, 400, 'invalid_request'],
+    ['a malformed id', 'POST', decide, { body: { resource_id: '../../etc/passwd' } }, 400, 'invalid_request'],
+    [
+      'an unknown field',
+      'POST',
+      decide,
+      { body: { resource_id: randomUUID(), admin: true } },
+      400,
+      'invalid_request',
+    ],
+    [
+      'an unknown resource',
+      'POST',
+      decide,
+      { body: { resource_id: randomUUID() } },
+      404,
+      'resource_not_found',
+    ],
+    [
+      'an unknown decision',
+      'POST',
+      '/scale/execute',
+      { body: { decision_id: randomUUID() } },
+      404,
+      'decision_not_found',
+    ],
+    ['no JSON', 'POST', decide, { raw: '{"resource_id":' }, 400, 'invalid_json'],
+    [
+      'an empty body',
+      'POST',
+      decide,
+      { raw: '', headers: { 'content-type': 'application/json' } },
+      400,
+      'invalid_json',
+    ],
+    [
+      'another content type',
+      'POST',
+      decide,
+      { raw: 'a=b', headers: { 'content-type': 'text/plain' } },
+      415,
+      'wrong_content_type',
+    ],
+    ['a field twice', 'POST', decide, { raw: '{"resource_id":"a","resource_id":"b"}' }, 400, 'duplicate_key'],
+    [
+      'an escaped field twice',
+      'POST',
+      decide,
+      { raw: '{"resource_id":"a","resource\\u005fid":"b"}' },
+      400,
+      'duplicate_key',
+    ],
+    ['__proto__', 'POST', decide, { raw: '{"__proto__":{"x":1}}' }, 400, 'forbidden_key'],
+    [
+      'deep nesting',
+      'POST',
+      decide,
+      { raw: `${'['.repeat(10_000)}${']'.repeat(10_000)}` },
+      400,
+      'json_too_deep',
+    ],
+    ['NUL', 'POST', decide, { raw: '{"resource_id":"a\\u0000"}' }, 400, 'invalid_text'],
+    ['half a character', 'POST', decide, { raw: '{"resource_id":"\\ud800"}' }, 400, 'invalid_text'],
+    [
+      'bytes that are not UTF-8',
+      'POST',
+      decide,
+      { raw: Buffer.from([0x7b, 0xff, 0x7d]) },
+      400,
+      'invalid_json',
+    ],
+    [
+      'one byte too many',
+      'POST',
+      decide,
+      { raw: `{"x":"${'a'.repeat(64 * 1024 - 7)}"}` },
+      413,
+      'body_too_large',
+    ],
+    [
+      '1e309',
+      'POST',
+      '/cost/estimate',
+      { raw: `{"resource_id":"${randomUUID()}","instance_count":1e309}` },
+      400,
+      'invalid_request',
+    ],
+    [
+      'a fraction',
+      'POST',
+      '/cost/estimate',
+      { body: { resource_id: randomUUID(), instance_count: 1.5 } },
+      400,
+      'invalid_request',
+    ],
+    [
+      'a negative count',
+      'POST',
+      '/cost/estimate',
+      { body: { resource_id: randomUUID(), instance_count: -1 } },
+      400,
+      'invalid_request',
+    ],
+    [
+      'min over max',
+      'POST',
+      '/resources',
+      { body: group({ min_instances: 9, max_instances: 3 }) },
+      400,
+      'invalid_request',
+    ],
+    [
+      'a name that does not fit',
+      'POST',
+      '/resources',
+      { body: group({ resource_type: 'kubernetes', cloud_provider: 'kubernetes', name: 'web' }) },
+      400,
+      'invalid_request',
+    ],
+    [
+      'a provider that does not fit',
+      'POST',
+      '/resources',
+      { body: group({ cloud_provider: 'kubernetes' }) },
+      400,
+      'invalid_request',
+    ],
+    [
+      'a huge idempotency key',
+      'POST',
+      decide,
+      { body: { resource_id: randomUUID() }, headers: { 'idempotency-key': 'a'.repeat(256) } },
+      400,
+      'invalid_idempotency_key',
+    ],
+    ['a limit too high', 'GET', '/scale/history?limit=101', {}, 400, 'invalid_request'],
+    ['a foreign cursor', 'GET', '/jobs?cursor=x', {}, 400, 'invalid_cursor'],
+    ['a malformed id in the path', 'GET', '/jobs/1', {}, 400, 'invalid_request'],
+    ['another method', 'DELETE', '/scale/decide', {}, 405, 'method_not_allowed'],
+    ['another address', 'GET', '/nothing', {}, 404, 'not_found'],
+  ];
+
+  it.each(cases)('refuses %s and changes nothing', async (_name, method, path, options, status, code) => {
+    const count = async () =>
+      (
+        await api.api.deps.pool.query(
+          'select (select count(*) from jobs) + (select count(*) from resources) as n',
+        )
+      ).rows[0].n;
+    const before = await count();
+    const answer = await api.call(method, path, { key: all, ...options });
+    expect(answer).toMatchObject({ status, body: { status, code } });
+    expect(answer.headers.get('content-type')).toContain('application/problem+json');
+    expect(answer.body.detail).not.toMatch(/\n\s+at |node_modules/);
+    expect(await count()).toBe(before);
+  });
+
+  it('refuses the same cloud object twice', async () => {
+    const body = group();
+    expect((await api.call('POST', '/resources', { key: all, body })).status).toBe(201);
+    expect(await api.call('POST', '/resources', { key: all, body })).toMatchObject({
+      status: 409,
+      body: { code: 'resource_exists' },
+    });
+  });
+});
