@@ -1,0 +1,48 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
+import { projectRoot } from '../../shared/project-root.ts';
+
+const root = projectRoot();
+const compose = parse(readFileSync(join(root, 'docker-compose.yml'), 'utf8'), { merge: true });
+
+describe('docker-compose.yml', () => {
+  it('has every part of the service, each in its right order', () => {
+    expect(Object.keys(compose.services).sort()).toEqual(['api', 'migrate', 'postgres', 'redis', 'worker']);
+    for (const name of ['api', 'worker']) {
+      expect(compose.services[name].depends_on.migrate.condition).toBe('service_completed_successfully');
+      expect(compose.services[name].depends_on.redis.condition).toBe('service_healthy');
+    }
+  });
+
+  it('gives everything that stays up a health check, and nothing privileges', () => {
+    for (const name of ['postgres', 'redis', 'api', 'worker'])
+      expect(compose.services[name].healthcheck.test).toBeDefined();
+    for (const name of ['api', 'worker', 'migrate']) {
+      expect(compose.services[name]).toMatchObject({
+        read_only: true,
+        cap_drop: ['ALL'],
+        security_opt: ['no-new-privileges:true'],
+      });
+    }
+    expect(JSON.stringify(compose)).not.toContain('privileged":true');
+  });
+
+  it('lets workers be added and Redis never evict', () => {
+    expect(compose.services.worker.container_name).toBeUndefined();
+    expect(compose.services.worker.ports).toBeUndefined();
+    expect(compose.services.redis.command.join(' ')).toContain(
+      '--maxmemory-policy noeviction --appendonly yes',
+    );
+  });
+
+  it('starts programs that exist', () => {
+    for (const name of ['api', 'worker', 'migrate']) {
+      const program = compose.services[name].command[1] as string;
+      expect(existsSync(join(root, program.replace(/^dist\//, '').replace(/\.js$/, '.ts'))), program).toBe(
+        true,
+      );
+    }
+  });
+});
