@@ -48,12 +48,16 @@ export function truncate(exchange: Exchange, answer: Answer): void {
   exchange.response.write(half, () => exchange.response.socket?.destroy());
 }
 
+/** Go's server knows the length of what fits its buffer, and sends the rest in chunks. Clients differ in both. */
+const LONGEST_UNCHUNKED = 2048;
+
 function writeHead({ response, requester }: Exchange, answer: Answer): void {
+  const length = Buffer.byteLength(answer.body);
   response.writeHead(answer.status, {
     'audit-id': requester.requestId ?? '',
     'cache-control': 'no-cache, private',
     'content-type': answer.contentType,
-    'content-length': Buffer.byteLength(answer.body),
+    ...(length <= LONGEST_UNCHUNKED ? { 'content-length': length } : {}),
     ...answer.headers,
   });
 }
