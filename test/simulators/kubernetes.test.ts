@@ -1,4 +1,6 @@
 import {
+  KubernetesObjectApi,
+  makeInformer,
   PatchStrategy,
   setHeaderOptions,
   type V1Deployment,
@@ -388,6 +390,27 @@ describe('objects', () => {
   });
 });
 
+describe('KEDA', () => {
+  const list = { group: 'keda.sh', version: 'v1alpha1', namespace: 'default', plural: 'scaledobjects' };
+
+  it('shows itself by an autoscaler that a ScaledObject owns', async () => {
+    simulator.createScaledObject({ name: 'web', target: { name: 'web' }, withHpa: true });
+    const hpas = await clients.autoscaling.listNamespacedHorizontalPodAutoscaler({ namespace: 'default' });
+    expect(hpas.items[0]?.metadata?.ownerReferences).toMatchObject([{ kind: 'ScaledObject', name: 'web' }]);
+  });
+
+  it('may not be installed: then its group is unknown', async () => {
+    await start({ keda: false });
+    expect(await refusalOf(clients.custom.listNamespacedCustomObject(list))).toMatchObject({
+      code: 404,
+      text: '404 page not found\n',
+    });
+    const groups = await (await fetch(`${simulator.url}/apis`)).text();
+    expect(groups).toContain('autoscaling');
+    expect(groups).not.toContain('keda');
+  });
+});
+
 describe('access', () => {
   const tokens = {
     reader: { user: 'reader', rules: [{ verbs: ['get', 'list'], resources: ['*'] }] },
@@ -619,6 +642,25 @@ describe('autoscalers', () => {
     expect((await raise(4)).spec?.minReplicas).toBe(4);
     expect(await refusalOf(raise(10))).toMatchObject({ code: 422, causes: [{ field: 'spec.maxReplicas' }] });
     expect(simulator.ledger.writes().at(-1)).toMatchObject({ from: 1, to: 4 });
+  });
+});
+
+describe("client-node's helpers", () => {
+  it('find resources by discovery and follow them with an informer', async () => {
+    const objects = KubernetesObjectApi.makeApiClient(clients.config);
+    const web = { apiVersion: 'apps/v1', kind: 'Deployment', metadata: WEB };
+    expect(await objects.read<V1Deployment>(web)).toMatchObject({ spec: { replicas: 3 } });
+    const seen: string[] = [];
+    const list = () => clients.apps.listNamespacedDeployment({ namespace: 'default' });
+    const informer = makeInformer(clients.config, '/apis/apps/v1/namespaces/default/deployments', list);
+    for (const event of ['add', 'update', 'delete'] as const) {
+      informer.on(event, (object) => seen.push(`${event} ${object.spec?.replicas}`));
+    }
+    await informer.start();
+    await writeScale({}, 4);
+    await clients.apps.deleteNamespacedDeployment(WEB);
+    await vi.waitFor(() => expect(seen).toEqual(['add 3', 'update 4', 'delete 4']));
+    await informer.stop();
   });
 });
 

@@ -36,8 +36,11 @@ export function coreVersions(address: string): JsonObject {
   };
 }
 
-function groupNames(): string[] {
-  return [...new Set(API_GROUP_VERSIONS.map(({ group }) => group).filter((group) => group !== ''))];
+type Groups = ReadonlySet<string>;
+
+function groupNames(missing: Groups): string[] {
+  const names = new Set(API_GROUP_VERSIONS.map(({ group }) => group));
+  return [...names].filter((name) => name !== '' && !missing.has(name));
 }
 
 /** One entry of GET /apis, and GET /apis/{group}. */
@@ -50,8 +53,8 @@ export function apiGroup(name: string): JsonObject | undefined {
 }
 
 /** GET /apis */
-export function apiGroupList(): JsonObject {
-  const groups = groupNames().map((name) => apiGroup(name) as JsonObject);
+export function apiGroupList(missing: Groups): JsonObject {
+  const groups = groupNames(missing).map((name) => apiGroup(name) as JsonObject);
   return { kind: 'APIGroupList', apiVersion: 'v1', groups };
 }
 
@@ -102,8 +105,12 @@ function plainSubresource({ plural, namespaced, kind }: ApiResource, subresource
 }
 
 /** GET /api and /apis in one document: every group, version and resource. */
-export function aggregatedDiscovery(root: 'api' | 'apis', version: 'v2' | 'v2beta1'): JsonObject {
-  const groups = root === 'api' ? [''] : groupNames();
+export function aggregatedDiscovery(
+  root: 'api' | 'apis',
+  version: 'v2' | 'v2beta1',
+  missing: Groups,
+): JsonObject {
+  const groups = root === 'api' ? [''] : groupNames(missing);
   return {
     kind: 'APIGroupDiscoveryList',
     apiVersion: `apidiscovery.k8s.io/${version}`,

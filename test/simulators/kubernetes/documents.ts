@@ -11,6 +11,7 @@ import type { Exchange } from './exchange.ts';
 import type { JsonObject } from './json.ts';
 import { negotiateDiscovery } from './media-types.ts';
 import { openApiDocument, openApiEtag, openApiIndex } from './openapi.ts';
+import type { Simulation } from './simulation.ts';
 
 const HEALTH_PATHS = ['/readyz', '/livez', '/healthz'];
 
@@ -28,9 +29,11 @@ export function answerDocument(exchange: Exchange): Answer | undefined {
     return { status: 200, body: 'ok', contentType: 'text/plain; charset=utf-8', outcome: '200' };
   }
   if (path === '/api' || path === '/apis') {
-    return discoveryRoot(path === '/api' ? 'api' : 'apis', request.headers.accept, simulation.address());
+    return discoveryRoot(path === '/api' ? 'api' : 'apis', request.headers.accept, simulation);
   }
   if (path.startsWith('/openapi/v3/')) return openApiV3(path.slice('/openapi/v3/'.length), exchange);
+  const group = /^\/apis\/([^/]+)/.exec(path)?.[1] ?? '';
+  if (simulation.missingGroups.has(group)) return undefined;
   const document = plainDocument(path);
   return document === undefined ? undefined : jsonAnswer(200, document);
 }
@@ -47,11 +50,17 @@ function plainDocument(path: string): JsonObject | undefined {
   return group === undefined ? undefined : { kind: 'APIGroup', apiVersion: 'v1', ...group };
 }
 
-function discoveryRoot(root: 'api' | 'apis', accept: string | undefined, address: string): Answer {
+function discoveryRoot(
+  root: 'api' | 'apis',
+  accept: string | undefined,
+  { address, missingGroups }: Simulation,
+): Answer {
   const version = negotiateDiscovery(accept);
-  if (version === undefined) return jsonAnswer(200, root === 'api' ? coreVersions(address) : apiGroupList());
+  if (version === undefined) {
+    return jsonAnswer(200, root === 'api' ? coreVersions(address()) : apiGroupList(missingGroups));
+  }
   const contentType = `application/json;g=apidiscovery.k8s.io;v=${version};as=APIGroupDiscoveryList`;
-  return jsonAnswer(200, aggregatedDiscovery(root, version), contentType);
+  return jsonAnswer(200, aggregatedDiscovery(root, version, missingGroups), contentType);
 }
 
 function openApiV3(path: string, { request }: Exchange): Answer | undefined {

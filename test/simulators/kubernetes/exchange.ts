@@ -35,7 +35,7 @@ export function openExchange(
 ): Exchange {
   const url = new URL(request.url ?? '/', 'http://simulator');
   const method = request.method ?? 'GET';
-  const target = resolveTarget(method, url.pathname, url.searchParams);
+  const target = installed(simulation, resolveTarget(method, url.pathname, url.searchParams));
   const action = isResource(target) ? actionName(target) : `${method.toLowerCase()} ${url.pathname}`;
   const sent = parseLeniently(body);
   return {
@@ -60,6 +60,10 @@ export function openExchange(
       sentResourceVersion: stringAt(sent, 'metadata.resourceVersion') || null,
     },
   };
+}
+
+function installed({ missingGroups }: Simulation, target: RequestTarget): RequestTarget {
+  return isResource(target) && missingGroups.has(target.resource.group) ? undefined : target;
 }
 
 export function isResource(target: RequestTarget): target is ResourceRequest {

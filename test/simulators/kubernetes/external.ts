@@ -11,7 +11,7 @@ import {
 import { notFound } from './api-status.ts';
 import { LOAD_ANNOTATION } from './hpa-controller.ts';
 import { cpuMetric } from './hpa-versions.ts';
-import { asObject, type JsonObject, type KubernetesObject } from './json.ts';
+import { asObject, type JsonObject, type KubernetesObject, ownerReference } from './json.ts';
 import { trackUpdate } from './managed-fields.ts';
 import { START_DELAY_ANNOTATION } from './pods.ts';
 import { type ExternalChange, internalRequester, recordApplied, type Simulation } from './simulation.ts';
@@ -51,6 +51,8 @@ export interface ScaledObjectSeed {
   readonly target: { readonly kind?: 'Deployment' | 'StatefulSet'; readonly name: string };
   readonly minReplicaCount?: number;
   readonly maxReplicaCount?: number;
+  /** KEDA makes an autoscaler of its own for each of them; default false, as nothing here plays KEDA. */
+  readonly withHpa?: boolean;
 }
 
 const SEEDER = 'simulator';
@@ -93,9 +95,11 @@ function seedWorkload(
   );
 }
 
-export function seedHpa(simulation: Simulation, seed: HpaSeed): KubernetesObject {
+export function seedHpa(simulation: Simulation, seed: HpaSeed, owner?: KubernetesObject): KubernetesObject {
   const { target, minReplicas = 1, maxReplicas, targetCpuPercent = 80 } = seed;
+  const ownerReferences = owner === undefined ? [] : [ownerReference(owner)];
   return seedObject(simulation, HORIZONTAL_POD_AUTOSCALERS, seed, {
+    ...(owner === undefined ? {} : { metadata: { ownerReferences } }),
     spec: {
       scaleTargetRef: { apiVersion: 'apps/v1', kind: target.kind ?? 'Deployment', name: target.name },
       minReplicas,
@@ -108,7 +112,7 @@ export function seedHpa(simulation: Simulation, seed: HpaSeed): KubernetesObject
 
 export function seedScaledObject(simulation: Simulation, seed: ScaledObjectSeed): KubernetesObject {
   const { target, minReplicaCount = 0, maxReplicaCount = 100 } = seed;
-  return seedObject(simulation, SCALED_OBJECTS, seed, {
+  const scaledObject = seedObject(simulation, SCALED_OBJECTS, seed, {
     spec: {
       scaleTargetRef: { kind: target.kind ?? 'Deployment', name: target.name },
       minReplicaCount,
@@ -116,6 +120,12 @@ export function seedScaledObject(simulation: Simulation, seed: ScaledObjectSeed)
       triggers: [{ type: 'cpu', metricType: 'Utilization', metadata: { value: '80' } }],
     },
   });
+  if (seed.withHpa === true) {
+    const limits = { minReplicas: Math.max(1, minReplicaCount), maxReplicas: maxReplicaCount };
+    const { namespace = 'default', name } = seed;
+    seedHpa(simulation, { namespace, name: `keda-hpa-${name}`, target, ...limits }, scaledObject);
+  }
+  return scaledObject;
 }
 
 export function seedNamespace(simulation: Simulation, name: string): void {

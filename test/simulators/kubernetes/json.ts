@@ -80,3 +80,9 @@ export function deepEqual(left: Json | undefined, right: Json | undefined): bool
   const keys = new Set([...Object.keys(left), ...Object.keys(right)]);
   return [...keys].every((key) => deepEqual(left[key], right[key]));
 }
+
+/** As its children name their controller. */
+export function ownerReference({ apiVersion, kind, metadata }: KubernetesObject): JsonObject {
+  const { name, uid } = metadata;
+  return { apiVersion, kind, name, uid, controller: true, blockOwnerDeletion: true };
+}

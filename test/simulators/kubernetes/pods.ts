@@ -2,7 +2,15 @@ import type { Random } from '../core/seeded-random.ts';
 import type { VirtualClock } from '../core/virtual-clock.ts';
 import { PODS } from './api-resources.ts';
 import type { EventRecorder } from './cluster-events.ts';
-import { asArray, asObject, type JsonObject, type KubernetesObject, stringAt, valueAt } from './json.ts';
+import {
+  asArray,
+  asObject,
+  type JsonObject,
+  type KubernetesObject,
+  ownerReference,
+  stringAt,
+  valueAt,
+} from './json.ts';
 import type { ObjectStore } from './object-store.ts';
 import { parseQuantity } from './quantities.ts';
 
@@ -197,16 +205,7 @@ function newPod(plan: PodPlan, store: ObjectStore): KubernetesObject {
       creationTimestamp: store.timestamp(),
       labels: plan.labels,
       ...(startDelay === undefined ? {} : { annotations }),
-      ownerReferences: [
-        {
-          apiVersion: owner.apiVersion,
-          kind: owner.kind,
-          name: owner.metadata.name,
-          uid: owner.metadata.uid,
-          controller: true,
-          blockOwnerDeletion: true,
-        },
-      ],
+      ownerReferences: [ownerReference(owner)],
     },
     spec: asObject(template.spec),
     status: { phase: 'Pending', qosClass: 'Burstable' },

@@ -1,6 +1,6 @@
 import { REPLICA_SETS } from './api-resources.ts';
 import type { EventRecorder } from './cluster-events.ts';
-import { asObject, deepEqual, type JsonObject, type KubernetesObject, numberAt } from './json.ts';
+import { asObject, deepEqual, type KubernetesObject, numberAt, ownerReference } from './json.ts';
 import type { ObjectStore } from './object-store.ts';
 import { isReady } from './table.ts';
 import { desiredReplicas } from './workload-status.ts';
@@ -99,13 +99,12 @@ export function createReplicaSets(store: ObjectStore, record: EventRecorder): Re
 }
 
 function newReplicaSet(deployment: KubernetesObject, hash: string, store: ObjectStore): KubernetesObject {
-  const { namespace = 'default', name, uid, annotations } = deployment.metadata;
+  const { namespace = 'default', name, annotations } = deployment.metadata;
   const template = asObject(asObject(deployment.spec).template);
   const labels = { ...asObject(asObject(template.metadata).labels), [HASH_LABEL]: hash } as Readonly<
     Record<string, string>
   >;
   const revision = String(Number(annotations?.[REVISION_ANNOTATION] ?? 0) + 1);
-  const owner: JsonObject = { apiVersion: 'apps/v1', kind: 'Deployment', name, uid };
   return {
     apiVersion: 'apps/v1',
     kind: 'ReplicaSet',
@@ -118,7 +117,7 @@ function newReplicaSet(deployment: KubernetesObject, hash: string, store: Object
       creationTimestamp: store.timestamp(),
       labels,
       annotations: { [REVISION_ANNOTATION]: revision },
-      ownerReferences: [{ ...owner, controller: true, blockOwnerDeletion: true }],
+      ownerReferences: [ownerReference(deployment)],
     },
     spec: {
       replicas: desiredReplicas(deployment),

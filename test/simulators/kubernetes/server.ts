@@ -5,7 +5,7 @@ import { createLedger } from '../core/ledger.ts';
 import { seededRandom } from '../core/seeded-random.ts';
 import { createVirtualClock, type VirtualClock, type VirtualClockOptions } from '../core/virtual-clock.ts';
 import type { TokenGrant } from './access.ts';
-import { type ApiResource, DEPLOYMENTS, STATEFUL_SETS } from './api-resources.ts';
+import { type ApiResource, DEPLOYMENTS, SCALED_OBJECTS, STATEFUL_SETS } from './api-resources.ts';
 import { createEventRecorder } from './cluster-events.ts';
 import { answerControl, CONTROL_PREFIX, viewOf, type WorkloadView } from './control.ts';
 import { openExchange } from './exchange.ts';
@@ -60,6 +60,8 @@ export interface KubernetesSimulatorOptions extends VirtualClockOptions {
   readonly hpaSyncPeriodMs?: number | false;
   /** What fits into the cluster; default everything. */
   readonly capacity?: ClusterCapacity;
+  /** Whether KEDA's API is there; default true. */
+  readonly keda?: boolean;
   /** Bearer tokens by their text. Absent: everybody may do everything. */
   readonly tokens?: Readonly<Record<string, TokenGrant>>;
   /** Of every request, real ms, evenly spread; default none. */
@@ -184,6 +186,7 @@ function createSimulation(
     ledger: createLedger<KubernetesSubject>(),
     faults: createFaultScript<KubernetesEffect>({ now: clock.now, random: seededRandom(seed + 1) }),
     tokens: new Map(Object.entries(options.tokens ?? {})),
+    missingGroups: new Set(options.keda === false ? [SCALED_OBJECTS.group] : []),
     latencyMs: options.latencyMs ?? { from: 0, to: 0 },
     random: seededRandom(seed + 2),
     bookmarkIntervalMs: options.bookmarkIntervalMs ?? 60_000,

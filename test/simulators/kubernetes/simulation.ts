@@ -27,7 +27,7 @@ export type KubernetesEffect =
 
 /**
  * Actions are named `get deployments/scale`, `list pods`, `watch deployments`, and `get /version` for what is no
- * resource. Targets are `namespace/name`. `error` words 401, 403, 404, 409, 410 and 504 as the real server does.
+ * resource. Targets are `namespace/name`, the scope is the user. `error` words 401, 403, 404, 409, 410 and 504 as the real server does.
  */
 export type KubernetesFaultRule = FaultRule<KubernetesEffect>;
 export type KubernetesFaultScript = FaultScript<KubernetesEffect>;
@@ -58,6 +58,8 @@ export interface Simulation {
   readonly workloads: WorkloadController;
   /** Empty: everybody is an administrator. */
   readonly tokens: Map<string, TokenGrant>;
+  /** API groups nobody installed: unknown to discovery, and 404 in plain text. */
+  readonly missingGroups: ReadonlySet<string>;
   readonly latencyMs: { readonly from: number; readonly to: number };
   readonly random: () => number;
   readonly bookmarkIntervalMs: number;
