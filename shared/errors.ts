@@ -85,8 +85,7 @@ export class InvariantBroken extends ScalerError {
 }
 
 /**
- * What a failed provider call means for the write it belonged to (RFC-less, after the error table in
- * docs/architecture.md). Only `unknown` may have been applied.
+ * What a failed provider call means for the write it belonged to. Only `unknown` may have been applied.
  */
 export type ProviderFault =
   | 'throttled' // not applied; postpone without spending an attempt

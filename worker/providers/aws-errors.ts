@@ -46,17 +46,17 @@ const byName: Readonly<Record<string, Meaning>> = {
   AccessDenied: {
     fault: 'identity',
     code: 'aws_denied',
-    words: "AWS denies the call: the worker's IAM policy lacks this permission (see docs/providers.md).",
+    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README, "Least privilege").",
   },
   AccessDeniedException: {
     fault: 'identity',
     code: 'aws_denied',
-    words: "AWS denies the call: the worker's IAM policy lacks this permission (see docs/providers.md).",
+    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README, "Least privilege").",
   },
   UnauthorizedOperation: {
     fault: 'identity',
     code: 'aws_denied',
-    words: "AWS denies the call: the worker's IAM policy lacks this permission (see docs/providers.md).",
+    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README, "Least privilege").",
   },
   InvalidClientTokenId: identity,
   UnrecognizedClientException: identity,
