@@ -6,6 +6,7 @@ import type { KubernetesEffect, KubernetesFaultRule } from './kubernetes/simulat
 
 const WEB = { namespace: 'default', name: 'web' };
 const WRITE = 'update deployments/scale';
+const PATIENTLY = { timeout: 5_000 };
 
 let simulator: KubernetesSimulator;
 let clients: KubernetesClients;
@@ -155,53 +156,53 @@ describe('unknown outcomes', () => {
   });
 
   it('applies late, when the client is long gone', async () => {
-    once({ kind: 'apply-late', delayMs: 300 });
+    once({ kind: 'apply-late', delayMs: 600 });
     expect(await writeFor(100, 5)).toBe('TimeoutError');
     expect(replicas()).toBe(3);
-    await vi.waitFor(() => expect(replicas()).toBe(5));
+    await vi.waitFor(() => expect(replicas()).toBe(5), PATIENTLY);
     expect(outcomes()).toEqual(['late 200']);
   });
 
   it('applies late, after it has answered with an error', async () => {
-    once({ kind: 'apply-late', delayMs: 200, status: 504 });
+    once({ kind: 'apply-late', delayMs: 500, status: 504 });
     expect((await refusalOf(write(5))).code).toBe(504);
     expect(replicas()).toBe(3);
-    await vi.waitFor(() => expect(replicas()).toBe(5));
+    await vi.waitFor(() => expect(replicas()).toBe(5), PATIENTLY);
   });
 
   it('never lands a late write that somebody else has outrun', async () => {
     const { metadata } = await readScale();
-    once({ kind: 'apply-late', delayMs: 200, status: 504 });
+    once({ kind: 'apply-late', delayMs: 500, status: 504 });
     expect((await refusalOf(write(5, metadata?.resourceVersion))).code).toBe(504);
     await write(7, metadata?.resourceVersion);
-    await vi.waitFor(() => expect(outcomes()).toContain('late 409 Conflict'));
+    await vi.waitFor(() => expect(outcomes()).toContain('late 409 Conflict'), PATIENTLY);
     expect(replicas()).toBe(7);
   });
 
   it('is slow, with the change at once or just before the answer', async () => {
-    once({ kind: 'slow', delayMs: 200, applied: 'first' });
+    once({ kind: 'slow', delayMs: 600, applied: 'first' });
     const early = write(5);
-    await vi.waitFor(() => expect(replicas()).toBe(5), { timeout: 150, interval: 5 });
+    await vi.waitFor(() => expect(replicas()).toBe(5), { timeout: 500, interval: 5 });
     expect((await early).spec?.replicas).toBe(5);
-    once({ kind: 'slow', delayMs: 200 });
+    once({ kind: 'slow', delayMs: 500 });
     expect(await writeFor(50, 6)).toBe('TimeoutError');
     expect(replicas()).toBe(5);
-    await vi.waitFor(() => expect(replicas()).toBe(6));
+    await vi.waitFor(() => expect(replicas()).toBe(6), PATIENTLY);
   });
 });
 
 describe('a world that moves', () => {
   it('answers reads from a moment ago', async () => {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, 450));
     const before = await readScale();
     await write(5);
-    const stale: KubernetesEffect = { kind: 'stale-read', staleMs: 10 };
+    const stale: KubernetesEffect = { kind: 'stale-read', staleMs: 400 };
     once(stale, { action: ['get deployments/scale', 'list deployments'], count: 2 });
     const read = await readScale();
     expect(read.spec?.replicas).toBe(3);
     expect(read.metadata?.resourceVersion).toBe(before.metadata?.resourceVersion);
     expect((await refusalOf(write(6, read.metadata?.resourceVersion))).code).toBe(409);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, 450));
     const list = await clients.apps.listNamespacedDeployment({ namespace: 'default' });
     expect(list.items[0]?.spec?.replicas).toBe(5); // by now even the stale view has it
     expect((await readScale()).spec?.replicas).toBe(5);

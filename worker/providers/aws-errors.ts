@@ -46,17 +46,17 @@ const byName: Readonly<Record<string, Meaning>> = {
   AccessDenied: {
     fault: 'identity',
     code: 'aws_denied',
-    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README, "Least privilege").",
+    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README).",
   },
   AccessDeniedException: {
     fault: 'identity',
     code: 'aws_denied',
-    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README, "Least privilege").",
+    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README).",
   },
   UnauthorizedOperation: {
     fault: 'identity',
     code: 'aws_denied',
-    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README, "Least privilege").",
+    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README).",
   },
   InvalidClientTokenId: identity,
   UnrecognizedClientException: identity,

@@ -45,7 +45,7 @@ export function classifyKubernetesError(error: unknown, kind: 'read' | 'write'):
       return build(
         'identity',
         'kubernetes_denied',
-        "The cluster denies the call: the worker's Role lacks this permission (see the README, "Least privilege").",
+        "The cluster denies the call: the worker's Role lacks this permission (see the README).",
       );
     case 404:
       return build(

@@ -1,4 +1,4 @@
-import { ADMIN, attemptOf, authenticate, isAllowed, reviewAccess, type TokenGrant } from './access.ts';
+import { attemptOf, authenticate, isAllowed, reviewAccess, type TokenGrant } from './access.ts';
 import { type Answer, asApiError, errorAnswer, jsonAnswer } from './answer.ts';
 import type { ApiAnswer, ApiCall } from './api-call.ts';
 import { SELF_SUBJECT_ACCESS_REVIEWS, SELF_SUBJECT_RULES_REVIEWS } from './api-resources.ts';
@@ -81,7 +81,7 @@ function handle(call: ApiCall, grant: TokenGrant): ApiAnswer {
       return list(call);
     case 'create':
       return resource === SELF_SUBJECT_ACCESS_REVIEWS || resource === SELF_SUBJECT_RULES_REVIEWS
-        ? reviewAccess(call, grant ?? ADMIN)
+        ? reviewAccess(call, grant)
         : create(call);
     case 'update':
       return update(call);

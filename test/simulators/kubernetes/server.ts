@@ -174,7 +174,6 @@ function createSimulation(
     startMs: [startDelayMs * (1 - startJitter), startDelayMs * (1 + startJitter)] as const,
     stopMs: stopDelayMs,
   };
-  // A source of their own for chances that a test may add: they must not change the world's uids and delays.
   const pods = createPodLifecycle({ store, clock, random, record, times, capacity: options.capacity ?? {} });
   const reactionMs = options.controllerDelayMs ?? 50;
   const workloads = createWorkloadController({ store, clock, pods, record, reactionMs });
@@ -184,6 +183,7 @@ function createSimulation(
     pods,
     workloads,
     ledger: createLedger<KubernetesSubject>(),
+    // A source of its own: adding a fault must not change the world's uids and delays.
     faults: createFaultScript<KubernetesEffect>({ now: clock.now, random: seededRandom(seed + 1) }),
     tokens: new Map(Object.entries(options.tokens ?? {})),
     missingGroups: new Set(options.keda === false ? [SCALED_OBJECTS.group] : []),
