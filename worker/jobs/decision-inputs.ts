@@ -80,7 +80,7 @@ export async function loadDecisionInputs(
       left join lateral (
         select json_build_array(floor(extract(epoch from p.timestamp) * 1000), floor(extract(epoch from p.created_at) * 1000),
           p.predicted_cpu, p.predicted_memory, p.instances, p.confidence) as row
-        from predictions p where p.resource_id = r.id and p.timestamp > clock.now - interval '1 minute'
+        from predictions p where p.resource_id = r.id and p.timestamp > clock.now - least(r.decision_interval, 60) * interval '1 second'
           and p.timestamp <= clock.now + (r.provisioning_delay + 2 * r.decision_interval) * interval '1 second'
         -- The horizon's greatest need: capacity ordered now must carry all of it.
         order by coalesce(p.instances, r.current_instances) * greatest(coalesce(p.predicted_cpu, 0) / r.target_cpu,
