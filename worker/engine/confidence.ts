@@ -1,61 +1,82 @@
-import type { EnginePolicy, EngineSample, Explanation } from '../../shared/domain/scaling-decision.ts';
+import type {
+  Candidate,
+  EnginePolicy,
+  EngineSample,
+  Explanation,
+} from '../../shared/domain/scaling-decision.ts';
+import { type CheckedSamples, staleAfterMs } from './data-quality.ts';
+import { plannedRatio, saturatedRatio } from './demand.ts';
 
 /** Under this many residuals the figure is still learning. */
 const enoughResiduals = 20;
 
+export const unknownConfidence: Explanation['confidence'] = {
+  value: 0.5,
+  basis: 'none',
+  n: 0,
+  learning: true,
+};
+
 /**
- * Estimated probability that demand stays within target at `instances` over the horizon: of the changes demand has made
- * over one horizon before, the share that would still fit, (#{change <= room} + 0.5) / (n + 1), the smaller of CPU's and
- * memory's. The rank estimate of split conformal prediction with the last value as the forecast (Vovk, Gammerman and
- * Shafer, "Algorithmic Learning in a Random World", 2005). Without residuals it is 0.5: nothing is known.
+ * Estimated probability that the metric's demand, one horizon (provisioning delay + decision interval) from now, stays
+ * within target on `instances`:
+ *
+ *     (#{residual <= target × instances - demand now} + 0.5) / (n + 1)
+ *
+ * The residuals are those the last-value forecast made on these samples, demand(t) - demand(t - horizon). It is the
+ * mid-rank of the room left among them, the conformal p-value (Vovk, Gammerman and Shafer, "Algorithmic Learning in a
+ * Random World", Springer 2005, chapter 2; Lei et al., "Distribution-Free Predictive Inference for Regression", JASA
+ * 113, 2018) with ties broken at one half. Its guarantee needs exchangeable residuals; those of a time series overlap
+ * and drift, so here it is an estimate. 0.5 with basis `none` when nothing can be said.
  */
 export function estimateConfidence(
   instances: number,
-  samples: readonly EngineSample[],
+  data: CheckedSamples,
+  metric: Candidate['metric'],
   policy: EnginePolicy,
 ): Explanation['confidence'] {
+  const newest = data.samples.at(-1);
+  const ratio = newest === undefined ? null : ratioOf(newest, metric);
+  // Of old or hidden demand one cannot say how far it is from anything.
+  if (newest === undefined || ratio === null || ratio >= saturatedRatio || data.verdict === 'stale')
+    return unknownConfidence;
+  const room = plannedRatio(policy, metric) * instances - ratio * newest.instances;
+  const { n, fitting } = residualsWithin(room, data.samples, metric, policy);
+  if (n === 0) return unknownConfidence;
+  return { value: (fitting + 0.5) / (n + 1), basis: 'residuals', n, learning: n < enoughResiduals };
+}
+
+/** Binary noise must not decide whether a residual of exactly the room fits. */
+const roundingNoise = 1e-9;
+
+/** Pairs each sample with the newest that was known a horizon before it, if that was fresh then. */
+function residualsWithin(
+  room: number,
+  samples: readonly EngineSample[],
+  metric: Candidate['metric'],
+  policy: EnginePolicy,
+): { n: number; fitting: number } {
   const horizonMs = policy.provisioningDelayMs + policy.decisionIntervalMs;
-  const shares = (['cpuRatio', 'memoryRatio'] as const).flatMap((metric) => {
-    const series = demandSeries(samples, metric);
-    const now = series.at(-1);
-    if (now === undefined) return [];
-    const target = metric === 'cpuRatio' ? policy.targetCpuRatio : policy.targetMemoryRatio;
-    const changes = changesOver(series, horizonMs);
-    const room = instances * target - now.demand;
-    const fitting = changes.filter((change) => change <= room).length;
-    return [{ value: (fitting + 0.5) / (changes.length + 1), n: changes.length }];
-  });
-  const known = shares.filter((share) => share.n > 0);
-  const least = known.reduce((worst, share) => (share.value < worst.value ? share : worst), {
-    value: 2,
-    n: 0,
-  });
-  if (known.length === 0) return { value: 0.5, basis: 'none', n: 0, learning: true };
-  return { value: least.value, basis: 'residuals', n: least.n, learning: least.n < enoughResiduals };
-}
-
-interface Point {
-  readonly atMs: number;
-  readonly demand: number;
-}
-
-function demandSeries(samples: readonly EngineSample[], metric: 'cpuRatio' | 'memoryRatio'): Point[] {
-  return samples.flatMap((sample) => {
-    const ratio = sample[metric];
-    return ratio === null ? [] : [{ atMs: sample.atMs, demand: ratio * sample.instances }];
-  });
-}
-
-/** demand(t) − demand(t − horizon), pairing each point with the newest one at least a horizon older. */
-function changesOver(series: readonly Point[], horizonMs: number): number[] {
-  const changes: number[] = [];
-  let behind = -1;
-  for (const point of series) {
-    while ((series[behind + 1] as Point).atMs <= point.atMs - horizonMs) behind++;
-    const before = series[behind];
-    // Across a gap of many horizons the change says nothing about one horizon.
-    if (before !== undefined && point.atMs - before.atMs <= 3 * horizonMs)
-      changes.push(point.demand - before.demand);
+  const oldestMs = horizonMs + staleAfterMs(policy);
+  let n = 0;
+  let fitting = 0;
+  let next = 0;
+  let known: EngineSample | undefined;
+  for (const sample of samples) {
+    const ratio = ratioOf(sample, metric);
+    if (ratio === null) continue;
+    for (let candidate = samples[next]; candidate !== undefined; candidate = samples[++next]) {
+      if (candidate.atMs > sample.atMs - horizonMs) break;
+      if (ratioOf(candidate, metric) !== null) known = candidate;
+    }
+    if (known === undefined || known === sample || sample.atMs - known.atMs > oldestMs) continue;
+    const before = ratioOf(known, metric) ?? 0;
+    n++;
+    if (ratio * sample.instances - before * known.instances <= room + roundingNoise) fitting++;
   }
-  return changes;
+  return { n, fitting };
+}
+
+function ratioOf(sample: EngineSample, metric: Candidate['metric']): number | null {
+  return metric === 'cpu' ? sample.cpuRatio : sample.memoryRatio;
 }

@@ -1,58 +1,113 @@
 import type { EnginePolicy, EngineSample } from '../../shared/domain/scaling-decision.ts';
+import type { Stage } from './stage.ts';
+import { seconds } from './words.ts';
 
 export interface CheckedSamples {
   readonly verdict: 'fresh' | 'stale' | 'partial' | 'none';
-  /** Oldest first, one per moment, plausible. */
+  /** Oldest first, one per moment, every value plausible or null. */
   readonly samples: readonly EngineSample[];
   readonly dropped: number;
   readonly newestAgeMs: number | null;
+  /** Why the verdict is not `fresh`: a clause for the reason. */
+  readonly why: string;
 }
 
-/** Usage of more than this many times what is there is a broken sensor. */
-const absurdRatio = 100;
+/** Usage of more than 10,000 % of what is there is a broken sensor; metric_samples refuses it too. */
+export const absurdRatio = 100;
+/** More instances than any provider lets one resource have: a broken counter. */
+const absurdInstances = 1_000_000;
 const leastStaleAfterMs = 180_000;
 /** Clocks differ a little. */
 const futureToleranceMs = 5_000;
 
+/** Samples older than this say what was, not what is. */
+export function staleAfterMs(policy: EnginePolicy): number {
+  return Math.max(leastStaleAfterMs, 3 * policy.decisionIntervalMs);
+}
+
 /**
- * Sorts, removes what cannot be true, and says whether the rest may be trusted. `stale`: the newest is older than three
- * decision intervals (at least 3 minutes). `partial`: the newest lacks a metric that earlier ones had.
+ * Sorts, keeps the last given of a moment, removes what cannot be true, and says how far the rest may be trusted.
+ * `partial`: at the newest moment a metric is missing that was there before, or a value cannot be true.
  */
 export function checkSamples(
   given: readonly EngineSample[],
   policy: EnginePolicy,
   nowMs: number,
 ): CheckedSamples {
-  const byTime = new Map<number, EngineSample>();
-  for (const sample of given) if (isPlausible(sample, nowMs)) byTime.set(sample.atMs, sample);
-  const samples = [...byTime.values()].sort((a, b) => a.atMs - b.atMs);
+  const clean: EngineSample[] = [];
+  let ordered = true;
+  let unusableAtMs = Number.NEGATIVE_INFINITY;
+  for (const sample of given) {
+    if (!Number.isFinite(sample.atMs) || sample.atMs > nowMs + futureToleranceMs) continue;
+    const kept = cleaned(sample);
+    // Identity tells whether a value had to go: what was measured at that moment is not fully known.
+    if (kept !== sample) unusableAtMs = Math.max(unusableAtMs, sample.atMs);
+    if (kept === null) continue;
+    const last = clean.at(-1);
+    if (last !== undefined && last.atMs >= kept.atMs) ordered = false;
+    clean.push(kept);
+  }
+  const samples = ordered ? clean : sortedOnePerMoment(clean);
   const dropped = given.length - samples.length;
   const newest = samples.at(-1);
-  if (newest === undefined) return { verdict: 'none', samples, dropped, newestAgeMs: null };
+  if (newest === undefined) {
+    const many = dropped > 0 ? ` (${dropped} given, none plausible)` : '';
+    return {
+      verdict: 'none',
+      samples,
+      dropped,
+      newestAgeMs: null,
+      why: `there are no usable samples${many}`,
+    };
+  }
   const newestAgeMs = Math.max(0, nowMs - newest.atMs);
-  const staleAfterMs = Math.max(leastStaleAfterMs, 3 * policy.decisionIntervalMs);
-  return { verdict: verdictOf(samples, newest, newestAgeMs > staleAfterMs), samples, dropped, newestAgeMs };
+  if (newestAgeMs > staleAfterMs(policy)) {
+    const why = `the newest sample is ${seconds(newestAgeMs)} old`;
+    return { verdict: 'stale', samples, dropped, newestAgeMs, why };
+  }
+  const why = missingAtNewest(samples, newest, unusableAtMs);
+  return { verdict: why === '' ? 'fresh' : 'partial', samples, dropped, newestAgeMs, why };
 }
 
-function verdictOf(
+/** Without data nothing can be asked for; otherwise what the verdict forbids is for later stages to hold. */
+export function reportQuality(data: CheckedSamples, current: number): Stage {
+  if (data.verdict === 'none') return { capacity: current, code: 'no_data', detail: data.why };
+  return data.why === '' ? { capacity: current } : { capacity: current, detail: data.why };
+}
+
+/** The sample itself when all of it is plausible, a copy without what is not, or null when nothing is left. */
+function cleaned(sample: EngineSample): EngineSample | null {
+  const { cpuRatio, memoryRatio, instances } = sample;
+  if (!Number.isSafeInteger(instances) || instances < 1 || instances > absurdInstances) return null;
+  const cpuFits = cpuRatio === null || isRatio(cpuRatio);
+  const memoryFits = memoryRatio === null || isRatio(memoryRatio);
+  const cpu = cpuFits ? cpuRatio : null;
+  const memory = memoryFits ? memoryRatio : null;
+  if (cpu === null && memory === null) return null;
+  return cpuFits && memoryFits ? sample : { ...sample, cpuRatio: cpu, memoryRatio: memory };
+}
+
+export function isRatio(ratio: number): boolean {
+  return Number.isFinite(ratio) && ratio >= 0 && ratio <= absurdRatio;
+}
+
+function sortedOnePerMoment(samples: readonly EngineSample[]): EngineSample[] {
+  // Array.prototype.sort is stable, so the last of equals is the last given.
+  const sorted = samples.toSorted((a, b) => a.atMs - b.atMs);
+  return sorted.filter((sample, index) => sorted[index + 1]?.atMs !== sample.atMs);
+}
+
+function missingAtNewest(
   samples: readonly EngineSample[],
   newest: EngineSample,
-  stale: boolean,
-): CheckedSamples['verdict'] {
-  if (stale) return 'stale';
-  const lost =
-    (newest.cpuRatio === null && samples.some((sample) => sample.cpuRatio !== null)) ||
-    (newest.memoryRatio === null && samples.some((sample) => sample.memoryRatio !== null));
-  return lost ? 'partial' : 'fresh';
-}
-
-function isPlausible(sample: EngineSample, nowMs: number): boolean {
-  if (!Number.isFinite(sample.atMs) || sample.atMs > nowMs + futureToleranceMs) return false;
-  if (!Number.isSafeInteger(sample.instances) || sample.instances < 1) return false;
-  if (sample.cpuRatio === null && sample.memoryRatio === null) return false;
-  return isRatio(sample.cpuRatio) && isRatio(sample.memoryRatio);
-}
-
-function isRatio(ratio: number | null): boolean {
-  return ratio === null || (Number.isFinite(ratio) && ratio >= 0 && ratio <= absurdRatio);
+  unusableAtMs: number,
+): string {
+  if (unusableAtMs >= newest.atMs) return 'the newest sample has no value, or one that cannot be true';
+  if (newest.cpuRatio === null && samples.some((sample) => sample.cpuRatio !== null)) {
+    return 'the newest sample lacks CPU';
+  }
+  if (newest.memoryRatio === null && samples.some((sample) => sample.memoryRatio !== null)) {
+    return 'the newest sample lacks memory';
+  }
+  return '';
 }

@@ -1,29 +1,73 @@
-import type { EnginePolicy, EngineSample } from '../../shared/domain/scaling-decision.ts';
-import { requiredOf } from './demand.ts';
+import type { EngineInput, EngineSample } from '../../shared/domain/scaling-decision.ts';
+import type { CheckedSamples } from './data-quality.ts';
+import { requiredAt, saying } from './demand.ts';
+import type { Need } from './recommend.ts';
 import type { Stage } from './stage.ts';
+import { seconds } from './words.ts';
 
 /**
- * Scaling in waits until the whole window agrees: the window's highest need counts. Scaling out never waits. A window
- * with less than half of the samples it should have is no agreement.
+ * Scaling in waits until complete, fresh data of the whole window agrees: the window's highest need counts. Scaling out
+ * never waits.
  */
-export function stabilize(
-  recommended: number,
-  current: number,
-  samples: readonly EngineSample[],
-  policy: EnginePolicy,
-  nowMs: number,
-): Stage {
-  if (recommended >= current || policy.stabilizationWindowMs === 0) return { capacity: recommended };
-  const window = samples.filter((sample) => sample.atMs > nowMs - policy.stabilizationWindowMs);
-  const expected = Math.floor(policy.stabilizationWindowMs / policy.decisionIntervalMs);
-  if (window.length < expected / 2) {
-    return {
-      capacity: current,
-      code: 'partial_data',
-      detail: `${window.length} of about ${expected} samples in the stabilization window`,
-    };
+export function stabilize(wanted: number, input: EngineInput, data: CheckedSamples, need: Need): Stage {
+  const { currentInstances: current, policy, nowMs } = input;
+  if (wanted >= current) return { capacity: wanted };
+  if (data.verdict !== 'fresh') return { capacity: current, code: doubtCode(data), detail: data.why };
+  if (need.hidden !== undefined) {
+    const detail = `${saying(need.hidden)} hides how much is needed`;
+    return { capacity: current, code: 'saturated', detail };
   }
-  const highest = Math.max(recommended, ...window.map((sample) => requiredOf(sample, policy)));
-  const calm = Math.min(current, highest);
-  return calm > recommended ? { capacity: calm, code: 'stabilized' } : { capacity: recommended };
+  const windowMs = policy.stabilizationWindowMs;
+  const window = data.samples.filter((sample) => sample.atMs > nowMs - windowMs);
+  const expected = Math.floor(windowMs / policy.decisionIntervalMs);
+  const covered = intervalsCovered(window, data.samples.at(-1), policy.decisionIntervalMs, nowMs);
+  if (covered < expected / 2) {
+    const detail = `the stabilization window of ${seconds(windowMs)} has complete samples in ${covered} of its ${expected} intervals`;
+    return { capacity: current, code: 'partial_data', detail };
+  }
+  return highestOf(window, wanted, input);
+}
+
+/** Why data that is not fresh may not scale in. */
+export function doubtCode(data: CheckedSamples): 'stale_data' | 'partial_data' {
+  return data.verdict === 'stale' ? 'stale_data' : 'partial_data';
+}
+
+function highestOf(window: readonly EngineSample[], wanted: number, input: EngineInput): Stage {
+  const { currentInstances: current, policy, nowMs } = input;
+  let highest = wanted;
+  let highestAtMs = nowMs;
+  let lastAgainstMs = nowMs;
+  for (const sample of window) {
+    const required = requiredAt(sample, policy);
+    if (required >= highest && required > wanted) {
+      highest = required;
+      highestAtMs = sample.atMs;
+    }
+    if (required >= current) lastAgainstMs = sample.atMs;
+  }
+  if (highest === wanted) return { capacity: wanted };
+  const windowMs = policy.stabilizationWindowMs;
+  const detail = `${highest} were needed ${seconds(Math.max(0, nowMs - highestAtMs))} ago, within the stabilization window of ${seconds(windowMs)}`;
+  if (highest < current) return { capacity: highest, code: 'stabilized', detail };
+  return { capacity: current, code: 'stabilized', detail, untilMs: lastAgainstMs + windowMs };
+}
+
+/** Many samples of one minute are no history of five: how many decision intervals have a sample as complete as the newest. */
+function intervalsCovered(
+  window: readonly EngineSample[],
+  newest: EngineSample | undefined,
+  intervalMs: number,
+  nowMs: number,
+): number {
+  let covered = 0;
+  let previous = Number.NaN;
+  for (const sample of window) {
+    if (sample.cpuRatio === null && newest?.cpuRatio !== null) continue;
+    if (sample.memoryRatio === null && newest?.memoryRatio !== null) continue;
+    const interval = Math.max(0, Math.floor((nowMs - sample.atMs) / intervalMs));
+    if (interval !== previous) covered++;
+    previous = interval;
+  }
+  return covered;
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { EngineInput, EnginePrediction } from '../../../shared/domain/scaling-decision.ts';
-import { decide } from '../../../worker/engine/decide.ts';
+import { decide, engineVersion } from '../../../worker/engine/decide.ts';
 import { input, minutes, now, policy } from '../../support/engine-input.ts';
 
 const prediction = (values: Partial<EnginePrediction> = {}): EnginePrediction => ({
@@ -12,230 +12,509 @@ const prediction = (values: Partial<EnginePrediction> = {}): EnginePrediction =>
   confidence: 0.9,
   ...values,
 });
+/** A quarter of an hour at these values, on as many instances as run. */
+const steady = (instances: number, cpuRatio: number | null, memoryRatio: number | null = null) => ({
+  currentInstances: instances,
+  samples: minutes(15, { cpuRatio, memoryRatio, instances }),
+});
+const old = (given: Partial<EngineInput>, ms: number): Partial<EngineInput> => ({
+  ...given,
+  samples: (given.samples ?? []).map((sample) => ({ ...sample, atMs: sample.atMs - ms })),
+});
+const busy = steady(4, 0.9);
+const idle = steady(10, 0.1);
+const justNow = (action: 'ScaleUp' | 'ScaleDown' = 'ScaleUp') => ({
+  recentActions: [{ atMs: now - 100_000, action }],
+});
 
 interface Case {
   readonly name: string;
   readonly given: Partial<EngineInput>;
   readonly target: number;
+  readonly wanted: number | null;
   readonly code: string;
-  readonly wanted?: number | null;
+  readonly reason: string;
 }
 
 const cases: Case[] = [
   {
     name: 'keeps what fits',
-    given: { samples: minutes(15, { cpuRatio: 0.68 }) },
+    given: steady(4, 0.68),
     target: 4,
+    wanted: 4,
     code: 'demand_matches_capacity',
+    reason: 'Measured CPU: 68% on 4 instances: 4 instances will do for a CPU target of 70%.',
   },
   {
-    name: 'scales up for CPU',
-    given: { samples: minutes(15, { cpuRatio: 0.9 }) },
+    name: 'scales out for CPU',
+    given: busy,
     target: 6,
+    wanted: 6,
     code: 'demand_above_capacity',
+    reason: 'Measured CPU: 90% on 4 instances: scaling up from 4 to 6 for a CPU target of 70%.',
   },
   {
-    name: 'takes the larger need of CPU and memory',
-    given: { samples: minutes(15, { cpuRatio: 0.3, memoryRatio: 0.95 }) },
+    name: 'scales out for memory when that needs more',
+    given: steady(4, 0.3, 0.95),
     target: 5,
+    wanted: 5,
     code: 'demand_above_capacity',
+    reason:
+      'Measured CPU: 30%, Memory: 95% on 4 instances: scaling up from 4 to 5 for a memory target of 80%.',
   },
   {
-    name: 'takes 7.0000000001 for 7',
-    given: { currentInstances: 7, samples: minutes(15, { cpuRatio: 0.7, instances: 7 }) },
+    name: 'scales in by what the whole window allows',
+    given: steady(10, 0.58),
+    target: 9,
+    wanted: 9,
+    code: 'demand_below_capacity',
+    reason: 'Measured CPU: 58% on 10 instances: scaling down from 10 to 9 for a CPU target of 70%.',
+  },
+  {
+    name: 'takes 7.000000001 for 7',
+    given: steady(7, 0.7),
     target: 7,
+    wanted: 7,
     code: 'demand_matches_capacity',
+    reason: 'Measured CPU: 70% on 7 instances: 7 instances will do for a CPU target of 70%.',
   },
   {
     name: 'goes up by at most the step',
-    given: { samples: minutes(15, { cpuRatio: 0.97, instances: 8 }) },
-    target: 7,
-    code: 'scale_up_step',
+    given: steady(8, 0.97),
+    target: 11,
     wanted: 12,
+    code: 'scale_up_step',
+    reason:
+      'Measured CPU: 97% on 8 instances: scaling up from 8 to 11 because at most 3 may be added at once, where 12 would meet a CPU target of 70%.',
   },
   {
     name: 'goes down by at most the step',
-    given: { currentInstances: 10, samples: minutes(15, { cpuRatio: 0.1, instances: 10 }) },
+    given: idle,
     target: 8,
-    code: 'scale_down_step',
     wanted: 2,
+    code: 'scale_down_step',
+    reason:
+      'Measured CPU: 10% on 10 instances: scaling down from 10 to 8 because at most 2 may be removed at once, where 2 would meet a CPU target of 70%.',
   },
   {
     name: 'grows past saturation',
-    given: {
-      currentInstances: 10,
-      policy: policy({ maxScaleUpStep: 100, maxInstances: 99, targetCpuRatio: 0.9 }),
-      samples: minutes(15, { cpuRatio: 1, instances: 10 }),
-    },
-    target: 15,
+    given: { ...steady(10, 1), policy: policy({ maxScaleUpStep: 100, maxInstances: 99 }) },
+    target: 20,
+    wanted: 20,
     code: 'saturated',
+    reason:
+      'Measured CPU: 100% on 10 instances: scaling up from 10 to 20 because CPU at 100% hides how much more is needed.',
   },
   {
-    name: 'ignores a difference within tolerance',
-    given: { currentInstances: 10, samples: minutes(15, { cpuRatio: 0.75, instances: 10 }) },
+    name: 'ignores a difference within the tolerance',
+    given: steady(10, 0.75),
     target: 10,
-    code: 'within_tolerance',
     wanted: 11,
+    code: 'within_tolerance',
+    reason:
+      'Measured CPU: 75% on 10 instances: 11 instances would meet a CPU target of 70%, but the count stays at 10 because the difference of 7% is within the tolerance of 10%.',
   },
   {
     name: 'stops at the maximum',
-    given: { currentInstances: 19, samples: minutes(15, { cpuRatio: 0.97, instances: 19 }) },
+    given: steady(19, 0.97),
     target: 20,
-    code: 'at_maximum',
     wanted: 27,
+    code: 'at_maximum',
+    reason:
+      'Measured CPU: 97% on 19 instances: scaling up from 19 to 20 because the maximum is 20, where 27 would meet a CPU target of 70%.',
+  },
+  {
+    name: 'stays at the maximum',
+    given: steady(20, 0.97),
+    target: 20,
+    wanted: 28,
+    code: 'at_maximum',
+    reason:
+      'Measured CPU: 97% on 20 instances: 28 instances would meet a CPU target of 70%, but the count stays at 20 because the maximum is 20.',
   },
   {
     name: 'stops at the minimum',
-    given: { policy: policy({ minInstances: 3 }), samples: minutes(15, { cpuRatio: 0.05 }) },
+    given: { ...steady(4, 0.05), policy: policy({ minInstances: 3 }) },
     target: 3,
-    code: 'at_minimum',
     wanted: 1,
+    code: 'at_minimum',
+    reason:
+      'Measured CPU: 5% on 4 instances: scaling down from 4 to 3 because the minimum is 3, where 1 would meet a CPU target of 70%.',
   },
   {
-    name: 'leads back what is above the maximum',
-    given: { currentInstances: 25, samples: minutes(15, { cpuRatio: 0.7, instances: 25 }) },
+    name: 'leads back what is above the maximum, a step at a time, though the load is high',
+    given: steady(25, 0.97),
     target: 23,
-    code: 'scale_down_step',
+    wanted: 35,
+    code: 'above_maximum',
+    reason:
+      'Measured CPU: 97% on 25 instances: scaling down from 25 to 23 because 25 is above the maximum of 20, where 35 would meet a CPU target of 70%.',
   },
   {
-    name: 'waits for the whole window before scaling in',
+    name: 'leads up what is below the minimum, a step at a time, though the load is low',
+    given: { ...steady(2, 0.1), policy: policy({ minInstances: 8 }) },
+    target: 5,
+    wanted: 1,
+    code: 'below_minimum',
+    reason:
+      'Measured CPU: 10% on 2 instances: scaling up from 2 to 5 because 2 is below the minimum of 8, where 1 would meet a CPU target of 70%.',
+  },
+  {
+    name: 'does nothing on contradictory bounds',
+    given: { ...busy, policy: policy({ minInstances: 9, maxInstances: 3 }) },
+    target: 4,
+    wanted: 6,
+    code: 'direction_kept',
+    reason:
+      'Measured CPU: 90% on 4 instances: 6 instances would meet a CPU target of 70%, but the count stays at 4 because the minimum of 9 is above the maximum of 3.',
+  },
+  {
+    name: 'scales in only as far as the window was low',
     given: {
       currentInstances: 10,
       samples: minutes(15, (index) => ({ cpuRatio: index === 12 ? 0.63 : 0.1, instances: 10 })),
     },
     target: 9,
+    wanted: 2,
     code: 'stabilized',
+    reason:
+      'Measured CPU: 10% on 10 instances: scaling down from 10 to 9 because 9 were needed 120 s ago, within the stabilization window of 300 s, where 2 would meet a CPU target of 70%.',
   },
   {
-    name: 'never scales in on a window full of holes',
-    given: { currentInstances: 10, samples: minutes(1, { cpuRatio: 0.1, instances: 10 }) },
+    name: 'does not scale in on a window full of holes',
+    given: { currentInstances: 10, samples: minutes(2, { cpuRatio: 0.1, instances: 10 }) },
     target: 10,
+    wanted: 2,
     code: 'partial_data',
+    reason:
+      'Measured CPU: 10% on 10 instances: 2 instances would meet a CPU target of 70%, but the count stays at 10 because the stabilization window of 300 s has complete samples in 2 of its 5 intervals.',
   },
-  { name: 'holds without samples', given: { samples: [] }, target: 4, code: 'no_data', wanted: null },
   {
-    name: 'holds on stale samples',
+    name: 'does nothing without samples',
+    given: { samples: [] },
+    target: 4,
+    wanted: null,
+    code: 'no_data',
+    reason: 'The count stays at 4 because there are no usable samples: post metrics for this resource.',
+  },
+  {
+    name: 'does nothing without samples even with a prediction, and even below the minimum',
     given: {
-      samples: minutes(15, { cpuRatio: 0.1 }).map((sample) => ({ ...sample, atMs: sample.atMs - 600_000 })),
+      samples: [],
+      usePrediction: true,
+      prediction: prediction(),
+      policy: policy({ minInstances: 9 }),
     },
     target: 4,
-    code: 'demand_matches_capacity',
+    wanted: null,
+    code: 'no_data',
+    reason: 'The count stays at 4 because there are no usable samples: post metrics for this resource.',
+  },
+  {
+    name: 'does nothing when no sample can be true',
+    given: { samples: minutes(15, { cpuRatio: Number.NaN }) },
+    target: 4,
+    wanted: null,
+    code: 'no_data',
+    reason:
+      'The count stays at 4 because there are no usable samples (15 given, none plausible): post metrics for this resource.',
+  },
+  {
+    name: 'does not scale in on stale samples',
+    given: old(idle, 600_000),
+    target: 10,
+    wanted: 2,
+    code: 'stale_data',
+    reason:
+      'Measured CPU: 10% on 10 instances 600 s ago: 2 instances would meet a CPU target of 70%, but the count stays at 10 because the newest sample is 600 s old.',
+  },
+  {
+    name: 'does scale out on samples that are stale, for a while',
+    given: old(busy, 600_000),
+    target: 6,
+    wanted: 6,
+    code: 'demand_above_capacity',
+    reason: 'Measured CPU: 90% on 4 instances 600 s ago: scaling up from 4 to 6 for a CPU target of 70%.',
+  },
+  {
+    name: 'does nothing on samples that are too old for that, too',
+    given: old(busy, 1_000_000),
+    target: 4,
+    wanted: 6,
+    code: 'stale_data',
+    reason:
+      'Measured CPU: 90% on 4 instances 1000 s ago: 6 instances would meet a CPU target of 70%, but the count stays at 4 because the newest sample is 1000 s old.',
+  },
+  {
+    name: 'does not lead down to the maximum on stale samples',
+    given: old(steady(25, 0.1), 600_000),
+    target: 25,
+    wanted: 4,
+    code: 'stale_data',
+    reason:
+      'Measured CPU: 10% on 25 instances 600 s ago: 4 instances would meet a CPU target of 70%, but the count stays at 25 because the newest sample is 600 s old.',
   },
   {
     name: 'does not scale in when a metric went missing',
-    given: { samples: minutes(15, (index) => ({ cpuRatio: 0.1, memoryRatio: index === 14 ? null : 0.8 })) },
-    target: 4,
+    given: {
+      currentInstances: 10,
+      samples: minutes(15, (index) => ({
+        cpuRatio: 0.1,
+        memoryRatio: index === 14 ? null : 0.1,
+        instances: 10,
+      })),
+    },
+    target: 10,
+    wanted: 2,
     code: 'partial_data',
+    reason:
+      'Measured CPU: 10% on 10 instances: 2 instances would meet a CPU target of 70%, but the count stays at 10 because the newest sample lacks memory.',
+  },
+  {
+    name: 'does not scale in while a metric is saturated',
+    given: { currentInstances: 10, samples: minutes(15, { cpuRatio: 1, instances: 3 }) },
+    target: 10,
+    wanted: 6,
+    code: 'saturated',
+    reason:
+      'Measured CPU: 100% on 3 instances: 6 instances would meet a CPU target of 70%, but the count stays at 10 because CPU at 100% hides how much is needed.',
   },
   {
     name: 'holds in cooldown and says what it would want',
-    given: {
-      samples: minutes(15, { cpuRatio: 0.9 }),
-      recentActions: [{ atMs: now - 100_000, action: 'ScaleUp' }],
-    },
+    given: { ...busy, ...justNow() },
     target: 4,
-    code: 'cooldown',
     wanted: 6,
+    code: 'cooldown',
+    reason:
+      'Measured CPU: 90% on 4 instances: 6 instances would meet a CPU target of 70%, but the count stays at 4 because 200 s of the cooldown of 300 s are left.',
   },
   {
     name: 'holds at the hourly limit',
-    given: {
-      samples: minutes(15, { cpuRatio: 0.9 }),
-      policy: policy({ maxActionsPerHour: 1, scaleUpCooldownMs: 0 }),
-      recentActions: [{ atMs: now - 100_000, action: 'ScaleUp' }],
-    },
+    given: { ...busy, ...justNow(), policy: policy({ maxActionsPerHour: 1, scaleUpCooldownMs: 0 }) },
     target: 4,
-    code: 'rate_limited',
     wanted: 6,
+    code: 'rate_limited',
+    reason:
+      'Measured CPU: 90% on 4 instances: 6 instances would meet a CPU target of 70%, but the count stays at 4 because 1 of at most 1 changes were made in the last hour.',
   },
   {
-    name: 'holds while paused',
-    given: { samples: minutes(15, { cpuRatio: 0.9 }), policy: policy({ scaleUpPausedUntilMs: now + 1 }) },
+    name: 'holds while its direction is paused',
+    given: { ...busy, policy: policy({ scaleUpPausedUntilMs: now + 60_000 }) },
     target: 4,
-    code: 'paused',
     wanted: 6,
+    code: 'paused',
+    reason:
+      'Measured CPU: 90% on 4 instances: 6 instances would meet a CPU target of 70%, but the count stays at 4 because scaling up is paused for 60 s more.',
+  },
+  {
+    name: 'goes on while the other direction is paused',
+    given: { ...busy, policy: policy({ scaleDownPausedUntilMs: now + 60_000 }) },
+    target: 6,
+    wanted: 6,
+    code: 'demand_above_capacity',
+    reason: 'Measured CPU: 90% on 4 instances: scaling up from 4 to 6 for a CPU target of 70%.',
   },
   {
     name: 'holds while stopped',
-    given: { samples: minutes(15, { cpuRatio: 0.9 }), stopped: { scope: 'global', reason: 'drill' } },
+    given: { ...busy, stopped: { scope: 'global', reason: 'drill' } },
     target: 4,
-    code: 'stopped',
     wanted: 6,
+    code: 'stopped',
+    reason:
+      'Measured CPU: 90% on 4 instances: 6 instances would meet a CPU target of 70%, but the count stays at 4 because scaling is stopped for global (drill).',
   },
   {
     name: 'follows a prediction',
     given: { usePrediction: true, prediction: prediction() },
     target: 5,
+    wanted: 5,
     code: 'demand_above_capacity',
+    reason: 'Predicted CPU: 85%, Memory: 70% on 4 instances: scaling up from 4 to 5 for a CPU target of 70%.',
   },
   {
     name: 'reads a prediction by the count it was made for',
     given: {
-      currentInstances: 5,
-      samples: minutes(15, { instances: 5 }),
+      ...steady(5, 0.5),
       usePrediction: true,
       prediction: prediction({ instances: 10, cpuRatio: 0.5, memoryRatio: null }),
     },
     target: 8,
+    wanted: 8,
     code: 'demand_above_capacity',
+    reason: 'Predicted CPU: 50% on 10 instances: scaling up from 5 to 8 for a CPU target of 70%.',
+  },
+  {
+    name: 'follows a prediction of memory alone',
+    given: { usePrediction: true, prediction: prediction({ cpuRatio: null, memoryRatio: 1.1 }) },
+    target: 6,
+    wanted: 6,
+    code: 'demand_above_capacity',
+    reason: 'Predicted Memory: 110% on 4 instances: scaling up from 4 to 6 for a memory target of 80%.',
   },
   {
     name: 'keeps what is needed now when the prediction is lower',
-    given: {
-      samples: minutes(15, { cpuRatio: 0.9 }),
-      usePrediction: true,
-      prediction: prediction({ cpuRatio: 0.1, memoryRatio: 0.1 }),
-    },
+    given: { ...busy, usePrediction: true, prediction: prediction({ cpuRatio: 0.1, memoryRatio: 0.2 }) },
     target: 6,
+    wanted: 6,
     code: 'demand_above_capacity',
+    reason:
+      'Predicted CPU: 10%, Memory: 20%, but measured CPU: 90% on 4 instances: scaling up from 4 to 6 for a CPU target of 70%.',
+  },
+  {
+    name: 'does not scale in below a prediction',
+    given: { ...idle, usePrediction: true, prediction: prediction({ instances: 10, cpuRatio: 0.6 }) },
+    target: 9,
+    wanted: 9,
+    code: 'demand_below_capacity',
+    reason:
+      'Predicted CPU: 60%, Memory: 70% on 10 instances: scaling down from 10 to 9 for a memory target of 80%.',
+  },
+  {
+    name: 'scales out on a prediction alone when the samples are long out of date',
+    given: { ...old(idle, 1_000_000), usePrediction: true, prediction: prediction({ instances: 10 }) },
+    target: 13,
+    wanted: 13,
+    code: 'demand_above_capacity',
+    reason:
+      'Predicted CPU: 85%, Memory: 70% on 10 instances: scaling up from 10 to 13 for a CPU target of 70%.',
   },
   {
     name: 'ignores a prediction for another time',
-    given: {
-      samples: minutes(15, { cpuRatio: 0.68 }),
-      usePrediction: true,
-      prediction: prediction({ forMs: now + 3_600_000 }),
-    },
+    given: { ...steady(4, 0.68), usePrediction: true, prediction: prediction({ forMs: now + 3_600_000 }) },
     target: 4,
+    wanted: 4,
     code: 'demand_matches_capacity',
+    reason: 'Measured CPU: 68% on 4 instances: 4 instances will do for a CPU target of 70%.',
   },
 ];
 
 describe('decide', () => {
-  it.each(cases)('$name', ({ given, target, code, wanted }) => {
+  it.each(cases)('$name', ({ given, target, wanted, code, reason }) => {
     const decision = decide(input(given));
-    expect({ target: decision.targetInstances, code: decision.reasonCode }).toEqual({ target, code });
-    if (wanted !== undefined) expect(decision.explanation.wanted).toBe(wanted);
+    const { currentInstances: current, explanation } = decision;
+    expect({
+      target: decision.targetInstances,
+      wanted: explanation.wanted,
+      code: decision.reasonCode,
+      reason: decision.reason,
+    }).toEqual({ target, wanted, code, reason });
     expect(decision.decisionType).toBe(
-      target > decision.currentInstances
-        ? 'scaleup'
-        : target < decision.currentInstances
-          ? 'scaledown'
-          : 'noaction',
+      target > current ? 'scaleup' : target < current ? 'scaledown' : 'noaction',
     );
-    expect(decision.reason).toMatch(/^[A-Z].*\.$/);
+    expect(decision.confidence).toBe(explanation.confidence.value);
   });
 
-  it('begins with the prediction when one was used', () => {
-    const decision = decide(input({ usePrediction: true, prediction: prediction() }));
-    expect(decision.reason).toMatch(/^Predicted CPU: 85%, Memory: 70%/);
-    expect(decision.explanation.prediction).toEqual({ requested: true, used: true, why: 'fresh' });
+  it('records every stage, in order, each beginning where the last ended', () => {
+    for (const { given } of cases) {
+      const { explanation, currentInstances, targetInstances, reasonCode } = decide(input(given));
+      expect(explanation.stages.map((record) => record.stage)).toEqual([
+        'data_quality',
+        'demand',
+        'forecast',
+        'recommendation',
+        'tolerance',
+        'stabilization',
+        'step_limit',
+        'bounds',
+        'cooldown',
+        'rate_limit',
+        'pause',
+      ]);
+      let at = currentInstances;
+      for (const record of explanation.stages) {
+        expect(record.before).toBe(at);
+        at = record.after;
+      }
+      expect(at).toBe(targetInstances);
+      const codes = explanation.stages.flatMap((record) => record.code ?? []);
+      expect(explanation.binding).toBe(codes.at(-1) ?? null);
+      if (explanation.binding !== null) expect(reasonCode).toBe(explanation.binding);
+    }
   });
 
-  it('says when the next change is possible', () => {
-    const held = decide(
+  it('lists what each source and metric asks for, and which of them decided', () => {
+    const given = { ...steady(4, 0.5, 0.6), usePrediction: true, prediction: prediction() };
+    expect(decide(input(given)).explanation.candidates).toEqual([
+      { source: 'reactive', metric: 'cpu', demand: 2, required: 3, chosen: false },
+      { source: 'reactive', metric: 'memory', demand: 2.4, required: 3, chosen: false },
+      { source: 'prediction', metric: 'cpu', demand: 3.4, required: 5, chosen: true },
+      { source: 'prediction', metric: 'memory', demand: 2.8, required: 4, chosen: false },
+    ]);
+  });
+
+  it('says what it made of the prediction', () => {
+    const told = (given: Partial<EngineInput>) => decide(input(given)).explanation.prediction;
+    expect(told({ usePrediction: true, prediction: prediction() })).toEqual({
+      requested: true,
+      used: true,
+      why: 'fresh',
+    });
+    expect(told({ prediction: prediction() })).toEqual({
+      requested: false,
+      used: false,
+      why: 'not asked for',
+    });
+    expect(told({ usePrediction: true })).toEqual({
+      requested: true,
+      used: false,
+      why: 'none was written for the time ahead',
+    });
+    expect(told({ samples: [], usePrediction: true, prediction: prediction() })).toEqual({
+      requested: true,
+      used: false,
+      why: 'there are no samples to check it against',
+    });
+    expect(told({ ...busy, usePrediction: true, prediction: prediction({ cpuRatio: 0.1 }) })).toEqual({
+      requested: true,
+      used: true,
+      why: 'what is measured needs more than it, and that is the floor',
+    });
+  });
+
+  it('tells every hold, answers with the last, and counts to the latest end', () => {
+    const { explanation, reasonCode } = decide(
       input({
-        samples: minutes(15, { cpuRatio: 0.9 }),
-        recentActions: [{ atMs: now - 100_000, action: 'ScaleUp' }],
+        ...busy,
+        ...justNow(),
+        policy: policy({ maxActionsPerHour: 1, scaleUpPausedUntilMs: now + 60_000 }),
       }),
     );
-    expect(held.explanation.earliestNextChangeMs).toBe(now + 200_000);
-    expect(held.reason).toBe(
-      'Measured CPU: 90% on 4: 6 wanted, kept at 4 as 200 s of the cooldown are left.',
-    );
+    expect(explanation.stages.slice(-3).map(({ before, after, code }) => ({ before, after, code }))).toEqual([
+      { before: 6, after: 4, code: 'cooldown' },
+      { before: 4, after: 4, code: 'rate_limited' },
+      { before: 4, after: 4, code: 'paused' },
+    ]);
+    expect(reasonCode).toBe('paused');
+    expect(explanation.earliestNextChangeMs).toBe(now - 100_000 + 3_600_000);
   });
 
-  it('is more confident with more capacity, and knows nothing without history', () => {
+  it.each<[string, Partial<EngineInput>, number | null]>([
+    ['the end of the cooldown', { ...busy, ...justNow() }, now + 200_000],
+    ['the end of a pause', { ...busy, policy: policy({ scaleUpPausedUntilMs: now + 5 }) }, now + 5],
+    [
+      'nothing for a pause without end',
+      { ...busy, policy: policy({ scaleUpPausedUntilMs: Infinity }) },
+      null,
+    ],
+    ['nothing for a stop', { ...busy, stopped: { scope: 'global', reason: 'drill' } }, null],
+    [
+      'the last high sample leaving the window',
+      { ...idle, samples: minutes(15, (i) => ({ cpuRatio: i === 12 ? 0.7 : 0.1, instances: 10 })) },
+      now + 180_000,
+    ],
+    ['nothing when it acts', busy, null],
+    ['nothing when nothing is wanted', { ...steady(4, 0.68), ...justNow() }, null],
+  ])('names as the earliest next change %s', (_, given, expected) => {
+    expect(decide(input(given)).explanation.earliestNextChangeMs).toBe(expected);
+  });
+
+  it('waits by the cooldown of the direction it wants', () => {
+    const limits = policy({ scaleUpCooldownMs: 0, scaleDownCooldownMs: 300_000 });
+    expect(decide(input({ ...busy, ...justNow(), policy: limits })).decisionType).toBe('scaleup');
+    expect(decide(input({ ...idle, ...justNow(), policy: limits })).reasonCode).toBe('cooldown');
+  });
+
+  it('is more confident with more capacity', () => {
     const noisy = minutes(60, (index) => ({ cpuRatio: 0.4 + (0.3 * ((index * 7) % 10)) / 10 }));
     const at = (instances: number) =>
       decide(
@@ -248,11 +527,21 @@ describe('decide', () => {
     expect(at(2)).toBeLessThan(at(4));
     expect(at(4)).toBeLessThanOrEqual(at(8));
     expect(at(1)).toBeLessThan(0.1);
-    expect(decide(input({ samples: minutes(1, {}) })).explanation.confidence).toEqual({
-      value: 0.5,
-      basis: 'none',
-      n: 0,
-      learning: true,
+    expect(at(8)).toBeGreaterThan(0.95);
+  });
+
+  it('reports what the samples were worth, and by whose rules it decided', () => {
+    const samples = [...minutes(15, {}), ...minutes(1, { instances: 0 })].map((sample) => ({
+      ...sample,
+      atMs: sample.atMs - 30_000,
+    }));
+    const { explanation } = decide(input({ samples, policy: policy({ version: 7 }) }));
+    expect(explanation.dataQuality).toEqual({
+      verdict: 'partial',
+      samplesUsed: 15,
+      samplesDropped: 1,
+      newestSampleAgeMs: 30_000,
     });
+    expect(explanation).toMatchObject({ engineVersion, policyVersion: 7 });
   });
 });

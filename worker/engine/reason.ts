@@ -1,0 +1,55 @@
+import type { EngineInput, EnginePrediction, EngineSample } from '../../shared/domain/scaling-decision.ts';
+import type { CheckedSamples } from './data-quality.ts';
+import { type Load, plannedRatio } from './demand.ts';
+import type { Need } from './recommend.ts';
+import type { Trail } from './stage.ts';
+import { instances, metricName, percent, seconds } from './words.ts';
+
+/** One plain sentence: what was seen, what happens, what would meet the target, and what stood in the way. */
+export function sayReason(
+  input: EngineInput,
+  seen: string,
+  need: Need,
+  { capacity: target, because }: Trail,
+): string {
+  const current = input.currentInstances;
+  const { metric } = need.chosen;
+  const goal = `a ${metricName(metric)} target of ${percent(plannedRatio(input.policy, metric))}`;
+  if (target !== current) {
+    const move = `${seen}: scaling ${target > current ? 'up' : 'down'} from ${current} to ${target}`;
+    if (because === undefined) return `${move} for ${goal}.`;
+    return need.wanted === target
+      ? `${move} because ${because}.`
+      : `${move} because ${because}, where ${need.wanted} would meet ${goal}.`;
+  }
+  if (because === undefined) return `${seen}: ${instances(current)} will do for ${goal}.`;
+  const still = need.wanted === current ? 'and' : 'but';
+  return `${seen}: ${instances(need.wanted)} would meet ${goal}, ${still} the count stays at ${current} because ${because}.`;
+}
+
+/** The sentence's beginning; with a prediction the platform's own words, to the letter. */
+export function saySeen(
+  data: CheckedSamples,
+  newest: EngineSample,
+  prediction: EnginePrediction | null,
+  need: Need,
+): string {
+  const ago = data.verdict === 'stale' ? ` ${seconds(data.newestAgeMs ?? 0)} ago` : '';
+  const measured = `${ratios(newest)} on ${instances(newest.instances)}${ago}`;
+  if (prediction === null) return `Measured ${measured}`;
+  const predicted = `Predicted ${ratios(prediction)}`;
+  return need.chosen.source === 'prediction'
+    ? `${predicted} on ${instances(prediction.instances)}`
+    : `${predicted}, but measured ${measured}`;
+}
+
+export function sayNothingKnown(data: CheckedSamples, current: number): string {
+  return `The count stays at ${current} because ${data.why}: post metrics for this resource.`;
+}
+
+function ratios(load: Load): string {
+  const parts = [];
+  if (load.cpuRatio !== null) parts.push(`CPU: ${percent(load.cpuRatio)}`);
+  if (load.memoryRatio !== null) parts.push(`Memory: ${percent(load.memoryRatio)}`);
+  return parts.join(', ');
+}

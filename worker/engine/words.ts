@@ -1,0 +1,11 @@
+import type { Candidate } from '../../shared/domain/scaling-decision.ts';
+
+/** How the engine's sentences write numbers and names. */
+export const metricName = (metric: Candidate['metric']): string => (metric === 'cpu' ? 'CPU' : 'memory');
+
+export const percent = (ratio: number): string => `${Math.round(ratio * 100)}%`;
+
+/** Rounded up: "0 s are left" would read as over. */
+export const seconds = (durationMs: number): string => `${Math.ceil(durationMs / 1_000)} s`;
+
+export const instances = (count: number): string => `${count} ${count === 1 ? 'instance' : 'instances'}`;
