@@ -1,0 +1,73 @@
+import { SortedWindow } from './sorted-window.ts';
+import type { StateArray, Stateful } from './state.ts';
+
+/** The probabilities at which the distribution of demand is kept. */
+export const levels: readonly number[] = [
+  0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9,
+  0.93, 0.95, 0.965, 0.975, 0.985, 0.992, 0.997,
+];
+
+/** Under so many outcomes what the bounds say is taken as it is. */
+const enoughOutcomes = 50;
+
+/**
+ * Learns where outcomes fell within the distributions that were forecast, so that a probability that is stated is as
+ * often right as it says: the recalibration of Kuleshov, Fenner and Ermon, "Accurate Uncertainties for Deep Learning
+ * Using Calibrated Regression" (ICML 2018), over a sliding week.
+ */
+export class Calibration implements Stateful {
+  /** Probability integral transforms: the stated probability of not more than what then came. */
+  readonly #outcomes: SortedWindow;
+  /** The distributions of the last horizon, a row a step. */
+  readonly #rows: Float64Array;
+  readonly #cursor = new Float64Array(1);
+
+  constructor(horizonSteps: number, windowSize: number) {
+    this.#outcomes = new SortedWindow(windowSize);
+    this.#rows = new Float64Array(horizonSteps * levels.length).fill(Number.NaN);
+  }
+
+  /** @param quantile the demand that is not exceeded with a probability, by the distribution forecast now. */
+  update(demand: number, counted: boolean, quantile: (probability: number) => number): void {
+    const at = (this.#cursor[0] as number) * levels.length;
+    const row = this.#rows.subarray(at, at + levels.length);
+    const known = !Number.isNaN(row[0] as number);
+    if (counted && known) this.#outcomes.add(interpolate(row, levels, demand));
+    for (let index = 0; index < levels.length; index++) row[index] = quantile(levels[index] as number);
+    this.#cursor[0] = at + levels.length === this.#rows.length ? 0 : (this.#cursor[0] as number) + 1;
+  }
+
+  /** How often outcomes were at or under what was given this probability. */
+  calibrated(probability: number): number {
+    const { size } = this.#outcomes;
+    if (size < enoughOutcomes) return probability;
+    return (this.#outcomes.countBelow(probability) + 0.5) / (size + 1);
+  }
+
+  state(): readonly StateArray[] {
+    return [...this.#outcomes.state(), this.#rows, this.#cursor];
+  }
+}
+
+/** The probability of at most `demand` where `demands` are the quantiles at `probabilities`; both ascend. */
+export function interpolate(
+  demands: ArrayLike<number>,
+  probabilities: ArrayLike<number>,
+  demand: number,
+): number {
+  const last = demands.length - 1;
+  const first = demands[0] as number;
+  if (demand < first) return (probabilities[0] as number) / 2;
+  if (demand >= (demands[last] as number)) return ((probabilities[last] as number) + 1) / 2;
+  let low = 0;
+  let high = last;
+  // The last of equal quantiles: demand may sit on a step of the distribution.
+  while (high - low > 1) {
+    const middle = (low + high) >>> 1;
+    if ((demands[middle] as number) <= demand) low = middle;
+    else high = middle;
+  }
+  const from = demands[low] as number;
+  const share = (demand - from) / ((demands[high] as number) - from);
+  return (probabilities[low] as number) + share * ((probabilities[high] as number) - (probabilities[low] as number));
+}

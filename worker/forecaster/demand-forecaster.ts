@@ -1,0 +1,320 @@
+import { Calibration, levels } from './calibration.ts';
+import { Ensemble } from './ensemble.ts';
+import type { Moment } from './expert.ts';
+import { RiskBudget } from './risk-budget.ts';
+import { SlotProfile } from './slot-profile.ts';
+import { RunningMean, type StateArray, type Stateful } from './state.ts';
+import { type Accuracy, TrackRecord } from './track-record.ts';
+import { type BoundStep, UpperBound } from './upper-bound.ts';
+
+const dayMs = 86_400_000;
+/** One residual every five minutes for a week: tails need samples, and not of the same minute. */
+const poolEveryMs = 300_000;
+const poolDays = 7;
+/** How sharply a bound with a worse pinball loss is punished. */
+const boundSharpness = 4;
+/** The seasonal envelope looks so many days back. */
+const envelopeDays = 3;
+
+/**
+ * The stated risk is a ceiling. Shares of it are tried too, and taken where the margin they need costs less than what
+ * the breaches they avoid are worth: one breached step is held to be worth this many steps of the service's mean load.
+ */
+const breachWorth = 3;
+const riskShares = [1, 0.75, 0.5, 0.25] as const;
+
+export interface ForecasterOptions {
+  /** The step of the demand series; a day is a whole number of steps. */
+  readonly stepMs: number;
+  /** How many steps ahead a launch made now is ready. */
+  readonly horizonSteps: number;
+}
+
+/** What happened in one step. */
+export interface Observation {
+  /** Instances' worth of work; null when nothing was measured: the last value stands in and teaches nothing. */
+  readonly demand: number | null;
+  /** Whether utilisation was above the limit; null when that is not known. */
+  readonly breached: boolean | null;
+  /** What another service predicts for the horizon; NaN when nothing. */
+  readonly predicted: number;
+}
+
+/** Forecasts one demand series, a step at a time. Everything it knows is in typed arrays: see checkpoint.ts. */
+export class DemandForecaster implements Stateful {
+  readonly stepMs: number;
+  readonly horizonSteps: number;
+  readonly #slots: number;
+  readonly #ensemble: Ensemble;
+  readonly #day: SlotProfile;
+  readonly #week: SlotProfile;
+  readonly #bounds: readonly UpperBound[];
+  readonly #boundWeights: Float64Array;
+  readonly #budget: RiskBudget;
+  readonly #record: TrackRecord;
+  readonly #calibration: Calibration;
+  /** Demand of the last days, a ring. */
+  readonly #history: Float32Array;
+  readonly #level = new RunningMean(0.01);
+  readonly #slowLevel: RunningMean;
+  /** Step, steps taken, observed ones, forecast, last demand, upper bound, risk it was made for. */
+  readonly #numbers = new Float64Array(7);
+  readonly #poolEvery: number;
+  readonly #envelopeRadius: number;
+  readonly #moment: Moment;
+  readonly #step: BoundStep;
+
+  constructor({ stepMs, horizonSteps }: ForecasterOptions) {
+    this.stepMs = stepMs;
+    this.horizonSteps = horizonSteps;
+    const slotsPerDay = Math.round(dayMs / stepMs);
+    this.#slots = slotsPerDay;
+    this.#ensemble = new Ensemble(horizonSteps, slotsPerDay);
+    // Five minutes wide when steps are shorter.
+    this.#day = new SlotProfile(slotsPerDay, Math.floor(poolEveryMs / stepMs / 2));
+    this.#week = new SlotProfile(slotsPerDay * 7, 0);
+    this.#poolEvery = Math.max(1, Math.round(poolEveryMs / stepMs));
+    this.#envelopeRadius = this.#poolEvery;
+    this.#history = new Float32Array(envelopeDays * slotsPerDay + this.#envelopeRadius + 1);
+    this.#slowLevel = new RunningMean(1 / slotsPerDay);
+    this.#budget = new RiskBudget(stepMs);
+    this.#record = new TrackRecord(horizonSteps, slotsPerDay);
+    const options = {
+      horizonSteps,
+      slotsPerDay,
+      poolSize: Math.round((poolDays * dayMs) / (this.#poolEvery * stepMs)),
+      slotRadius: Math.round((stepMs >= poolEveryMs ? 1_200_000 : 480_000) / stepMs),
+    };
+    this.#calibration = new Calibration(horizonSteps, options.poolSize);
+    // Of the ensemble, scaled and raw; of Holt-Winters, scaled; of the envelope of the last days, raw.
+    this.#bounds = [true, false, true, false].map((scaled) => new UpperBound({ ...options, scaled }));
+    this.#boundWeights = new Float64Array(this.#bounds.length);
+    this.#moment = {
+      demand: 0,
+      slot: 0,
+      slotAhead: 0,
+      knowsDay: false,
+      profileNow: 0,
+      profileAhead: 0,
+      weekChange: 0,
+      yesterdayChange: 0,
+      predicted: Number.NaN,
+    };
+    this.#step = { demand: 0, level: 0, slot: 0, slotAhead: 0, observed: true, pooled: true, risk: 0 };
+  }
+
+  /**
+   * Takes in one step.
+   * @param step index of the step since the epoch, floor(atMs / stepMs). Steps must follow one another.
+   * @param toleratedRisk the share of steps that may be above the limit.
+   */
+  update(step: number, { demand, breached, predicted }: Observation, toleratedRisk: number): void {
+    const numbers = this.#numbers;
+    const observed = demand !== null;
+    const value = demand ?? (numbers[4] as number);
+    numbers[0] = step;
+    numbers[1] = (numbers[1] as number) + 1;
+    if (observed) numbers[2] = (numbers[2] as number) + 1;
+    numbers[4] = value;
+    const slot = step % this.#slots;
+    const slotAhead = (step + this.horizonSteps) % this.#slots;
+    // Before today's value takes its place.
+    const yesterday = (numbers[1] as number) > this.#slots ? this.#past(this.#slots) : Number.NaN;
+    this.#learnSeason(step, slot, value);
+    this.#describe(step, slot, slotAhead, value, predicted);
+    if (breached !== null) this.#budget.add(breached);
+    const risk = this.#budget.riskFor(toleratedRisk);
+    const forecast = this.#ensemble.forecast(this.#moment, observed);
+    numbers[3] = forecast;
+    this.#updateBounds(step, slot, slotAhead, observed, risk, forecast);
+    this.#weighBounds();
+    this.#plan(risk);
+    this.#calibration.update(value, observed && this.#step.pooled, this.#quantile);
+    this.#record.add(value, yesterday, forecast, numbers[5] as number, numbers[6] as number, observed);
+  }
+
+  #learnSeason(step: number, slot: number, value: number): void {
+    this.#history[step % this.#history.length] = value;
+    this.#level.add(value);
+    this.#slowLevel.add(value);
+    this.#day.learn(slot, value);
+    this.#week.learn(step % (this.#slots * 7), value);
+  }
+
+  #describe(step: number, slot: number, slotAhead: number, value: number, predicted: number): void {
+    const moment = this.#moment;
+    const week = this.#slots * 7;
+    moment.demand = value;
+    moment.slot = slot;
+    moment.slotAhead = slotAhead;
+    moment.predicted = predicted;
+    moment.knowsDay = this.#day.periods >= 1;
+    moment.profileNow = moment.knowsDay ? this.#day.at(slot) : 0;
+    moment.profileAhead = moment.knowsDay ? this.#day.at(slotAhead) : 0;
+    moment.weekChange =
+      this.#week.periods >= 1
+        ? this.#week.at((step + this.horizonSteps) % week) - this.#week.at(step % week)
+        : 0;
+    moment.yesterdayChange = moment.knowsDay
+      ? this.#past(this.#slots - this.horizonSteps) - this.#past(this.#slots)
+      : 0;
+  }
+
+  /** Demand so many steps ago. */
+  #past(steps: number): number {
+    const length = this.#history.length;
+    const at = ((this.#numbers[0] as number) - steps) % length;
+    return this.#history[at < 0 ? at + length : at] as number;
+  }
+
+  #updateBounds(
+    step: number,
+    slot: number,
+    slotAhead: number,
+    observed: boolean,
+    risk: number,
+    forecast: number,
+  ): void {
+    const common = this.#step;
+    common.demand = this.#moment.demand;
+    common.level = this.#level.value;
+    common.slot = slot;
+    common.slotAhead = slotAhead;
+    common.observed = observed;
+    common.pooled = step % this.#poolEvery === 0;
+    common.risk = risk;
+    const [ensemble, raw, holtWinters, envelope] = this.#bounds;
+    ensemble?.update(common, forecast);
+    raw?.update(common, forecast);
+    holtWinters?.update(common, this.#ensemble.opinions[this.#ensemble.holtWinters] as number);
+    envelope?.update(common, this.#envelope());
+  }
+
+  /** The most that was seen around the horizon's time of day over the last days; the last value on day one. */
+  #envelope(): number {
+    const seen = this.#numbers[1] as number;
+    let most = -1;
+    for (let day = 1; day <= envelopeDays; day++) {
+      const centre = day * this.#slots - this.horizonSteps;
+      if (seen <= centre + this.#envelopeRadius) break;
+      for (let offset = -this.#envelopeRadius; offset <= this.#envelopeRadius; offset++) {
+        const past = this.#past(Math.max(0, centre + offset));
+        if (past > most) most = past;
+      }
+    }
+    return most < 0 ? this.#moment.demand : most;
+  }
+
+  #weighBounds(): void {
+    let best = Number.POSITIVE_INFINITY;
+    for (const bound of this.#bounds) if (bound.loss < best) best = bound.loss;
+    const weights = this.#boundWeights;
+    let total = 0;
+    for (let index = 0; index < weights.length; index++) {
+      const loss = (this.#bounds[index] as UpperBound).loss;
+      const weight = loss <= best ? 1 : best > 0 ? Math.exp(-boundSharpness * (loss / best - 1)) : 0;
+      weights[index] = weight;
+      total += weight;
+    }
+    for (let index = 0; index < weights.length; index++) weights[index] = (weights[index] as number) / total;
+  }
+
+  /** Picks the share of the risk that is worth its margin. */
+  #plan(risk: number): void {
+    const numbers = this.#numbers;
+    const meanLoad = Math.max(this.#slowLevel.value, 0.3);
+    let least = Number.POSITIVE_INFINITY;
+    for (const share of riskShares) {
+      const tried = risk * share;
+      const upper = this.upper(1 - tried);
+      const cost = upper / meanLoad + breachWorth * tried;
+      if (cost >= least) continue;
+      least = cost;
+      numbers[5] = upper;
+      numbers[6] = tried;
+    }
+  }
+
+  // Bound once: a closure made anew each step would be garbage.
+  readonly #quantile = (probability: number): number => this.upper(probability);
+
+  /** The bounds, mixed by their pinball losses: the demand at the horizon that is not exceeded with this probability. */
+  upper(probability: number): number {
+    const weights = this.#boundWeights;
+    let sum = 0;
+    for (let index = 0; index < weights.length; index++) {
+      const weight = weights[index] as number;
+      if (weight > 0) sum += weight * (this.#bounds[index] as UpperBound).at(probability);
+    }
+    return sum;
+  }
+
+  /** The step taken in last; 0 before the first. */
+  get step(): number {
+    return this.#numbers[0] as number;
+  }
+
+  get observedSteps(): number {
+    return this.#numbers[2] as number;
+  }
+
+  get lastDemand(): number {
+    return this.#numbers[4] as number;
+  }
+
+  /** Demand expected at the horizon. */
+  get expected(): number {
+    return this.#numbers[3] as number;
+  }
+
+  /** Demand to plan for, and the risk that it is exceeded. */
+  get planned(): { readonly upper: number; readonly risk: number } {
+    return { upper: this.#numbers[5] as number, risk: this.#numbers[6] as number };
+  }
+
+  /** The distribution of demand at the horizon: [probability of not more, demand], both ascending. */
+  get distribution(): readonly (readonly [number, number])[] {
+    return levels.map((level) => [this.#calibration.calibrated(level), this.upper(level)] as const);
+  }
+
+  /** Residuals that the bounds rest on. */
+  get residuals(): number {
+    return (this.#bounds[0] as UpperBound).residuals;
+  }
+
+  get trusted(): boolean {
+    return this.#record.trusted;
+  }
+
+  get accuracy(): Accuracy {
+    return this.#record.accuracy;
+  }
+
+  /** Share of the last week's steps above the limit. */
+  get breachedShare(): number {
+    return this.#budget.breached;
+  }
+
+  /** Each expert's share of the forecast. */
+  get weights(): Readonly<Record<string, number>> {
+    const { experts, weights } = this.#ensemble;
+    return Object.fromEntries(experts.map((expert, index) => [expert.name, weights[index] as number]));
+  }
+
+  state(): readonly StateArray[] {
+    return [
+      ...this.#ensemble.state(),
+      ...this.#day.state(),
+      ...this.#week.state(),
+      ...this.#bounds.flatMap((bound) => bound.state()),
+      this.#boundWeights,
+      ...this.#budget.state(),
+      ...this.#record.state(),
+      ...this.#calibration.state(),
+      this.#history,
+      ...this.#level.state(),
+      ...this.#slowLevel.state(),
+      this.#numbers,
+    ];
+  }
+}

@@ -1,0 +1,49 @@
+import type { StateArray, Stateful } from './state.ts';
+
+/** How much the newest of the days (or weeks) counts. */
+const rate = 0.3;
+
+/** The usual value of each slot of a period: an exponentially weighted mean over periods, a plain one over the first few. */
+export class SlotProfile implements Stateful {
+  readonly #slots: Float32Array;
+  readonly #radius: number;
+  /** Values taken in. */
+  readonly #count = new Float64Array(1);
+
+  /** @param radius how many neighbours on each side a slot is averaged with when read. */
+  constructor(slots: number, radius: number) {
+    this.#slots = new Float32Array(slots);
+    this.#radius = Math.min(radius, Math.floor((slots - 1) / 2));
+  }
+
+  /** Whole periods seen; a slot is known once one is complete. */
+  get periods(): number {
+    return Math.floor((this.#count[0] as number) / this.#slots.length);
+  }
+
+  /** Slots come one after another: call it once a step. */
+  learn(slot: number, value: number): void {
+    const gain = Math.max(rate, 1 / (this.periods + 1));
+    const old = this.#slots[slot] as number;
+    this.#slots[slot] = old + gain * (value - old);
+    (this.#count[0] as number)++;
+  }
+
+  at(slot: number): number {
+    const radius = this.#radius;
+    if (radius === 0) return this.#slots[slot] as number;
+    const slots = this.#slots;
+    const last = slots.length - 1;
+    let sum = 0;
+    let index = slot < radius ? slot - radius + slots.length : slot - radius;
+    for (let count = 2 * radius; count >= 0; count--) {
+      sum += slots[index] as number;
+      index = index === last ? 0 : index + 1;
+    }
+    return sum / (2 * radius + 1);
+  }
+
+  state(): readonly StateArray[] {
+    return [this.#slots, this.#count];
+  }
+}

@@ -1,0 +1,66 @@
+import type { StateArray, Stateful } from './state.ts';
+
+/**
+ * The last `capacity` values, sorted: a rank is a binary search, a quantile is one read. One insertion moves at most
+ * the values between the one that leaves and the one that comes.
+ */
+export class SortedWindow implements Stateful {
+  readonly #arrivals: Float32Array;
+  readonly #sorted: Float32Array;
+  /** How many are in, and where the next arrival goes. */
+  readonly #cursor = new Float64Array(2);
+
+  constructor(capacity: number) {
+    this.#arrivals = new Float32Array(capacity);
+    this.#sorted = new Float32Array(capacity);
+  }
+
+  get size(): number {
+    return this.#cursor[0] as number;
+  }
+
+  add(value: number): void {
+    const rounded = Math.fround(value);
+    const capacity = this.#arrivals.length;
+    const size = this.size;
+    const at = this.#cursor[1] as number;
+    // Where a hole is: the place of the value that leaves, or the end.
+    const hole = size === capacity ? this.countBelow(this.#arrivals[at] as number) : size;
+    const place = this.countBelow(rounded);
+    if (place > hole) {
+      this.#sorted.copyWithin(hole, hole + 1, place);
+      this.#sorted[place - 1] = rounded;
+    } else {
+      this.#sorted.copyWithin(place + 1, place, hole);
+      this.#sorted[place] = rounded;
+    }
+    this.#arrivals[at] = rounded;
+    this.#cursor[1] = at + 1 === capacity ? 0 : at + 1;
+    if (size < capacity) this.#cursor[0] = size + 1;
+  }
+
+  /** The smallest value that at least `share` of the values and one more to come are expected not to exceed. */
+  quantile(share: number): number {
+    const rank = Math.ceil(share * (this.size + 1));
+    return this.#sorted[Math.min(Math.max(rank, 1), this.size) - 1] as number;
+  }
+
+  countBelow(value: number): number {
+    let low = 0;
+    let high = this.size;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#sorted[middle] as number) < value) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  clear(): void {
+    this.#cursor.fill(0);
+  }
+
+  state(): readonly StateArray[] {
+    return [this.#arrivals, this.#sorted, this.#cursor];
+  }
+}

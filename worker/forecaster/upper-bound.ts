@@ -1,0 +1,134 @@
+import { SlotProfile } from './slot-profile.ts';
+import { SortedWindow } from './sorted-window.ts';
+import { DelayLine, RunningMean, type StateArray, type Stateful } from './state.ts';
+
+/** Under this many residuals a quantile says nothing: three scales are taken instead. */
+const enoughResiduals = 20;
+
+/** How residuals are made comparable before they are pooled. */
+export interface BoundOptions {
+  readonly horizonSteps: number;
+  readonly slotsPerDay: number;
+  /** In units of the local scale, or as they are. */
+  readonly scaled: boolean;
+  readonly poolSize: number;
+  /** How many steps the deviation by time of day is smoothed over, on each side. */
+  readonly slotRadius: number;
+}
+
+/** What a bound needs to know of a step. One object, filled anew each step: this runs for every sample of every resource. */
+export interface BoundStep {
+  demand: number;
+  /** Slow mean of demand. */
+  level: number;
+  slot: number;
+  slotAhead: number;
+  /** False for a made-up step. */
+  observed: boolean;
+  /** Whether this step's error joins the pool; the pool takes one every five minutes. */
+  pooled: boolean;
+  risk: number;
+}
+
+/**
+ * Turns a forecast into a bound that demand stays under with a given probability: the forecast plus the quantile of its
+ * own past errors at the same horizon (split conformal prediction; Lei et al., "Distribution-Free Predictive Inference
+ * for Regression", JASA 113, 2018). Scaled, the errors are pooled in units of how far off forecasts are just now and
+ * at that time of day.
+ */
+export class UpperBound implements Stateful {
+  readonly #scaled: boolean;
+  readonly #pool: SortedWindow;
+  readonly #forecasts: DelayLine;
+  readonly #scales: DelayLine;
+  readonly #bounds: DelayLine;
+  readonly #fast = new RunningMean(0.02);
+  readonly #slow = new RunningMean(0.002);
+  readonly #bySlot: SlotProfile;
+  readonly #loss: RunningMean;
+  /** Forecast and scale of this step. */
+  readonly #numbers = new Float64Array(2);
+
+  constructor(options: BoundOptions) {
+    const { horizonSteps, slotsPerDay, poolSize, slotRadius } = options;
+    this.#scaled = options.scaled;
+    this.#pool = new SortedWindow(poolSize);
+    this.#forecasts = new DelayLine(horizonSteps);
+    this.#scales = new DelayLine(horizonSteps);
+    this.#bounds = new DelayLine(horizonSteps);
+    this.#bySlot = new SlotProfile(options.scaled ? slotsPerDay : 1, slotRadius);
+    this.#loss = new RunningMean(1 / slotsPerDay);
+  }
+
+  /** Takes in what happened and what is forecast now. */
+  update(step: BoundStep, forecast: number): void {
+    const numbers = this.#numbers;
+    const dueForecast = this.#forecasts.push(forecast);
+    const error = step.demand - dueForecast;
+    const scale = this.#scaled ? this.#scaleAt(step, forecast) : 1;
+    const dueScale = this.#scales.push(scale);
+    numbers[0] = forecast;
+    numbers[1] = scale;
+    if (step.observed && error === error) {
+      const size = Math.abs(error);
+      this.#fast.add(size);
+      this.#slow.add(size);
+      if (this.#scaled) this.#bySlot.learn(step.slot, size);
+      if (step.pooled) this.#pool.add(error / dueScale);
+    }
+    const due = this.#bounds.push(this.at(1 - step.risk));
+    if (step.observed && due === due) this.#loss.add(pinball(step.demand, due, step.risk));
+  }
+
+  #scaleAt(step: BoundStep, forecast: number): number {
+    const fast = this.#fast.value;
+    const slow = this.#slow.value;
+    const usual = this.#bySlot.periods > 0 ? this.#bySlot.at(step.slotAhead) : slow;
+    const floor = 0.03 * Math.max(forecast, 0.2 * step.level);
+    return Math.max(floor + 0.4 * fast + 0.2 * slow + 0.4 * usual, 1e-6);
+  }
+
+  /** The demand not exceeded with this probability; never under half of what is forecast. */
+  at(probability: number): number {
+    const forecast = this.#numbers[0] as number;
+    return Math.max(forecast / 2, forecast + this.#margin(probability));
+  }
+
+  #margin(probability: number): number {
+    const forecast = this.#numbers[0] as number;
+    const scale = this.#numbers[1] as number;
+    if (this.#pool.size >= enoughResiduals) return scale * this.#pool.quantile(probability);
+    // A median is no margin: three scales are for the far side of the distribution.
+    if (probability <= 0.5) return 0;
+    const spread = this.#scaled ? scale : Math.max(this.#fast.value, this.#slow.value);
+    return 3 * Math.max(spread, 0.05 * forecast) * (2 * probability - 1);
+  }
+
+  /** Running mean of the bound's pinball loss. */
+  get loss(): number {
+    return this.#loss.value;
+  }
+
+  get residuals(): number {
+    return this.#pool.size;
+  }
+
+  state(): readonly StateArray[] {
+    return [
+      ...this.#pool.state(),
+      ...this.#forecasts.state(),
+      ...this.#scales.state(),
+      ...this.#bounds.state(),
+      ...this.#fast.state(),
+      ...this.#slow.state(),
+      ...this.#bySlot.state(),
+      ...this.#loss.state(),
+      this.#numbers,
+    ];
+  }
+}
+
+/** Koenker and Bassett, "Regression Quantiles", Econometrica 46, 1978, for the quantile 1 - risk. */
+export function pinball(demand: number, bound: number, risk: number): number {
+  return demand > bound ? (1 - risk) * (demand - bound) : risk * (bound - demand);
+}
