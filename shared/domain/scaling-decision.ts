@@ -9,6 +9,15 @@ export interface EnginePolicy {
   readonly maxInstances: number;
   readonly targetCpuRatio: number;
   readonly targetMemoryRatio: number;
+  /**
+   * What a forecast is planned for. `target`: neither the expected demand above the target, nor the upper bound above
+   * the limit. `risk`: the upper bound alone.
+   */
+  readonly planning: 'target' | 'risk';
+  /** The utilisation a resource may reach; more is a breach. */
+  readonly limitRatio: number;
+  /** The share of time that may be in breach. */
+  readonly toleratedRisk: number;
   readonly maxScaleUpStep: number;
   readonly maxScaleDownStep: number;
   readonly scaleUpCooldownMs: number;
@@ -28,6 +37,45 @@ export interface EngineSample {
   readonly cpuRatio: number | null;
   readonly memoryRatio: number | null;
   readonly instances: number;
+  /** Requests per second of the whole resource: they show the demand where a saturated ratio hides it. */
+  readonly requests?: number | null;
+}
+
+/** What our own forecaster says of one metric. Demand is in instances' worth of work. */
+export interface MetricForecast {
+  readonly metric: 'cpu' | 'memory';
+  /** Of the newest step. */
+  readonly demand: number;
+  /** At the horizon. */
+  readonly expected: number;
+  /** The demand at the horizon that is exceeded with probability `risk`. */
+  readonly upper: number;
+  readonly risk: number;
+  /** The calibrated distribution of demand at the horizon: [probability of not more, demand], both ascending. */
+  readonly distribution: readonly (readonly [number, number])[];
+  /** The highest of `upper` and of `expected` over the stabilization window, or the horizon where that is longer. */
+  readonly windowHighest: { readonly upper: number; readonly expected: number };
+  /** The same over the last half hour. */
+  readonly halfHourHighest: { readonly upper: number; readonly expected: number };
+  /** False once a ratio well above 1 was seen: this metric does not hide demand at its ceiling. */
+  readonly capped: boolean;
+  /** Outcomes that the bounds rest on. */
+  readonly residuals: number;
+  readonly trusted: boolean;
+  /** Why it is not. */
+  readonly distrust: string | null;
+  /** What other services' predictions are worth here; null while there are too few outcomes to say. */
+  readonly predictionWeight: number | null;
+}
+
+export interface EngineForecast {
+  /** The newest step's time, and the time forecast. */
+  readonly madeAtMs: number;
+  readonly forMs: number;
+  /** How long it has been observing. */
+  readonly observedMs: number;
+  /** At least one, each metric once. */
+  readonly metrics: readonly MetricForecast[];
 }
 
 /** A prediction another service wrote, already matched to the decision's horizon by the caller. */
@@ -49,6 +97,10 @@ export interface EngineInput {
   readonly usePrediction: boolean;
   /** The freshest prediction for the horizon, or null when there is none. */
   readonly prediction: EnginePrediction | null;
+  /** Our own forecast; null when there is none. Absent in decisions of engines before 1.2. */
+  readonly forecast?: EngineForecast | null;
+  /** Why there is no forecast, for the explanation. */
+  readonly noForecast?: string;
   /** Actions that took place (or may have), newest last, within the last hour at least. */
   readonly recentActions: readonly { readonly atMs: number; readonly action: 'ScaleUp' | 'ScaleDown' }[];
   /** Why the resource may not be touched at all now (kill switch), or null. */
@@ -103,7 +155,7 @@ export interface StageRecord {
 
 /** What one source of demand would ask for. */
 export interface Candidate {
-  readonly source: 'reactive' | 'prediction';
+  readonly source: 'reactive' | 'prediction' | 'forecast';
   readonly metric: 'cpu' | 'memory';
   /** Instances' worth of work. */
   readonly demand: number;
@@ -128,12 +180,15 @@ export interface Explanation {
   };
   readonly confidence: {
     readonly value: number;
-    readonly basis: 'residuals' | 'none';
+    readonly basis: 'forecast' | 'residuals' | 'none';
+    /** The utilisation that demand is to stay within. */
+    readonly withinRatio: number;
     /** Residuals the value rests on. */
     readonly n: number;
     readonly learning: boolean;
   };
   readonly prediction: { readonly requested: boolean; readonly used: boolean; readonly why: string };
+  readonly forecast: { readonly used: boolean; readonly why: string };
   readonly engineVersion: string;
   readonly policyVersion: number;
 }
@@ -145,7 +200,7 @@ export interface EngineDecision {
   readonly reasonCode: ReasonCode;
   /** One plain sentence. With a prediction used it begins `Predicted CPU: 85%, Memory: 70%`. */
   readonly reason: string;
-  /** Estimated probability that demand over the horizon stays within target at `targetInstances`. */
+  /** Estimated probability that demand at the horizon stays within `explanation.confidence.withinRatio` of `targetInstances`. */
   readonly confidence: number;
   readonly explanation: Explanation;
 }

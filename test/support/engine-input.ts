@@ -1,5 +1,7 @@
 import type { EngineInput, EnginePolicy, EngineSample } from '../../shared/domain/scaling-decision.ts';
 
+export const noForecast = { usable: null, learning: false, why: 'not asked for' };
+
 export const now = Date.UTC(2026, 0, 15, 12);
 
 export function policy(values: Partial<EnginePolicy> = {}): EnginePolicy {
@@ -9,6 +11,9 @@ export function policy(values: Partial<EnginePolicy> = {}): EnginePolicy {
     maxInstances: 20,
     targetCpuRatio: 0.7,
     targetMemoryRatio: 0.8,
+    planning: 'target',
+    limitRatio: 0.9,
+    toleratedRisk: 0.02,
     maxScaleUpStep: 3,
     maxScaleDownStep: 2,
     scaleUpCooldownMs: 300_000,

@@ -1,21 +1,49 @@
 import type {
   Candidate,
+  EngineForecast,
   EnginePolicy,
   EngineSample,
   Explanation,
 } from '../../shared/domain/scaling-decision.ts';
 import { type CheckedSamples, staleAfterMs } from './data-quality.ts';
-import { plannedRatio, saturatedRatio } from './demand.ts';
+import { limitRatio, plannedRatio, saturatedRatio } from './demand.ts';
 
 /** Under this many residuals the figure is still learning. */
 const enoughResiduals = 20;
 
-export const unknownConfidence: Explanation['confidence'] = {
-  value: 0.5,
-  basis: 'none',
-  n: 0,
-  learning: true,
-};
+export function unknownConfidence(policy: EnginePolicy): Explanation['confidence'] {
+  return { value: 0.5, basis: 'none', withinRatio: policy.targetCpuRatio, n: 0, learning: true };
+}
+
+/**
+ * The calibrated probability that demand at the horizon stays within the limit on `instances`: what the forecast's
+ * distribution gives `limit × instances`, the smallest of its metrics'.
+ */
+export function forecastConfidence(
+  instances: number,
+  forecast: EngineForecast,
+  policy: EnginePolicy,
+): Explanation['confidence'] {
+  const withinRatio = limitRatio(policy);
+  const values = forecast.metrics.map(({ distribution }) =>
+    probabilityOf(withinRatio * instances, distribution),
+  );
+  const n = Math.min(...forecast.metrics.map((metric) => metric.residuals));
+  return { value: Math.min(...values), basis: 'forecast', withinRatio, n, learning: n < enoughResiduals };
+}
+
+/** Between the points of the distribution a straight line; beyond them half of what is left. */
+function probabilityOf(demand: number, points: readonly (readonly [number, number])[]): number {
+  let [before, beforeDemand] = [0, Number.NEGATIVE_INFINITY];
+  for (const [probability, pointDemand] of points) {
+    if (pointDemand > demand) {
+      if (beforeDemand === Number.NEGATIVE_INFINITY) return probability / 2;
+      return before + ((demand - beforeDemand) / (pointDemand - beforeDemand)) * (probability - before);
+    }
+    [before, beforeDemand] = [probability, pointDemand];
+  }
+  return (before + 1) / 2;
+}
 
 /**
  * Estimated probability that the metric's demand, one horizon (provisioning delay + decision interval) from now, stays
@@ -39,11 +67,17 @@ export function estimateConfidence(
   const ratio = newest === undefined ? null : ratioOf(newest, metric);
   // Of old or hidden demand one cannot say how far it is from anything.
   if (newest === undefined || ratio === null || ratio >= saturatedRatio || data.verdict === 'stale')
-    return unknownConfidence;
+    return unknownConfidence(policy);
   const room = plannedRatio(policy, metric) * instances - ratio * newest.instances;
   const { n, fitting } = residualsWithin(room, data.samples, metric, policy);
-  if (n === 0) return unknownConfidence;
-  return { value: (fitting + 0.5) / (n + 1), basis: 'residuals', n, learning: n < enoughResiduals };
+  if (n === 0) return unknownConfidence(policy);
+  return {
+    value: (fitting + 0.5) / (n + 1),
+    basis: 'residuals',
+    withinRatio: plannedRatio(policy, metric),
+    n,
+    learning: n < enoughResiduals,
+  };
 }
 
 /** Binary noise must not decide whether a residual of exactly the room fits. */

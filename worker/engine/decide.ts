@@ -7,12 +7,13 @@ import type {
   StageName,
 } from '../../shared/domain/scaling-decision.ts';
 import { bound } from './bound.ts';
-import { estimateConfidence, unknownConfidence } from './confidence.ts';
+import { estimateConfidence, forecastConfidence, unknownConfidence } from './confidence.ts';
 import { coolDown } from './cooldown.ts';
 import { type CheckedSamples, checkSamples, reportQuality } from './data-quality.ts';
 import { type Ask, measureDemand } from './demand.ts';
 import { limitRate } from './limit-rate.ts';
 import { limitStep } from './limit-step.ts';
+import { type CheckedForecast, checkForecast } from './own-forecast.ts';
 import { pause } from './pause.ts';
 import { type CheckedPrediction, checkPrediction } from './prediction.ts';
 import { sayNothingKnown, sayReason, saySeen } from './reason.ts';
@@ -20,9 +21,10 @@ import { foresee, type Need, recommend, weigh } from './recommend.ts';
 import { stabilize } from './stabilize.ts';
 import { Trail } from './stage.ts';
 import { tolerate } from './tolerance.ts';
+import { percent } from './words.ts';
 
 /** Changes whenever the same input may give another decision. */
-export const engineVersion = '1.1.0';
+export const engineVersion = '1.2.0';
 
 const stagesAfterData: readonly StageName[] = [
   'demand',
@@ -45,17 +47,19 @@ export function decide(input: EngineInput): EngineDecision {
   const { currentInstances: current, policy } = input;
   const data = checkSamples(input.samples, policy, input.nowMs);
   const prediction = checkPrediction(input);
+  const own = checkForecast(input, data);
   const trail = new Trail(current);
   trail.add('data_quality', reportQuality(data, current));
   const newest = data.samples.at(-1);
   if (newest === undefined) {
     for (const stage of stagesAfterData) trail.add(stage, { capacity: current });
-    return conclude(input, data, prediction, null, trail, sayNothingKnown(data, current));
+    return conclude(input, data, prediction, own, null, trail, sayNothingKnown(data, current));
   }
 
-  const need = weigh(newest, prediction.usable, policy);
+  const direct = directPrediction(prediction, own);
+  const need = weigh(newest, direct.usable, own, policy, current);
   trail.add('demand', measureDemand(need.measured));
-  trail.add('forecast', foresee(need, prediction.why));
+  trail.add('forecast', foresee(need, own.usable === null ? direct.why : own.why));
   trail.add('recommendation', recommend(need, data, current));
   trail.add('tolerance', tolerate(trail.capacity, current, need, policy));
   trail.add('stabilization', stabilize(trail.capacity, input, data, need));
@@ -67,14 +71,15 @@ export function decide(input: EngineInput): EngineDecision {
   trail.add('rate_limit', limitRate(asked, trail.capacity, input));
   trail.add('pause', pause(asked, trail.capacity, input));
 
-  const seen = saySeen(data, newest, prediction.usable, need);
-  return conclude(input, data, prediction, need, trail, sayReason(input, seen, need, trail));
+  const seen = saySeen(data, newest, direct.usable, need, current);
+  return conclude(input, data, direct, own, need, trail, sayReason(input, seen, need, trail));
 }
 
 function conclude(
   input: EngineInput,
   data: CheckedSamples,
   prediction: CheckedPrediction,
+  own: CheckedForecast,
   need: Need | null,
   trail: Trail,
   reason: string,
@@ -82,7 +87,11 @@ function conclude(
   const current = input.currentInstances;
   const target = trail.capacity;
   const confidence =
-    need === null ? unknownConfidence : estimateConfidence(target, data, need.chosen.metric, input.policy);
+    need === null
+      ? unknownConfidence(input.policy)
+      : need.forecast !== null
+        ? forecastConfidence(target, need.forecast, input.policy)
+        : estimateConfidence(target, data, need.chosen.metric, input.policy);
   return {
     decisionType: target > current ? 'scaleup' : target < current ? 'scaledown' : 'noaction',
     currentInstances: current,
@@ -104,10 +113,21 @@ function conclude(
       },
       confidence,
       prediction: explainPrediction(input, prediction, need),
+      forecast: { used: need !== null && need.forecast !== null, why: own.why },
       engineVersion,
       policyVersion: input.policy.version,
     },
   };
+}
+
+/** Once the forecast knows what predictions are worth here, they speak through it, with the weight they have earned. */
+function directPrediction(prediction: CheckedPrediction, own: CheckedForecast): CheckedPrediction {
+  if (prediction.usable === null || own.usable === null) return prediction;
+  const weights = own.usable.metrics.map((metric) => metric.predictionWeight);
+  const known = weights.filter((weight) => weight !== null);
+  if (known.length < weights.length) return prediction;
+  const most = Math.max(...known);
+  return { usable: null, why: `it is weighed in the forecast, with a weight of ${percent(most)}` };
 }
 
 function plainCode(target: number, current: number): ReasonCode {

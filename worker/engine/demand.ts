@@ -1,6 +1,6 @@
-import type { Candidate, EnginePolicy } from '../../shared/domain/scaling-decision.ts';
+import type { Candidate, EngineForecast, EnginePolicy } from '../../shared/domain/scaling-decision.ts';
 import type { Stage } from './stage.ts';
-import { metricName, percent } from './words.ts';
+import { metricName, percent, percentOf } from './words.ts';
 
 /** From here on a ratio no longer shows the demand, only that it is at least as much. */
 export const saturatedRatio = 0.98;
@@ -27,6 +27,8 @@ export interface Ask {
   readonly metric: Candidate['metric'];
   readonly ratio: number;
   readonly targetRatio: number;
+  /** What `required` would meet: an object for "would meet". */
+  readonly goal: string;
   /** Instances' worth of work. */
   readonly demand: number;
   /** Instances, not rounded yet, and past saturation where that hides the demand. */
@@ -49,20 +51,76 @@ export function roundUp(need: number): number {
  * demand = instances × ratio, need = demand / target. The ratio alone would change with our own actions; demand does
  * not. Only a measured ratio saturates: a prediction may name any figure.
  */
-export function asksOf(load: Load, policy: EnginePolicy, source: Candidate['source']): readonly Ask[] {
+export function asksOf(
+  load: Load,
+  policy: EnginePolicy,
+  source: 'reactive' | 'prediction',
+  planned: (policy: EnginePolicy, metric: Candidate['metric']) => number = plannedRatio,
+): readonly Ask[] {
   const asks: Ask[] = [];
   for (const metric of ['cpu', 'memory'] as const) {
     const ratio = metric === 'cpu' ? load.cpuRatio : load.memoryRatio;
     if (ratio === null) continue;
-    const targetRatio = plannedRatio(policy, metric);
+    const targetRatio = planned(policy, metric);
+    const goal = `a ${metricName(metric)} ${planned === plannedRatio ? 'target' : 'limit'} of ${percent(targetRatio)}`;
     const demand = load.instances * ratio + 0; // +0: -0 would not survive JSON
     const saturated = source === 'reactive' && ratio >= saturatedRatio;
     const need = saturated
       ? Math.max(demand / targetRatio, load.instances * growthWhenSaturated)
       : demand / targetRatio;
-    asks.push({ source, metric, ratio, targetRatio, demand, need, required: roundUp(need), saturated });
+    asks.push({ source, metric, ratio, targetRatio, goal, demand, need, required: roundUp(need), saturated });
   }
   return asks;
+}
+
+/** With a forecast that is trusted, what runs now only has to stay within the limit: the rest is the forecast's business. */
+export function limitRatio(policy: EnginePolicy): number {
+  return Math.min(policy.limitRatio, hottestPlan);
+}
+
+/**
+ * What the forecast asks for: the upper bound within the limit and, where the target is to be kept, the expected demand
+ * within the target. The ratio is what is expected on as many instances as run.
+ */
+export function forecastAsks(
+  forecast: EngineForecast,
+  policy: EnginePolicy,
+  current: number,
+): readonly Ask[] {
+  return forecast.metrics.map((given) => {
+    const { metric, expected, upper, risk } = given;
+    const limit = limitRatio(policy);
+    const target = plannedRatio(policy, metric);
+    const need = forecastNeed(given, metric, policy);
+    const forTarget = policy.planning === 'target' && expected / target >= upper / limit;
+    const name = metricName(metric);
+    const goal = forTarget
+      ? `a ${name} target of ${percent(target)}`
+      : `a ${name} limit of ${percent(limit)} at a risk of ${percentOf(risk)}`;
+    return {
+      source: 'forecast',
+      metric,
+      ratio: expected / Math.max(current, 1),
+      targetRatio: forTarget ? target : limit,
+      goal,
+      demand: forTarget ? expected : upper,
+      need,
+      required: roundUp(need),
+      saturated: false,
+    };
+  });
+}
+
+/** Instances, not rounded yet, for an upper bound and an expectation. */
+export function forecastNeed(
+  { upper, expected }: { readonly upper: number; readonly expected: number },
+  metric: Candidate['metric'],
+  policy: EnginePolicy,
+): number {
+  const forLimit = upper / limitRatio(policy);
+  return policy.planning === 'target'
+    ? Math.max(forLimit, expected / plannedRatio(policy, metric))
+    : forLimit;
 }
 
 /** What a past sample asked for: the larger of its metrics. */

@@ -1,9 +1,9 @@
 import type { EngineInput, EnginePrediction, EngineSample } from '../../shared/domain/scaling-decision.ts';
 import type { CheckedSamples } from './data-quality.ts';
-import { type Load, plannedRatio } from './demand.ts';
+import type { Ask, Load } from './demand.ts';
 import type { Need } from './recommend.ts';
 import type { Trail } from './stage.ts';
-import { instances, metricName, percent, seconds } from './words.ts';
+import { instances, percent, seconds } from './words.ts';
 
 /** One plain sentence: what was seen, what happens, what would meet the target, and what stood in the way. */
 export function sayReason(
@@ -13,8 +13,7 @@ export function sayReason(
   { capacity: target, because }: Trail,
 ): string {
   const current = input.currentInstances;
-  const { metric } = need.chosen;
-  const goal = `a ${metricName(metric)} target of ${percent(plannedRatio(input.policy, metric))}`;
+  const { goal } = need.chosen;
   if (target !== current) {
     const move = `${seen}: scaling ${target > current ? 'up' : 'down'} from ${current} to ${target}`;
     if (because === undefined) return `${move} for ${goal}.`;
@@ -33,9 +32,16 @@ export function saySeen(
   newest: EngineSample,
   prediction: EnginePrediction | null,
   need: Need,
+  current: number,
 ): string {
   const ago = data.verdict === 'stale' ? ` ${seconds(data.newestAgeMs ?? 0)} ago` : '';
   const measured = `${ratios(newest)} on ${instances(newest.instances)}${ago}`;
+  if (need.forecast !== null) {
+    const predicted = `Predicted ${forecastRatios(need.predicted)}`;
+    return need.chosen.source === 'reactive'
+      ? `${predicted}, but measured ${measured}`
+      : `${predicted} on ${instances(current)}`;
+  }
   if (prediction === null) return `Measured ${measured}`;
   const predicted = `Predicted ${ratios(prediction)}`;
   return need.chosen.source === 'prediction'
@@ -45,6 +51,12 @@ export function saySeen(
 
 export function sayNothingKnown(data: CheckedSamples, current: number): string {
   return `The count stays at ${current} because ${data.why}: post metrics for this resource.`;
+}
+
+function forecastRatios(asks: readonly Ask[]): string {
+  const of = (metric: Ask['metric']) =>
+    asks.find((ask) => ask.metric === metric && ask.source === 'forecast')?.ratio ?? null;
+  return ratios({ cpuRatio: of('cpu'), memoryRatio: of('memory'), instances: 0 });
 }
 
 function ratios(load: Load): string {

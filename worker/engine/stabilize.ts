@@ -1,6 +1,6 @@
 import type { EngineInput, EngineSample } from '../../shared/domain/scaling-decision.ts';
 import type { CheckedSamples } from './data-quality.ts';
-import { requiredAt, saying } from './demand.ts';
+import { forecastNeed, requiredAt, roundUp, saying } from './demand.ts';
 import type { Need } from './recommend.ts';
 import type { Stage } from './stage.ts';
 import { seconds } from './words.ts';
@@ -25,12 +25,29 @@ export function stabilize(wanted: number, input: EngineInput, data: CheckedSampl
     const detail = `the stabilization window of ${seconds(windowMs)} has complete samples in ${covered} of its ${expected} intervals`;
     return { capacity: current, code: 'partial_data', detail };
   }
-  return highestOf(window, wanted, input);
+  return need.forecast === null ? highestOf(window, wanted, input) : highestForecast(wanted, input, need);
 }
 
 /** Why data that is not fresh may not scale in. */
 export function doubtCode(data: CheckedSamples): 'stale_data' | 'partial_data' {
   return data.verdict === 'stale' ? 'stale_data' : 'partial_data';
+}
+
+/** What forecasts of the window asked for: capacity ordered for a time is not given back before that time has come. */
+function highestForecast(
+  wanted: number,
+  { currentInstances: current, policy }: EngineInput,
+  need: Need,
+): Stage {
+  const highest = Math.max(
+    ...(need.forecast?.metrics ?? []).map((metric) =>
+      roundUp(forecastNeed(metric.windowHighest, metric.metric, policy)),
+    ),
+  );
+  if (highest <= wanted) return { capacity: wanted };
+  const capacity = Math.min(highest, current);
+  const detail = `a forecast of the last ${seconds(policy.stabilizationWindowMs)} still needs ${highest}`;
+  return { capacity, code: 'stabilized', detail };
 }
 
 function highestOf(window: readonly EngineSample[], wanted: number, input: EngineInput): Stage {

@@ -1,10 +1,14 @@
 import type { EnginePolicy } from '../../shared/domain/scaling-decision.ts';
+import { forecastNeed, roundUp } from './demand.ts';
 import type { Need } from './recommend.ts';
 import type { Stage } from './stage.ts';
 import { percent } from './words.ts';
 
 /** 1.1 - 1 is a little more than 0.1 in binary. */
 const roundingNoise = 1e-9;
+
+/** With a forecast, giving back less than this waits until it has been too many for half an hour. */
+const worthGivingBack = 0.15;
 
 /**
  * No change for a difference that noise can make. As the HPA's tolerance it looks at utilisation over target, which is
@@ -13,6 +17,7 @@ const roundingNoise = 1e-9;
 export function tolerate(wanted: number, current: number, need: Need, policy: EnginePolicy): Stage {
   if (wanted === current || current === 0) return { capacity: wanted };
   if (current < policy.minInstances || current > policy.maxInstances) return { capacity: wanted };
+  if (need.forecast !== null) return tolerateForecast(wanted, current, need, policy);
   if (need.hidden !== undefined && wanted > current) return { capacity: wanted };
   const difference = Math.abs(need.unrounded / current - 1);
   if (difference > policy.tolerance + roundingNoise) return { capacity: wanted };
@@ -20,5 +25,25 @@ export function tolerate(wanted: number, current: number, need: Need, policy: En
     capacity: current,
     code: 'within_tolerance',
     detail: `the difference of ${percent(difference)} is within the tolerance of ${percent(policy.tolerance)}`,
+  };
+}
+
+/**
+ * A calibrated bound has its noise accounted for: scaling out is not tolerated away, one instance short is a breach more.
+ * Scaling in by a little is, until half an hour has agreed: it saves next to nothing and is soon taken back.
+ */
+function tolerateForecast(wanted: number, current: number, need: Need, policy: EnginePolicy): Stage {
+  if (wanted > current) return { capacity: wanted };
+  const metrics = need.forecast?.metrics ?? [];
+  const highest = (of: 'windowHighest' | 'halfHourHighest') =>
+    Math.max(...metrics.map((metric) => roundUp(forecastNeed(metric[of], metric.metric, policy))));
+  // What the stabilization window will leave of it.
+  const share = (current - Math.max(wanted, highest('windowHighest'))) / current;
+  if (share >= worthGivingBack - roundingNoise) return { capacity: wanted };
+  if (highest('halfHourHighest') < current) return { capacity: wanted };
+  return {
+    capacity: current,
+    code: 'within_tolerance',
+    detail: `giving back ${percent(Math.max(share, 0))} waits until half an hour has needed less`,
   };
 }

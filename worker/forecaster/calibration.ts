@@ -3,8 +3,8 @@ import type { StateArray, Stateful } from './state.ts';
 
 /** The probabilities at which the distribution of demand is kept. */
 export const levels: readonly number[] = [
-  0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9,
-  0.93, 0.95, 0.965, 0.975, 0.985, 0.992, 0.997,
+  0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85,
+  0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.992, 0.997,
 ];
 
 /** Under so many outcomes what the bounds say is taken as it is. */
@@ -69,5 +69,8 @@ export function interpolate(
   }
   const from = demands[low] as number;
   const share = (demand - from) / ((demands[high] as number) - from);
-  return (probabilities[low] as number) + share * ((probabilities[high] as number) - (probabilities[low] as number));
+  return (
+    (probabilities[low] as number) +
+    share * ((probabilities[high] as number) - (probabilities[low] as number))
+  );
 }

@@ -301,6 +301,15 @@ export class DemandForecaster implements Stateful {
     return Object.fromEntries(experts.map((expert, index) => [expert.name, weights[index] as number]));
   }
 
+  /** Outcomes of predictions that another service wrote, and what they weigh. */
+  get predictionOutcomes(): number {
+    return this.#ensemble.predictionOutcomes;
+  }
+
+  get predictionWeight(): number {
+    return this.#ensemble.weights[this.#ensemble.prediction] as number;
+  }
+
   state(): readonly StateArray[] {
     return [
       ...this.#ensemble.state(),

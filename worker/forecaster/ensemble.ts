@@ -15,6 +15,8 @@ export class Ensemble implements Stateful {
   readonly experts: readonly Expert[];
   /** The expert whose forecast one of the bounds follows. */
   readonly holtWinters = 3;
+  /** The expert that says what another service predicts. */
+  readonly prediction = 5;
   /** What each expert said at the last step, and its weight in the mix. */
   readonly opinions: Float64Array;
   readonly weights: Float64Array;
@@ -92,9 +94,8 @@ export class Ensemble implements Stateful {
     return best > 0 ? Math.exp(-sharpness * (loss / best - 1)) : 0;
   }
 
-  /** Mean absolute error of an expert at the horizon; NaN without a record. */
-  lossOf(index: number): number {
-    return this.#counts[index] === 0 ? Number.NaN : (this.#losses[index] as number);
+  get predictionOutcomes(): number {
+    return this.#counts[this.prediction] as number;
   }
 
   state(): readonly StateArray[] {

@@ -54,7 +54,10 @@ export class HoltWintersExpert implements Expert {
 
   #ahead(slotAhead: number): number {
     const level = this.#numbers[0] as number;
-    return Math.max(0, level + this.#reach * (this.#numbers[1] as number) + (this.#season[slotAhead] as number));
+    return Math.max(
+      0,
+      level + this.#reach * (this.#numbers[1] as number) + (this.#season[slotAhead] as number),
+    );
   }
 
   state(): readonly StateArray[] {

@@ -111,5 +111,5 @@ export class RegressionExpert implements Expert {
 }
 
 function clip(value: number, limit: number): number {
-  return value > limit ? limit : value < -limit ? -limit : value;
+  return Math.max(-limit, Math.min(limit, value));
 }

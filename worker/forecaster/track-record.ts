@@ -19,12 +19,12 @@ export interface Accuracy {
 const enoughSteps = 60;
 
 /**
- * Trust is lost when the bound is exceeded far oftener than it says, or the forecast is worse than the plainest one
- * (the bound's loss is worse than the last value's); regained, in shadow, at a stricter bar, so that it does not flap.
+ * Trust is lost when the bound is exceeded in so large a share of steps, or its loss is so many times that of the last
+ * value with no margin at all; it is regained, in shadow, at a stricter bar, so that it does not flap.
  */
 const bars = {
-  lose: { missesOverRisk: 5, pinballRatio: 1.2 },
-  regain: { missesOverRisk: 3, pinballRatio: 1 },
+  lose: { misses: 0.1, timesRisk: 5, pinballRatio: 2 },
+  regain: { misses: 0.05, timesRisk: 3, pinballRatio: 1.2 },
 } as const;
 
 /** Keeps score of forecasts as their time comes. */
@@ -59,7 +59,14 @@ export class TrackRecord implements Stateful {
   }
 
   /** @param yesterday demand at the same time a day ago; NaN on day one. */
-  add(demand: number, yesterday: number, forecast: number, upper: number, risk: number, observed: boolean): void {
+  add(
+    demand: number,
+    yesterday: number,
+    forecast: number,
+    upper: number,
+    risk: number,
+    observed: boolean,
+  ): void {
     const dueForecast = this.#forecasts.push(forecast);
     const dueUpper = this.#uppers.push(upper);
     const dueLast = this.#lasts.push(demand);
@@ -78,9 +85,9 @@ export class TrackRecord implements Stateful {
   #judge(): void {
     const { coverage, pinballRatio, steps } = this.accuracy;
     if (steps < enoughSteps) return;
-    const misses = (1 - coverage) / this.#risk.value;
     const bar = this.trusted ? bars.lose : bars.regain;
-    const good = misses <= bar.missesOverRisk && pinballRatio <= bar.pinballRatio;
+    const misses = Math.max(bar.misses, bar.timesRisk * this.#risk.value);
+    const good = 1 - coverage <= misses && pinballRatio <= bar.pinballRatio;
     this.#trusted[0] = good ? 1 : 0;
   }
 

@@ -69,7 +69,7 @@ export class UpperBound implements Stateful {
     const dueScale = this.#scales.push(scale);
     numbers[0] = forecast;
     numbers[1] = scale;
-    if (step.observed && error === error) {
+    if (step.observed && !Number.isNaN(error)) {
       const size = Math.abs(error);
       this.#fast.add(size);
       this.#slow.add(size);
@@ -77,7 +77,7 @@ export class UpperBound implements Stateful {
       if (step.pooled) this.#pool.add(error / dueScale);
     }
     const due = this.#bounds.push(this.at(1 - step.risk));
-    if (step.observed && due === due) this.#loss.add(pinball(step.demand, due, step.risk));
+    if (step.observed && !Number.isNaN(due)) this.#loss.add(pinball(step.demand, due, step.risk));
   }
 
   #scaleAt(step: BoundStep, forecast: number): number {

@@ -41,6 +41,9 @@ interface InputRow {
   scale_down_cooldown: number | null;
   max_actions_per_hour: number;
   tolerance: number;
+  planning: 'target' | 'risk';
+  max_utilization: number;
+  tolerated_risk: number;
   stabilization_window: number;
   provisioning_delay: number;
   decision_interval: number;
@@ -66,7 +69,7 @@ export async function loadDecisionInputs(
     text: `with clock as (select clock_timestamp() as now)
       select r.id, r.cloud_provider, r.region, r.instance_type, r.hourly_price::text, r.cpu_request::text, r.memory_request::text, r.mode,
         r.current_instances, r.version, r.min_instances, r.max_instances, r.target_cpu, r.target_memory, r.max_scale_up_step,
-        r.max_scale_down_step, r.cooldown_period, r.scale_down_cooldown, r.max_actions_per_hour, r.tolerance, r.stabilization_window,
+        r.max_scale_down_step, r.cooldown_period, r.scale_down_cooldown, r.max_actions_per_hour, r.tolerance, r.planning, r.max_utilization, r.tolerated_risk, r.stabilization_window,
         r.provisioning_delay, r.decision_interval,
         floor(extract(epoch from r.scale_up_paused_until) * 1000)::double precision as up_paused_ms,
         floor(extract(epoch from r.scale_down_paused_until) * 1000)::double precision as down_paused_ms,
@@ -111,6 +114,9 @@ function toInputs(row: InputRow): DecisionInputs {
         maxInstances: row.max_instances,
         targetCpuRatio: row.target_cpu / 100,
         targetMemoryRatio: row.target_memory / 100,
+        planning: row.planning,
+        limitRatio: row.max_utilization / 100,
+        toleratedRisk: row.tolerated_risk,
         maxScaleUpStep: row.max_scale_up_step,
         maxScaleDownStep: row.max_scale_down_step,
         scaleUpCooldownMs: row.cooldown_period * 1_000,

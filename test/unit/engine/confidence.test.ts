@@ -12,13 +12,19 @@ const estimate = (instances: number, samples: readonly EngineSample[], metric: '
 const demands = (...values: number[]) =>
   minutes(values.length, (index) => ({ cpuRatio: (values[index] as number) / 10, instances: 10 }));
 
-const unknown = { value: 0.5, basis: 'none', n: 0, learning: true };
+const unknown = { value: 0.5, basis: 'none', withinRatio: 0.5, n: 0, learning: true };
 
 describe('estimateConfidence', () => {
   it('is the share of past changes over one horizon that would still fit, ranked in the middle', () => {
     // Changes over 3 minutes: 4-1=3, 2-2=0, 5-3=2, 4-4=0. Demand now is 4; target × instances is the capacity.
     const samples = demands(1, 2, 3, 4, 2, 5, 4);
-    expect(estimate(8, samples)).toEqual({ value: 2.5 / 5, basis: 'residuals', n: 4, learning: true });
+    expect(estimate(8, samples)).toEqual({
+      value: 2.5 / 5,
+      basis: 'residuals',
+      withinRatio: 0.5,
+      n: 4,
+      learning: true,
+    });
     expect(estimate(11, samples).value).toBe(2.5 / 5);
     expect(estimate(12, samples).value).toBe(3.5 / 5);
     expect(estimate(14, samples).value).toBe(4.5 / 5);
@@ -27,8 +33,20 @@ describe('estimateConfidence', () => {
 
   it('never claims certainty, and stops learning at 20', () => {
     const steady = demands(...Array.from({ length: 23 }, () => 4));
-    expect(estimate(8, steady)).toEqual({ value: 20.5 / 21, basis: 'residuals', n: 20, learning: false });
-    expect(estimate(7, steady)).toEqual({ value: 0.5 / 21, basis: 'residuals', n: 20, learning: false });
+    expect(estimate(8, steady)).toEqual({
+      value: 20.5 / 21,
+      basis: 'residuals',
+      withinRatio: 0.5,
+      n: 20,
+      learning: false,
+    });
+    expect(estimate(7, steady)).toEqual({
+      value: 0.5 / 21,
+      basis: 'residuals',
+      withinRatio: 0.5,
+      n: 20,
+      learning: false,
+    });
     expect(estimate(8, steady.slice(1))).toMatchObject({ n: 19, learning: true });
   });
 

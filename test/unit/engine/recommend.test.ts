@@ -3,7 +3,7 @@ import type { EnginePrediction, EngineSample } from '../../../shared/domain/scal
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
 import { foresee, recommend, weigh } from '../../../worker/engine/recommend.ts';
 import { tolerate } from '../../../worker/engine/tolerance.ts';
-import { now, policy } from '../../support/engine-input.ts';
+import { noForecast, now, policy } from '../../support/engine-input.ts';
 
 const sample = (
   cpuRatio: number | null,
@@ -46,7 +46,7 @@ describe('weigh', () => {
       26,
     ],
   ])('when %s', (_, newest, ahead, source, metric, wanted) => {
-    const need = weigh(newest, ahead, policy());
+    const need = weigh(newest, ahead, noForecast, policy(), 10);
     expect(need.chosen).toMatchObject({ source, metric });
     expect(need.wanted).toBe(wanted);
   });
@@ -54,15 +54,15 @@ describe('weigh', () => {
 
 describe('foresee', () => {
   it('tells what the prediction needs, and when that is not enough for now', () => {
-    expect(foresee(weigh(sample(0.5), prediction(0.9, null), policy()), 'fresh')).toEqual({
+    expect(foresee(weigh(sample(0.5), prediction(0.9, null), noForecast, policy(), 10), 'fresh')).toEqual({
       capacity: 13,
       detail: 'the prediction needs 13',
     });
-    expect(foresee(weigh(sample(0.9), prediction(0.1, null), policy()), 'fresh')).toEqual({
+    expect(foresee(weigh(sample(0.9), prediction(0.1, null), noForecast, policy(), 10), 'fresh')).toEqual({
       capacity: 13,
       detail: 'the prediction needs 2, less than the 13 needed now',
     });
-    expect(foresee(weigh(sample(0.5), null, policy()), 'not asked for')).toEqual({
+    expect(foresee(weigh(sample(0.5), null, noForecast, policy(), 10), 'not asked for')).toEqual({
       capacity: 8,
       detail: 'no prediction: not asked for',
     });
@@ -72,7 +72,11 @@ describe('foresee', () => {
 describe('recommend', () => {
   const at = (ageMs: number, ahead: EnginePrediction | null = null) => {
     const newest = { ...sample(0.9), atMs: now - ageMs };
-    return recommend(weigh(newest, ahead, policy()), checkSamples([newest], policy(), now), 10);
+    return recommend(
+      weigh(newest, ahead, noForecast, policy(), 10),
+      checkSamples([newest], policy(), now),
+      10,
+    );
   };
 
   it('still scales out on demand measured a quarter of an hour ago', () => {
@@ -96,7 +100,7 @@ describe('recommend', () => {
 
 describe('tolerate', () => {
   const given = (cpuRatio: number, current: number, values = {}, instances = 10) => {
-    const need = weigh(sample(cpuRatio, null, instances), null, policy(values));
+    const need = weigh(sample(cpuRatio, null, instances), null, noForecast, policy(values), instances);
     return tolerate(need.wanted, current, need, policy(values));
   };
 

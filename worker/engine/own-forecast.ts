@@ -1,0 +1,56 @@
+import type { EngineForecast, EngineInput } from '../../shared/domain/scaling-decision.ts';
+import type { CheckedSamples } from './data-quality.ts';
+
+/** Demand may move so far in this time that a forecast made before says nothing of now. */
+const oldestMs = 15 * 60_000;
+/** Bounds on fewer outcomes than this are guesses. */
+export const enoughResiduals = 20;
+/** Until so much was observed, what is measured has to meet its target, too. */
+const learningMs = 2 * 3_600_000;
+
+export interface CheckedForecast {
+  readonly usable: EngineForecast | null;
+  readonly learning: boolean;
+  readonly why: string;
+}
+
+/** Whether our own forecast may lead: asked for, of now, with outcomes to rest on, and as good as it says. */
+export function checkForecast(input: EngineInput, data: CheckedSamples): CheckedForecast {
+  const forecast = input.forecast ?? null;
+  if (!input.usePrediction) return unusable('not asked for');
+  if (forecast === null) return unusable(input.noForecast ?? 'there is none');
+  if (!isPlausible(forecast)) return unusable('its values are not plausible');
+  const ageMs = input.nowMs - forecast.madeAtMs;
+  if (!(ageMs <= oldestMs)) return unusable('it was made too long ago');
+  if (data.verdict === 'none') return unusable('there are no samples to check it against');
+  const fewest = Math.min(...forecast.metrics.map((metric) => metric.residuals));
+  if (fewest < enoughResiduals)
+    return unusable(`it is learning: ${fewest} of ${enoughResiduals} outcomes seen`);
+  const doubted = forecast.metrics.find((metric) => !metric.trusted);
+  if (doubted !== undefined) return unusable(`it has lost trust: ${doubted.distrust ?? 'its record is bad'}`);
+  const learning = forecast.observedMs < learningMs;
+  return {
+    usable: forecast,
+    learning,
+    why: learning ? 'it is learning, so targets are kept, too' : 'trusted',
+  };
+}
+
+function unusable(why: string): CheckedForecast {
+  return { usable: null, learning: false, why };
+}
+
+function isPlausible(forecast: EngineForecast): boolean {
+  if (forecast.metrics.length === 0) return false;
+  return forecast.metrics.every(({ demand, expected, upper, windowHighest, halfHourHighest }) =>
+    [
+      demand,
+      expected,
+      upper,
+      windowHighest.upper,
+      windowHighest.expected,
+      halfHourHighest.upper,
+      halfHourHighest.expected,
+    ].every((value) => Number.isFinite(value) && value >= 0),
+  );
+}
