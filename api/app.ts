@@ -13,6 +13,7 @@ import { invalidRequest, problemOf, sendProblem } from './middleware/problem-res
 import { openApiDocument } from './openapi/document.ts';
 import { mountDashboard } from './routes/dashboard.ts';
 import type { Deps } from './routes/deps.ts';
+import { forecastRoutes } from './routes/forecasts.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { resourceRoutes } from './routes/resources.ts';
 import type { Answer, Call, Route } from './routes/route.ts';
@@ -22,7 +23,12 @@ const defaultBodyLimit = 64 * 1024;
 
 /** The whole API without a port, so that tests can call it. @throws Error at boot for a route without a scope. */
 export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] } {
-  const routes = [...scalingRoutes(deps), ...resourceRoutes(deps), ...operationRoutes(deps)];
+  const routes = [
+    ...scalingRoutes(deps),
+    ...resourceRoutes(deps),
+    ...forecastRoutes(deps),
+    ...operationRoutes(deps),
+  ];
   for (const route of routes) {
     if (route.scope === undefined)
       throw new Error(`${route.method.toUpperCase()} ${route.path} declares no scope: every route must.`);

@@ -18,8 +18,10 @@ import {
   type Queues,
 } from '../shared/queues/queues.ts';
 import type { WorkerConfig } from './config.ts';
+import { ForecastStore } from './jobs/forecast-store.ts';
 import { createDecideProcessor } from './processors/decide-processor.ts';
 import { createExecuteProcessor } from './processors/execute-processor.ts';
+import { createForecastProcessor } from './processors/forecast-processor.ts';
 import type { RunDeps } from './processors/run-job.ts';
 import { createProviders } from './providers/registry.ts';
 import type { ScalingProvider } from './providers/scaling-provider.ts';
@@ -65,12 +67,22 @@ export async function startWorker(config: Readonly<WorkerConfig>): Promise<Runni
     onCircuit: (provider, open) => metrics.circuitOpen.set({ provider }, open),
   });
   closers.add('providers', () => Promise.all([...providers.values()].map((provider) => provider.close())));
+  const forecasts = new ForecastStore(pool, {
+    limitBytes: config.FORECAST_CACHE_MB * 1_048_576,
+    onError: (error) => logger.warn({ event: 'forecast.unsaved', detail: errorMessage(error) }),
+  });
+  closers.add('forecasts', () => forecasts.close());
   const shutdown = new AbortController();
 
   const run: RunDeps = { pool, queues, publisher: producer, prefix: config.QUEUE_PREFIX, logger, metrics };
   await setFleetConcurrency(config, queues).catch(quietly('queue.settings'));
   const served = config.WORKER_QUEUES;
-  const processors = createProcessors(config, run, { providers, workerId: id, shutdown: shutdown.signal });
+  const processors = createProcessors(config, run, {
+    providers,
+    forecasts,
+    workerId: id,
+    shutdown: shutdown.signal,
+  });
   for (const name of served) startConsumer(config, name, processors[name], closers, quietly);
   if (served.includes('upkeep')) startSweeping(pool, queues, logger, metrics, closers, config);
   startHeartbeat({ id, served, pool, queues, logger, closers });
@@ -83,7 +95,12 @@ export async function startWorker(config: Readonly<WorkerConfig>): Promise<Runni
 function createProcessors(
   config: Readonly<WorkerConfig>,
   run: RunDeps,
-  own: { providers: ReadonlyMap<CloudProvider, ScalingProvider>; workerId: string; shutdown: AbortSignal },
+  own: {
+    providers: ReadonlyMap<CloudProvider, ScalingProvider>;
+    forecasts: ForecastStore;
+    workerId: string;
+    shutdown: AbortSignal;
+  },
 ): Record<QueueName, (entry: Job) => Promise<unknown>> {
   const execute = {
     ...run,
@@ -95,9 +112,14 @@ function createProcessors(
     },
   };
   return {
-    decide: createDecideProcessor({ ...run, decisionLifetimeMs: config.DECISION_LIFETIME_SECONDS * 1_000 }),
+    decide: createDecideProcessor({
+      ...run,
+      decisionLifetimeMs: config.DECISION_LIFETIME_SECONDS * 1_000,
+      forecasts: own.forecasts,
+    }),
     'execute-aws': createExecuteProcessor(execute, 'execute-aws'),
     'execute-kubernetes': createExecuteProcessor(execute, 'execute-kubernetes'),
+    forecast: createForecastProcessor({ ...run, forecasts: own.forecasts }),
     upkeep: createUpkeepProcessor(config, run, own),
   };
 }
@@ -130,6 +152,8 @@ const concurrencyOf: Record<QueueName, (config: Readonly<WorkerConfig>) => numbe
   decide: (config) => config.DECIDE_CONCURRENCY,
   'execute-aws': (config) => config.EXECUTE_AWS_CONCURRENCY,
   'execute-kubernetes': (config) => config.EXECUTE_KUBERNETES_CONCURRENCY,
+  // Bound by one core: more at once would only wait for each other.
+  forecast: () => 2,
   upkeep: () => 1,
 };
 

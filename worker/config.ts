@@ -25,6 +25,8 @@ const schema = z.object({
   DECIDE_FLEET_CONCURRENCY: fleet,
   EXECUTE_AWS_FLEET_CONCURRENCY: fleet,
   EXECUTE_KUBERNETES_FLEET_CONCURRENCY: fleet,
+  /** Memory for forecasters, of one worker process; about 100 to 350 KiB each. */
+  FORECAST_CACHE_MB: z.coerce.number().int().min(1).max(65_536).default(256),
   // Calls in flight to one account's region or one cluster, of one worker process.
   PROVIDER_CONCURRENCY: concurrency(8),
   DECISION_LIFETIME_SECONDS: z.coerce.number().int().min(10).max(86_400).default(900),

@@ -26,6 +26,10 @@ const policyFields = {
   decision_interval: seconds(3_600, 5),
   hourly_price: z.number().min(0).max(1_000_000).nullable(),
   mode: z.enum(['manual', 'recommend', 'auto']),
+  planning: z.enum(['target', 'risk']),
+  max_utilization: percent,
+  tolerated_risk: z.number().min(0.001).max(0.5),
+  shortage_price: z.number().min(1).max(999).nullable(),
   scale_up_paused_until: timestampSchema.nullable(),
   scale_down_paused_until: timestampSchema.nullable(),
 };

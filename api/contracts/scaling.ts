@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { jobKinds } from '../../shared/db/jobs-repository.ts';
 import { cursorSchema, idSchema, instancesSchema, limitSchema } from './common.ts';
 
 export const decideBody = z.strictObject({
@@ -60,7 +61,7 @@ export const decisionsQuery = z.strictObject({
 });
 export const jobsQuery = z.strictObject({
   status: z.enum(['queued', 'active', 'retrying', 'completed', 'failed']).optional(),
-  kind: z.enum(['decide', 'execute']).optional(),
+  kind: z.enum(jobKinds).optional(),
   resource_id: idSchema.optional(),
   limit: limitSchema,
   cursor: cursorSchema,
@@ -86,7 +87,7 @@ export const estimateSchema = z
 export const jobSchema = z
   .object({
     id: idSchema,
-    kind: z.enum(['decide', 'execute']),
+    kind: z.enum(jobKinds),
     status: z.enum(['queued', 'active', 'retrying', 'completed', 'failed']),
     outcome: z.string().nullable(),
     attempts: z.int(),

@@ -32,12 +32,16 @@ export function jobFor(
 }
 
 /** 202 with the job's address, or, when the client waits and the job is done in time, its result. */
-export async function answerSubmission(deps: Deps, call: Call, submission: Submission): Promise<Answer> {
+export async function answerSubmission(
+  deps: Deps,
+  call: Call,
+  submission: Submission,
+  wait: number = preferredWait(call.raw.get('prefer')),
+): Promise<Answer> {
   if (submission.kind === 'body_mismatch') throw reusedKey();
   const replayed: Record<string, string> =
     submission.kind === 'replayed' ? { 'Idempotent-Replayed': 'true' } : {};
   const statusUrl = `/jobs/${submission.jobId}`;
-  const wait = preferredWait(call.raw.get('prefer'));
   if (wait > 0) {
     const job = await deps.waiters.wait(submission.jobId, wait * 1_000);
     const applied = { ...replayed, 'Preference-Applied': `wait=${wait}`, 'Content-Location': statusUrl };

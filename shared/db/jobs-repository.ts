@@ -2,7 +2,8 @@ import type { JobQueueName } from '../queues/queues.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import type { Queryable } from './pool.ts';
 
-export type JobKind = 'decide' | 'execute';
+export const jobKinds = ['decide', 'execute', 'forecast', 'simulate', 'verify'] as const;
+export type JobKind = (typeof jobKinds)[number];
 export type JobStatus = 'queued' | 'active' | 'retrying' | 'completed' | 'failed';
 export type JobOutcome = 'succeeded' | 'noop' | 'rejected' | 'expired' | 'superseded' | 'cancelled' | 'dead';
 

@@ -8,7 +8,7 @@ const iso = (column: string) =>
 const columns = `id, name, resource_type, cloud_provider, min_instances, max_instances, current_instances, target_cpu, target_memory,
   cooldown_period, ${iso('created_at')}, region, cluster, max_scale_up_step, max_scale_down_step, scale_down_cooldown, max_actions_per_hour,
   tolerance, stabilization_window, provisioning_delay, decision_interval, hourly_price::text, instance_type, cpu_request::text,
-  memory_request::text, mode, actuation, ${iso('scale_up_paused_until')}, ${iso('scale_down_paused_until')}, version, ${iso('updated_at')},
+  memory_request::text, mode, actuation, planning, max_utilization, tolerated_risk, shortage_price, ${iso('scale_up_paused_until')}, ${iso('scale_down_paused_until')}, version, ${iso('updated_at')},
   ${iso('observed_at')}, observed_ready`;
 
 /** The columns a client may set; names never come from a request. */
@@ -35,6 +35,10 @@ const writable = new Set([
   'hourly_price',
   'instance_type',
   'mode',
+  'planning',
+  'max_utilization',
+  'tolerated_risk',
+  'shortage_price',
   'scale_up_paused_until',
   'scale_down_paused_until',
 ]);

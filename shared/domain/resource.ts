@@ -38,6 +38,14 @@ export interface Resource {
   readonly memory_request: string | null;
   readonly mode: 'manual' | 'recommend' | 'auto';
   readonly actuation: 'desired' | 'floor';
+  /** What forecasts are planned for: see EnginePolicy. */
+  readonly planning: 'target' | 'risk';
+  /** Percent; above it a step is a breach. */
+  readonly max_utilization: number;
+  /** Share of time that may be in breach. */
+  readonly tolerated_risk: number;
+  /** What a missing instance-minute costs, in idle instance-minutes; takes the place of `tolerated_risk`. */
+  readonly shortage_price: number | null;
   readonly scale_up_paused_until: string | null;
   readonly scale_down_paused_until: string | null;
   /** Version of the policy: the ETag. */

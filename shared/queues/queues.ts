@@ -3,7 +3,7 @@ import { Redis } from 'ioredis';
 import { z } from 'zod';
 
 /** The queues that carry jobs. `upkeep` carries the service's own chores. */
-export const jobQueueNames = ['decide', 'execute-aws', 'execute-kubernetes'] as const;
+export const jobQueueNames = ['decide', 'execute-aws', 'execute-kubernetes', 'forecast'] as const;
 export const queueNames = [...jobQueueNames, 'upkeep'] as const;
 export type JobQueueName = (typeof jobQueueNames)[number];
 export type QueueName = (typeof queueNames)[number];

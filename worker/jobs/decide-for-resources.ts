@@ -14,20 +14,24 @@ import { withTransaction } from '../../shared/db/pool.ts';
 import type { EngineDecision } from '../../shared/domain/scaling-decision.ts';
 import { decide } from '../engine/decide.ts';
 import { type DecisionInputs, loadDecisionInputs } from './decision-inputs.ts';
+import type { Forecasted, ForecastStore } from './forecast-store.ts';
 import { presentExplanation } from './present-decision.ts';
 
 export interface DecideDeps {
   readonly pool: pg.Pool;
   readonly decisionLifetimeMs: number;
+  readonly forecasts: ForecastStore;
   readonly onDecision: (decision: EngineDecision) => void;
 }
 
 export interface DecideResult {
   readonly completions: readonly JobCompletion[];
-  /** Executions that `auto` resources asked for, committed with their decisions. */
-  readonly executions: readonly NewJob[];
+  /** Executions that `auto` resources asked for, and forecasters to be built, committed with the decisions. */
+  readonly followUps: readonly NewJob[];
 }
 
+/** Building a forecaster is not urgent, but pointless once the resource has changed again. */
+const buildDeadlineMs = 15 * 60_000;
 /** After this many decisions the event loop gets a turn, so that lock renewals are never late. */
 const decisionsPerTurn = 25;
 
@@ -36,6 +40,7 @@ interface Prepared {
   readonly inputs: DecisionInputs;
   readonly decision: EngineDecision;
   readonly row: NewDecision;
+  readonly needsBuilding: boolean;
 }
 
 /**
@@ -53,6 +58,7 @@ export async function decideForResources(
     .map((job) =>
       failed(job, 'expired', 'deadline_passed', 'The job waited past its deadline: ask again.', 409),
     );
+  const forecasts = await forecastsFor(deps, fresh, inputs);
   const prepared: Prepared[] = [];
   for (const [index, job] of fresh.entries()) {
     if (index > 0 && index % decisionsPerTurn === 0) await nextTurn();
@@ -67,15 +73,38 @@ export async function decideForResources(
           404,
         ),
       );
-    else prepared.push(prepare(job, known));
+    else prepared.push(prepare(job, known, forecasts.get(job.resource_id)));
   }
   const result = await save(deps, prepared, failures);
   for (const { decision } of prepared) deps.onDecision(decision);
   return result;
 }
 
-function prepare(job: ClaimedJob, inputs: DecisionInputs): Prepared {
-  const engineInput = { ...inputs.engine, usePrediction: job.input.use_prediction === true };
+const wantsPrediction = (job: ClaimedJob): boolean => job.input.use_prediction === true;
+
+/** Forecasts for the resources that one of the jobs wants predictions for. */
+async function forecastsFor(
+  deps: DecideDeps,
+  jobs: readonly ClaimedJob[],
+  inputs: ReadonlyMap<string, DecisionInputs>,
+): Promise<Map<string, Forecasted>> {
+  const ids = new Set(jobs.filter(wantsPrediction).map((job) => job.resource_id));
+  const asked = [...ids].flatMap((resourceId) => {
+    const known = inputs.get(resourceId);
+    return known === undefined ? [] : [{ resourceId, input: known.engine }];
+  });
+  return asked.length === 0 ? new Map() : await deps.forecasts.forecast(asked);
+}
+
+function prepare(job: ClaimedJob, inputs: DecisionInputs, forecasted: Forecasted | undefined): Prepared {
+  const usePrediction = wantsPrediction(job);
+  const engineInput = {
+    ...inputs.engine,
+    usePrediction,
+    ...(usePrediction && forecasted !== undefined
+      ? { forecast: forecasted.forecast, noForecast: forecasted.why }
+      : {}),
+  };
   const decision = decide(engineInput);
   const price = unitPrice(inputs.price);
   const cost = estimateCost(price, decision.targetInstances, decision.currentInstances);
@@ -95,7 +124,7 @@ function prepare(job: ClaimedJob, inputs: DecisionInputs): Prepared {
     engine_version: decision.explanation.engineVersion,
     policy_version: decision.explanation.policyVersion,
   };
-  return { job, inputs, decision, row };
+  return { job, inputs, decision, row, needsBuilding: usePrediction && forecasted?.needsBuilding === true };
 }
 
 async function save(
@@ -123,8 +152,12 @@ async function save(
     const executions = decided
       .filter(({ inputs, row }) => inputs.mode === 'auto' && row.decision_type !== 'noaction')
       .map((entry) => execution(entry, deps.decisionLifetimeMs));
-    if (executions.length > 0) await insertJobs(tx, executions);
-    return { completions: completions.filter((completion) => finished.has(completion.id)), executions };
+    const wanted = [...executions, ...builds(decided)];
+    const inserted = wanted.length === 0 ? new Set() : await insertJobs(tx, wanted);
+    return {
+      completions: completions.filter((completion) => finished.has(completion.id)),
+      followUps: wanted.filter((job) => inserted.has(job.id)),
+    };
   });
 }
 
@@ -178,6 +211,26 @@ function failed(
     result: null,
     error: { code, message, http_status: status },
   };
+}
+
+/** One job for each forecaster that has to be built; the database lets only one of a resource wait. */
+function builds(decided: readonly Prepared[]): NewJob[] {
+  const byResource = new Map(
+    decided.filter((entry) => entry.needsBuilding).map((entry) => [entry.row.resource_id, entry.job]),
+  );
+  return [...byResource].map(([resourceId, job]) => ({
+    id: randomUUID(),
+    kind: 'forecast',
+    queue: 'forecast',
+    resource_id: resourceId,
+    decision_id: null,
+    input: { automatic: true },
+    notify: false,
+    deadlineMs: buildDeadlineMs,
+    actor_key_id: 'auto',
+    request_id: job.request_id ?? job.id,
+    remote_address: null,
+  }));
 }
 
 function execution({ job, inputs, row }: Prepared, lifetimeMs: number): NewJob {

@@ -1,5 +1,7 @@
+import type { HistoryRow } from '../../shared/db/forecasts-repository.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
-import type { EngineInput, EnginePrediction, EngineSample } from '../../shared/domain/scaling-decision.ts';
+import type { EngineInput, EnginePrediction } from '../../shared/domain/scaling-decision.ts';
+import { toSample } from './forecast-store.ts';
 
 /** What one decision needs to know beside its job. */
 export interface DecisionInputs {
@@ -50,7 +52,7 @@ interface InputRow {
   up_paused_ms: number | null;
   down_paused_ms: number | null;
   now_ms: number;
-  samples: [number, number | null, number | null, number][] | null;
+  samples: HistoryRow[] | null;
   prediction: [number, number, number | null, number | null, number | null, number | null] | null;
   actions: [number, 'ScaleUp' | 'ScaleDown'][] | null;
   stopped: { scope: string; reason: string } | null;
@@ -69,7 +71,7 @@ export async function loadDecisionInputs(
     text: `with clock as (select clock_timestamp() as now)
       select r.id, r.cloud_provider, r.region, r.instance_type, r.hourly_price::text, r.cpu_request::text, r.memory_request::text, r.mode,
         r.current_instances, r.version, r.min_instances, r.max_instances, r.target_cpu, r.target_memory, r.max_scale_up_step,
-        r.max_scale_down_step, r.cooldown_period, r.scale_down_cooldown, r.max_actions_per_hour, r.tolerance, r.planning, r.max_utilization, r.tolerated_risk, r.stabilization_window,
+        r.max_scale_down_step, r.cooldown_period, r.scale_down_cooldown, r.max_actions_per_hour, r.tolerance, r.planning, r.max_utilization, coalesce(1 / (1 + r.shortage_price), r.tolerated_risk) as tolerated_risk, r.stabilization_window,
         r.provisioning_delay, r.decision_interval,
         floor(extract(epoch from r.scale_up_paused_until) * 1000)::double precision as up_paused_ms,
         floor(extract(epoch from r.scale_down_paused_until) * 1000)::double precision as down_paused_ms,
@@ -77,7 +79,7 @@ export async function loadDecisionInputs(
         samples.rows as samples, prediction.row as prediction, actions.rows as actions, stop.row as stopped
       from resources r cross join clock
       left join lateral (
-        select json_agg(json_build_array(floor(extract(epoch from s.timestamp) * 1000), s.cpu, s.memory, s.instances) order by s.timestamp) as rows
+        select json_agg(json_build_array(floor(extract(epoch from s.timestamp) * 1000), s.cpu, s.memory, s.instances, s.requests) order by s.timestamp) as rows
         from (select * from metric_samples m where m.resource_id = r.id and m.timestamp > clock.now - $2 * interval '1 second'
           order by m.timestamp desc limit $3) s) samples on true
       left join lateral (
@@ -149,15 +151,6 @@ function toInputs(row: InputRow): DecisionInputs {
 }
 
 const ratio = (percent: number | null): number | null => (percent === null ? null : percent / 100);
-
-function toSample([atMs, cpu, memory, instances]: [
-  number,
-  number | null,
-  number | null,
-  number,
-]): EngineSample {
-  return { atMs, cpuRatio: ratio(cpu), memoryRatio: ratio(memory), instances };
-}
 
 function toPrediction(
   [forMs, madeAtMs, cpu, memory, instances, confidence]: NonNullable<InputRow['prediction']>,

@@ -25,6 +25,7 @@ export function presentExplanation(
     },
     confidence: explanation.confidence,
     prediction: explanation.prediction,
+    forecast: explanation.forecast,
     cost,
     engine_version: explanation.engineVersion,
     policy_version: explanation.policyVersion,

@@ -4,19 +4,21 @@ import { errorMessage } from '../../shared/errors.ts';
 import { Batcher } from '../../shared/jobs/batcher.ts';
 import { enqueue } from '../../shared/queues/queues.ts';
 import { decideForResources } from '../jobs/decide-for-resources.ts';
+import type { ForecastStore } from '../jobs/forecast-store.ts';
 import { afterUnexpected, announce, createClaims, type JobEnd, type RunDeps, runEntry } from './run-job.ts';
 
 /** Serves the `decide` queue: what arrives together is claimed, read, decided and committed together. */
 export function createDecideProcessor(
-  deps: RunDeps & { readonly decisionLifetimeMs: number },
+  deps: RunDeps & { readonly decisionLifetimeMs: number; readonly forecasts: ForecastStore },
 ): (entry: Job) => Promise<unknown> {
   const claims = createClaims(deps.pool);
   const decisions = new Batcher<ClaimedJob, JobCompletion | null>(async (jobs) => {
     const startedAt = performance.now();
-    const { completions, executions } = await decideForResources(
+    const { completions, followUps } = await decideForResources(
       {
         pool: deps.pool,
         decisionLifetimeMs: deps.decisionLifetimeMs,
+        forecasts: deps.forecasts,
         onDecision: (decision) =>
           deps.metrics.decisions.inc({ outcome: decision.decisionType, reason: decision.reasonCode }),
       },
@@ -31,10 +33,10 @@ export function createDecideProcessor(
         return completion === undefined ? [] : [{ job, completion, startedAt }];
       }),
     );
-    if (executions.length > 0) {
+    if (followUps.length > 0) {
       await enqueue(
         deps.queues,
-        executions.map((job) => ({ id: job.id, queue: job.queue, seq: 0 })),
+        followUps.map((job) => ({ id: job.id, queue: job.queue, seq: 0 })),
       ).catch((error: unknown) => {
         deps.logger.warn({ event: 'enqueue.failed', detail: errorMessage(error) }, 'the relay enqueues them');
       });

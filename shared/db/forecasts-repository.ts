@@ -1,0 +1,111 @@
+import type { Queryable } from './pool.ts';
+
+/** What a forecaster has learnt, as it is stored. */
+export interface ForecastCheckpoint {
+  readonly resource_id: string;
+  readonly format: number;
+  readonly step_ms: number;
+  readonly horizon_steps: number;
+  readonly metrics: readonly string[];
+  /** Epoch ms of the step taken in last. */
+  readonly newest_ms: number | null;
+  readonly state: Uint8Array;
+}
+
+/** The newest forecast in the API's words, and when it was made. */
+export interface ForecastView {
+  readonly forecast: Record<string, unknown> | null;
+  readonly age_seconds: number | null;
+}
+
+export async function loadCheckpoints(
+  db: Queryable,
+  resourceIds: readonly string[],
+): Promise<ForecastCheckpoint[]> {
+  const { rows } = await db.query<ForecastCheckpoint>({
+    name: 'load_forecast_checkpoints',
+    text: `select resource_id, format, step_ms, horizon_steps, metrics, state,
+        floor(extract(epoch from newest) * 1000)::double precision as newest_ms
+      from forecasts where resource_id = any ($1::uuid[])`,
+    values: [resourceIds],
+  });
+  return rows;
+}
+
+/**
+ * Saves what a forecaster knows, unless somebody saved more of the same make, or the resource is gone.
+ * @param replace for a forecaster of another make (other horizon, other metrics): then age does not count.
+ */
+export async function saveCheckpoint(
+  db: Queryable,
+  checkpoint: ForecastCheckpoint,
+  replace: boolean,
+): Promise<void> {
+  await db.query({
+    name: 'save_forecast_checkpoint',
+    text: `insert into forecasts (resource_id, format, step_ms, horizon_steps, metrics, newest, state)
+      select r.id, $2, $3, $4, $5, to_timestamp($6::double precision / 1000), $7 from resources r where r.id = $1
+      on conflict (resource_id) do update set format = excluded.format, step_ms = excluded.step_ms, horizon_steps = excluded.horizon_steps,
+        metrics = excluded.metrics, newest = excluded.newest, state = excluded.state, saved_at = now()
+      where $8 or forecasts.newest is null or forecasts.newest < excluded.newest`,
+    values: [
+      checkpoint.resource_id,
+      checkpoint.format,
+      checkpoint.step_ms,
+      checkpoint.horizon_steps,
+      checkpoint.metrics,
+      checkpoint.newest_ms,
+      checkpoint.state,
+      replace,
+    ],
+  });
+}
+
+/** Stores the newest forecasts for readers; one that is older than what is there is left out. */
+export async function saveForecastViews(
+  db: Queryable,
+  views: readonly { readonly resource_id: string; readonly made_at_ms: number; readonly forecast: unknown }[],
+): Promise<void> {
+  await db.query({
+    name: 'save_forecast_views',
+    text: `update forecasts f set forecast = v.forecast, forecast_at = to_timestamp(v.made_at_ms / 1000)
+      from unnest($1::uuid[], $2::double precision[], $3::jsonb[]) as v (resource_id, made_at_ms, forecast)
+      where f.resource_id = v.resource_id and (f.forecast_at is null or f.forecast_at <= to_timestamp(v.made_at_ms / 1000))`,
+    values: [
+      views.map((view) => view.resource_id),
+      views.map((view) => view.made_at_ms),
+      views.map((view) => JSON.stringify(view.forecast)),
+    ],
+  });
+}
+
+/** Null when there is none yet. */
+export async function findForecastView(db: Queryable, resourceId: string): Promise<ForecastView | null> {
+  const { rows } = await db.query<ForecastView>({
+    name: 'find_forecast_view',
+    text: `select forecast, extract(epoch from clock_timestamp() - forecast_at)::double precision as age_seconds
+      from forecasts where resource_id = $1`,
+    values: [resourceId],
+  });
+  return rows[0] ?? null;
+}
+
+/** One row of history: [epoch ms, CPU percent, memory percent, instances, requests per second]. */
+export type HistoryRow = [number, number | null, number | null, number, number | null];
+
+/** Samples from a moment on, oldest first. Index: the primary key. */
+export async function listHistory(
+  db: Queryable,
+  resourceId: string,
+  range: { readonly fromMs: number; readonly toMs: number; readonly limit: number },
+): Promise<HistoryRow[]> {
+  const { rows } = await db.query<{ row: HistoryRow }>({
+    name: 'list_history',
+    text: `select json_build_array(floor(extract(epoch from timestamp) * 1000), cpu, memory, instances, requests) as row
+      from metric_samples where resource_id = $1 and timestamp >= to_timestamp($2::double precision / 1000)
+        and timestamp < to_timestamp($3::double precision / 1000)
+      order by timestamp limit $4`,
+    values: [resourceId, range.fromMs, range.toMs, range.limit],
+  });
+  return rows.map(({ row }) => row);
+}

@@ -1,0 +1,219 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type RunningWorker, startWorker } from '../../worker/compose.ts';
+import { readWorkerConfig } from '../../worker/config.ts';
+import { startTestApi, type TestApi } from '../support/test-api.ts';
+
+let api: TestApi;
+let worker: RunningWorker;
+let key: string;
+
+const startWorkerOf = (environment: Readonly<Record<string, string>>) =>
+  startWorker(
+    readWorkerConfig({ ...environment, WORKER_QUEUES: 'decide,forecast', AWS_EC2_METADATA_DISABLED: 'true' }),
+  );
+
+beforeAll(async () => {
+  api = await startTestApi();
+  worker = await startWorkerOf(api.environment);
+  key = await api.key(['read', 'decide', 'execute', 'admin']);
+});
+afterAll(async () => {
+  await worker.close(5_000);
+  await api.close();
+});
+
+const minute = 60_000;
+/** Demand of a daily wave, in instances' worth, with a little noise that is the same in every run. */
+const wave = (atMs: number) => {
+  const phase = (2 * Math.PI * atMs) / 86_400_000;
+  const noise = ((Math.floor(atMs / minute) * 7_919) % 1_000) / 1_000 - 0.5;
+  return 6 + 3 * Math.sin(phase) + 0.3 * noise;
+};
+
+async function createGroup(values: Record<string, unknown> = {}): Promise<string> {
+  const { status, body } = await api.call('POST', '/resources', {
+    key,
+    body: {
+      name: `asg-${randomUUID()}`,
+      resource_type: 'ec2',
+      cloud_provider: 'aws',
+      min_instances: 1,
+      max_instances: 50,
+      current_instances: 10,
+      max_scale_up_step: 100,
+      max_scale_down_step: 100,
+      decision_interval: 300,
+      provisioning_delay: 300,
+      planning: 'risk',
+      ...values,
+    },
+  });
+  expect(status).toBe(201);
+  return body.id;
+}
+
+async function postHistory(id: string, days: number, untilMs = Date.now()): Promise<void> {
+  const count = days * 288;
+  const samples = Array.from({ length: count }, (_, index) => {
+    const atMs = untilMs - (count - 1 - index) * 5 * minute;
+    return { timestamp: new Date(atMs).toISOString(), cpu: 10 * wave(atMs), instances: 10 };
+  });
+  const { body } = await api.call('POST', `/resources/${id}/metrics`, { key, body: { samples } });
+  expect(body).toEqual({ inserted: count, updated: 0 });
+}
+
+const decideNow = async (id: string, use_prediction = true) =>
+  await api.call('POST', '/scale/decide', {
+    key,
+    headers: { prefer: 'wait=10' },
+    body: { resource_id: id, use_prediction },
+  });
+
+async function untilBuilt(id: string): Promise<void> {
+  await expect
+    .poll(
+      async () => {
+        const { body } = await api.call('GET', `/jobs?resource_id=${id}&kind=forecast`, { key });
+        return body.jobs.map((job: { status: string }) => job.status);
+      },
+      { timeout: 10_000 },
+    )
+    .toContain('completed');
+}
+
+describe('forecasts', () => {
+  it('are built from history in the background, then lead decisions with a calibrated confidence', async () => {
+    const id = await createGroup();
+    await postHistory(id, 5);
+    expect((await api.call('GET', `/resources/${id}/forecast`, { key })).body).toMatchObject({
+      state: 'none',
+      metrics: [],
+      age_seconds: null,
+    });
+    const first = await decideNow(id);
+    expect(first.status).toBe(200);
+    expect(first.body.explanation.forecast).toEqual({
+      used: false,
+      why: 'it is being built from the stored samples',
+    });
+    expect(first.body.reason).toMatch(/^Measured CPU: /);
+    await untilBuilt(id);
+
+    const second = await decideNow(id);
+    expect(second.body.explanation.forecast).toEqual({ used: true, why: 'trusted' });
+    expect(second.body.reason).toMatch(/^Predicted CPU: \d+% on 10 instances: /);
+    expect(second.body.explanation.confidence).toMatchObject({
+      basis: 'forecast',
+      withinRatio: 0.9,
+      learning: false,
+    });
+    expect(second.body.confidence).toBeGreaterThan(0.9);
+    const need = wave(Date.now() + 10 * minute) / 0.9;
+    expect(second.body.explanation.wanted_instances).toBeGreaterThanOrEqual(Math.ceil(need));
+    expect(second.body.explanation.wanted_instances).toBeLessThanOrEqual(Math.ceil(need * 1.3));
+
+    const view = (await api.call('GET', `/resources/${id}/forecast`, { key })).body;
+    expect(view).toMatchObject({ resource_id: id, state: 'trusted', step_seconds: 300, horizon_steps: 2 });
+    expect(view.age_seconds).toBeLessThan(400);
+    const [cpu] = view.metrics;
+    expect(cpu.expected).toBeCloseTo(wave(Date.now() + 10 * minute), 0);
+    expect(cpu.upper).toBeGreaterThan(cpu.expected);
+    expect(cpu.accuracy.mase).toBeLessThan(3);
+    expect(Object.values(cpu.weights as Record<string, number>).reduce((a, b) => a + b)).toBeCloseTo(1, 9);
+    expect(cpu.quantiles.map((q: { demand: number }) => q.demand)).toEqual(
+      cpu.quantiles.map((q: { demand: number }) => q.demand).toSorted((a: number, b: number) => a - b),
+    );
+  });
+
+  it('outlive their worker: another one takes the checkpoint up and the samples since', async () => {
+    const id = await createGroup();
+    const untilMs = Date.now() - 60 * minute;
+    await postHistory(id, 4, untilMs);
+    await decideNow(id);
+    await untilBuilt(id);
+    await worker.close(5_000);
+    await api.call('POST', `/resources/${id}/metrics`, {
+      key,
+      body: {
+        samples: Array.from({ length: 12 }, (_, index) => {
+          const atMs = untilMs + (index + 1) * 5 * minute;
+          return { timestamp: new Date(atMs).toISOString(), cpu: 10 * wave(atMs), instances: 10 };
+        }),
+      },
+    });
+    worker = await startWorkerOf(api.environment);
+    const { body } = await decideNow(id);
+    expect(body.explanation.forecast).toEqual({ used: true, why: 'trusted' });
+    const { rows } = await api.api.deps.pool.query(
+      `select count(*)::integer as n from jobs where kind = 'forecast' and resource_id = $1`,
+      [id],
+    );
+    expect(rows).toEqual([{ n: 1 }]);
+  });
+
+  it('are built anew when the horizon changes, and a damaged checkpoint is no obstacle', async () => {
+    const id = await createGroup();
+    await postHistory(id, 2);
+    await decideNow(id);
+    await untilBuilt(id);
+    const { headers } = await api.call('GET', `/resources/${id}`, { key });
+    const etag = headers.get('etag') as string;
+    const patched = await api.call('PATCH', `/resources/${id}`, {
+      key,
+      headers: { 'if-match': etag },
+      body: { provisioning_delay: 900 },
+    });
+    expect(patched.status).toBe(200);
+    expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
+    await expect.poll(async () => (await decideNow(id)).body.explanation.forecast.used).toBe(true);
+    expect((await api.call('GET', `/resources/${id}/forecast`, { key })).body.horizon_steps).toBe(4);
+    await worker.close(5_000);
+    await api.api.deps.pool.query(`update forecasts set state = '\\x00' where resource_id = $1`, [id]);
+    worker = await startWorkerOf(api.environment);
+    expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
+    await expect.poll(async () => (await decideNow(id)).body.explanation.forecast.used).toBe(true);
+  });
+
+  it('are neither built nor used for those who do not ask for predictions', async () => {
+    const id = await createGroup();
+    await postHistory(id, 1);
+    const { body } = await decideNow(id, false);
+    expect(body.explanation.forecast).toEqual({ used: false, why: 'not asked for' });
+    expect((await api.call('GET', `/jobs?resource_id=${id}&kind=forecast`, { key })).body.count).toBe(0);
+  });
+});
+
+describe('the replay of a decision', () => {
+  it('comes to the same answer, bit for bit, with a forecast and without', async () => {
+    const id = await createGroup({ planning: 'target' });
+    await postHistory(id, 3);
+    const without = (await decideNow(id)).body.id;
+    await untilBuilt(id);
+    const withForecast = (await decideNow(id)).body.id;
+    for (const decision of [without, withForecast]) {
+      expect(await api.call('GET', `/scale/decisions/${decision}/replay`, { key })).toMatchObject({
+        status: 200,
+        body: { decision_id: decision, equal: true, differences: [] },
+      });
+    }
+  });
+
+  it('names what differs when the row was tampered with, and another engine version', async () => {
+    const id = await createGroup();
+    await postHistory(id, 1);
+    const decision = (await decideNow(id)).body.id;
+    const { pool } = api.api.deps;
+    await pool.query(`update scaling_decisions set confidence = 0.123 where id = $1`, [decision]);
+    const { body } = await api.call('GET', `/scale/decisions/${decision}/replay`, { key });
+    expect(body).toMatchObject({ equal: false, differences: [{ field: 'confidence', stored: 0.123 }] });
+    await pool.query(`update scaling_decisions set engine_version = '0.9.0' where id = $1`, [decision]);
+    const other = await api.call('GET', `/scale/decisions/${decision}/replay`, { key });
+    expect(other.body).toMatchObject({ equal: null, engine_version: '0.9.0' });
+  });
+
+  it('answers 404 for a decision that does not exist', async () => {
+    const answer = await api.call('GET', `/scale/decisions/${randomUUID()}/replay`, { key });
+    expect(answer).toMatchObject({ status: 404, body: { code: 'decision_not_found' } });
+  });
+});

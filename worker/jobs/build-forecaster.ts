@@ -1,0 +1,67 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type pg from 'pg';
+import type { ClaimedJob, JobCompletion } from '../../shared/db/jobs-repository.ts';
+import type { EnginePolicy, EngineSample } from '../../shared/domain/scaling-decision.ts';
+import { checkSamples } from '../engine/data-quality.ts';
+import { type Metric, ResourceForecaster, shapeOf } from '../forecaster/resource-forecaster.ts';
+import { loadDecisionInputs } from './decision-inputs.ts';
+import { type ForecastStore, readSamples } from './forecast-store.ts';
+
+/** Two weeks: the week profile needs one, the pool of residuals another after it has learnt. */
+const historyMs = 15 * 86_400_000;
+const pageSize = 5_000;
+/** After this many steps the event loop gets a turn. */
+const stepsPerTurn = 500;
+
+/** Builds the forecaster of a resource from its stored samples, in the background of the decisions. */
+export async function buildForecaster(
+  deps: { readonly pool: pg.Pool; readonly forecasts: ForecastStore },
+  job: ClaimedJob,
+): Promise<JobCompletion> {
+  const inputs = (await loadDecisionInputs(deps.pool, [job.resource_id])).get(job.resource_id);
+  const common = { id: job.id, fence: job.fence } as const;
+  if (inputs === undefined) {
+    const error = {
+      code: 'resource_not_found',
+      message: 'The resource was deleted before it was its turn.',
+      http_status: 404,
+    };
+    return { ...common, status: 'failed', outcome: 'rejected', result: null, error };
+  }
+  const { policy, nowMs } = inputs.engine;
+  const samples = await readHistory(deps.pool, job.resource_id, policy, nowMs);
+  const forecaster = await learn(samples, policy);
+  await deps.forecasts.adopt(job.resource_id, forecaster);
+  const result = { samples: samples.length, metrics: forecaster.metrics };
+  return { ...common, status: 'completed', outcome: 'succeeded', result, error: null };
+}
+
+/** @returns the plausible samples of the last two weeks, oldest first. */
+export async function readHistory(
+  pool: pg.Pool,
+  resourceId: string,
+  policy: EnginePolicy,
+  nowMs: number,
+  fromMs: number = nowMs - historyMs,
+): Promise<EngineSample[]> {
+  const all: EngineSample[] = [];
+  for (let nextMs = fromMs; ; ) {
+    const page = await readSamples(pool, resourceId, nextMs, nowMs + 1, pageSize);
+    all.push(...checkSamples(page, policy, nowMs).samples);
+    const last = page.at(-1);
+    if (page.length < pageSize || last === undefined) return all;
+    nextMs = last.atMs + 1;
+  }
+}
+
+async function learn(samples: readonly EngineSample[], policy: EnginePolicy): Promise<ResourceForecaster> {
+  const metrics: Metric[] = [];
+  if (samples.some((sample) => sample.cpuRatio !== null)) metrics.push('cpu');
+  if (samples.some((sample) => sample.memoryRatio !== null)) metrics.push('memory');
+  const forecaster = new ResourceForecaster(shapeOf(policy), metrics);
+  for (let start = 0; start < samples.length; start += stepsPerTurn) {
+    forecaster.advance(samples.slice(start, start + stepsPerTurn), policy);
+    await nextTurn();
+  }
+  return forecaster;
+}
