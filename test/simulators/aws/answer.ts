@@ -74,7 +74,8 @@ function writeHead({ response, requestId }: Exchange, answer: Answer): void {
   response.writeHead(answer.status, {
     'content-type': answer.contentType,
     'content-length': Buffer.byteLength(answer.body),
-    'x-amzn-requestid': requestId,
+    // A load balancer knows nothing of the service's request ids.
+    ...(answer.contentType === 'text/html' ? {} : { 'x-amzn-requestid': requestId }),
     ...answer.headers,
   });
 }
