@@ -1,4 +1,6 @@
 import { errorMessage, ProviderError, type ProviderFault } from '../../shared/errors.ts';
+import { neverSentCode } from './never-sent.ts';
+import { retryAfterMs } from './retry-after.ts';
 
 interface Meaning {
   readonly fault: ProviderFault;
@@ -17,47 +19,57 @@ const identity: Meaning = {
   words: "AWS does not accept the credentials: check the worker's AWS identity and its expiry.",
 };
 
+const denied: Meaning = {
+  fault: 'identity',
+  code: 'aws_denied',
+  words:
+    "AWS denies the call: the worker's IAM policy lacks this permission (docs/providers.md has the policy).",
+};
+const conflict: Meaning = {
+  fault: 'conflict',
+  code: 'scaling_in_progress',
+  words: 'A scaling activity is in progress; the group is read again.',
+};
+const rejected: Meaning = {
+  fault: 'permanent',
+  code: 'aws_rejected',
+  words: "AWS rejects the request: check the group's name, region and bounds.",
+};
+const gone: Meaning = {
+  fault: 'permanent',
+  code: 'target_not_found',
+  words: "There is no such Auto Scaling group: check the resource's name and region.",
+};
+const outOfTime: Meaning = {
+  fault: 'fenced',
+  code: 'signature_expired',
+  words:
+    "AWS dropped the request because of its signature's age: it came too late, or a clock is wrong (the worker's or the database's).",
+};
+
 /** By the error's `name`, which is AWS's code. Names that are not here say nothing certain. */
 const byName: Readonly<Record<string, Meaning>> = {
   Throttling: throttled,
   ThrottlingException: throttled,
+  ThrottledException: throttled,
   RequestLimitExceeded: throttled,
+  RequestThrottled: throttled,
+  RequestThrottledException: throttled,
+  TooManyRequests: throttled,
   TooManyRequestsException: throttled,
-  ScalingActivityInProgress: {
-    fault: 'conflict',
-    code: 'scaling_in_progress',
-    words: 'A scaling activity is in progress.',
-  },
-  ScalingActivityInProgressFault: {
-    fault: 'conflict',
-    code: 'scaling_in_progress',
-    words: 'A scaling activity is in progress.',
-  },
-  ValidationError: {
-    fault: 'permanent',
-    code: 'aws_rejected',
-    words: "AWS rejects the request: check the group's name, region and bounds.",
-  },
-  InvalidParameterValue: {
-    fault: 'permanent',
-    code: 'aws_rejected',
-    words: "AWS rejects the request: check the group's name, region and bounds.",
-  },
-  AccessDenied: {
-    fault: 'identity',
-    code: 'aws_denied',
-    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README).",
-  },
-  AccessDeniedException: {
-    fault: 'identity',
-    code: 'aws_denied',
-    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README).",
-  },
-  UnauthorizedOperation: {
-    fault: 'identity',
-    code: 'aws_denied',
-    words: "AWS denies the call: the worker's IAM policy lacks this permission (see the README).",
-  },
+  ScalingActivityInProgress: conflict,
+  ScalingActivityInProgressFault: conflict,
+  ValidationError: rejected,
+  ValidationException: rejected,
+  InvalidParameterValue: rejected,
+  InvalidParameterCombination: rejected,
+  MissingParameter: rejected,
+  InvalidAction: rejected,
+  AccessDenied: denied,
+  AccessDeniedException: denied,
+  UnauthorizedOperation: denied,
+  OptInRequired: denied,
+  MissingAuthenticationToken: identity,
   InvalidClientTokenId: identity,
   UnrecognizedClientException: identity,
   SignatureDoesNotMatch: identity,
@@ -68,46 +80,29 @@ const byName: Readonly<Record<string, Meaning>> = {
     ...identity,
     words: 'The worker has no AWS credentials: give it a role, a profile or keys.',
   },
-  RequestExpired: {
-    fault: 'fenced',
-    code: 'signature_expired',
-    words: 'The request arrived after its signature had expired, so AWS dropped it.',
-  },
+  RequestExpired: outOfTime,
 };
-
-/** Failures before a connection was there: nothing can have been applied. */
-const beforeSending = new Set([
-  'ECONNREFUSED',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'CERT_HAS_EXPIRED',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'ERR_TLS_CERT_ALTNAME_INVALID',
-]);
 
 /**
  * An SDK error as one of ours. For a write everything unlisted is `unknown`: it may have been applied.
  */
 export function classifyAwsError(error: unknown, kind: 'read' | 'write'): ProviderError {
   if (error instanceof ProviderError) return error;
-  const { name, code, status } = factsOf(error);
+  const { name, status } = factsOf(error);
   const context = {
     aws_error: name,
     aws_message: errorMessage(error).slice(0, 500),
     ...(status === undefined ? {} : { http_status: status }),
   };
-  // Some services word an outdated signature as a wrong one.
-  const outdated = name === 'SignatureDoesNotMatch' && errorMessage(error).startsWith('Signature expired');
-  const known = byName[outdated ? 'RequestExpired' : name];
+  const known = meaningOf(name, errorMessage(error));
   if (known !== undefined) return build(known, context, error);
-  if (code !== undefined && beforeSending.has(code)) {
+  const neverSent = neverSentCode(error);
+  if (neverSent !== undefined) {
     return build(
       {
         fault: kind === 'write' ? 'pre_send' : 'unavailable',
         code: 'aws_unreachable',
-        words: `AWS could not be reached (${code}): check the network and the endpoint.`,
+        words: `AWS could not be reached (${neverSent}): check the network and the endpoint.`,
       },
       context,
       error,
@@ -134,26 +129,30 @@ export function classifyAwsError(error: unknown, kind: 'read' | 'write'): Provid
   );
 }
 
-function build(meaning: Meaning, context: Record<string, unknown>, cause: unknown): ProviderError {
-  return new ProviderError(
-    meaning.fault,
-    meaning.code,
-    `${meaning.words} (AWS: ${context.aws_error}: ${context.aws_message})`,
-    { context, cause },
-  );
+function meaningOf(name: string, message: string): Meaning | undefined {
+  // Some services word an outdated signature as a wrong one.
+  if (name === 'SignatureDoesNotMatch' && /^Signature (expired|not yet current)/.test(message))
+    return outOfTime;
+  if (name === 'ValidationError' && message.startsWith('AutoScalingGroup name not found')) return gone;
+  return Object.hasOwn(byName, name) ? byName[name] : undefined;
 }
 
-function factsOf(error: unknown): { name: string; code: string | undefined; status: number | undefined } {
-  if (typeof error !== 'object' || error === null)
-    return { name: 'Unknown', code: undefined, status: undefined };
-  const { name, code, $metadata } = error as {
-    name?: unknown;
-    code?: unknown;
-    $metadata?: { httpStatusCode?: number };
-  };
-  return {
-    name: typeof name === 'string' ? name : 'Unknown',
-    code: typeof code === 'string' ? code : undefined,
-    status: $metadata?.httpStatusCode,
-  };
+function build(meaning: Meaning, context: Record<string, unknown>, cause: unknown): ProviderError {
+  const { fault, code, words } = meaning;
+  const advised = fault === 'throttled' ? retryAfterMs(headersOf(cause)) : undefined;
+  return new ProviderError(fault, code, `${words} (AWS: ${context.aws_error}: ${context.aws_message})`, {
+    context,
+    cause,
+    ...(advised === undefined ? {} : { retryAfterMs: advised }),
+  });
+}
+
+function factsOf(error: unknown): { name: string; status: number | undefined } {
+  if (typeof error !== 'object' || error === null) return { name: 'Unknown', status: undefined };
+  const { name, $metadata } = error as { name?: unknown; $metadata?: { httpStatusCode?: number } };
+  return { name: typeof name === 'string' ? name : 'Unknown', status: $metadata?.httpStatusCode };
+}
+
+function headersOf(error: unknown): Record<string, string> | undefined {
+  return (error as { $response?: { headers?: Record<string, string> } } | null)?.$response?.headers;
 }

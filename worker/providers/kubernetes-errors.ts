@@ -1,20 +1,13 @@
 import { errorMessage, ProviderError, type ProviderFault } from '../../shared/errors.ts';
+import { neverSentCode } from './never-sent.ts';
+import { retryAfterMs } from './retry-after.ts';
 
-const beforeSending = new Set([
-  'ECONNREFUSED',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'CERT_HAS_EXPIRED',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-]);
+/** How RBAC words a refusal. Quotas and admission webhooks answer 403 too, but only for the one request. */
+const deniedByRole = /User ".*" cannot /;
 
 /**
- * A client-node error as one of ours. Bodies may be a Status object, a string or nothing: only the HTTP status counts.
- * For a write everything unlisted is `unknown`.
+ * A client-node error as one of ours. Bodies may be a Status object, a string or nothing, so the HTTP status
+ * counts; but only the API server itself may say that something does not exist: a proxy's 404 says nothing. For a write everything unlisted is `unknown`.
  */
 export function classifyKubernetesError(error: unknown, kind: 'read' | 'write'): ProviderError {
   if (error instanceof ProviderError) return error;
@@ -34,7 +27,7 @@ export function classifyKubernetesError(error: unknown, kind: 'read' | 'write'):
     case 405:
     case 415:
     case 422:
-      return build('permanent', 'kubernetes_rejected', 'The cluster rejects the request.');
+      return build('permanent', 'kubernetes_rejected', 'The cluster rejects the request: decide again.');
     case 401:
       return build(
         'identity',
@@ -42,29 +35,40 @@ export function classifyKubernetesError(error: unknown, kind: 'read' | 'write'):
         "The cluster does not accept the credentials: check the worker's service account or kubeconfig.",
       );
     case 403:
+      if (isStatus(error) && !deniedByRole.test(context.kubernetes_message))
+        return build(
+          'permanent',
+          'kubernetes_rejected',
+          'A quota or an admission rule of the cluster rejects the request: change the rule or decide again.',
+        );
       return build(
         'identity',
         'kubernetes_denied',
-        "The cluster denies the call: the worker's Role lacks this permission (see the README).",
+        "The cluster denies the call: the worker's Role lacks this permission (docs/providers.md has the Role).",
       );
     case 404:
+      if (!isStatus(error)) break;
       return build(
         'permanent',
         'target_not_found',
         "There is no such workload: check the resource's name and cluster.",
       );
     case 409:
-      return build('conflict', 'kubernetes_conflict', 'Somebody else changed the workload in between.');
+      return build(
+        'conflict',
+        'kubernetes_conflict',
+        'Somebody else changed the workload in between; it is read again.',
+      );
     case 429:
       return build(
         'throttled',
         'throttled',
         'The cluster is overloaded; it is tried again later.',
-        retryAfterOf(error),
+        retryAfterMs(headersOf(error)) ?? 1_000,
       );
   }
-  const code = codeOf(error);
-  if (code !== undefined && beforeSending.has(code)) {
+  const code = neverSentCode(error);
+  if (code !== undefined) {
     return build(
       kind === 'write' ? 'pre_send' : 'unavailable',
       'kubernetes_unreachable',
@@ -89,19 +93,6 @@ function statusOf(error: unknown): number | undefined {
   return typeof code === 'number' ? code : undefined;
 }
 
-function codeOf(error: unknown): string | undefined {
-  for (
-    let current: unknown = error, depth = 0;
-    typeof current === 'object' && current !== null && depth < 4;
-    depth++
-  ) {
-    const { code, cause } = current as { code?: unknown; cause?: unknown };
-    if (typeof code === 'string') return code;
-    current = cause;
-  }
-  return undefined;
-}
-
 function messageOf(error: unknown): string {
   const body = (error as { body?: unknown } | null)?.body;
   if (typeof body === 'string' && body !== '') {
@@ -118,8 +109,17 @@ function messageOf(error: unknown): string {
   return typeof message === 'string' ? message : errorMessage(error);
 }
 
-function retryAfterOf(error: unknown): number {
-  const headers = (error as { headers?: Record<string, string> } | null)?.headers;
-  const seconds = Number(headers?.['retry-after']);
-  return Number.isFinite(seconds) && seconds > 0 ? seconds * 1_000 : 1_000;
+/** Whether the API server itself spoke: it answers with a Status object, what stands in front of it with something else. */
+function isStatus(error: unknown): boolean {
+  const body = (error as { body?: unknown } | null)?.body;
+  if (typeof body !== 'string') return (body as { kind?: unknown } | null | undefined)?.kind === 'Status';
+  try {
+    return (JSON.parse(body) as { kind?: unknown } | null)?.kind === 'Status';
+  } catch {
+    return false;
+  }
+}
+
+function headersOf(error: unknown): Record<string, string> | undefined {
+  return (error as { headers?: Record<string, string> } | null)?.headers;
 }
