@@ -44,7 +44,6 @@ type BoundView = ExecutionView & { readonly resource: NonNullable<ExecutionView[
 
 /** A request that is not sent within this long after its intent is not sent at all. */
 const sendDeadlineMs = 5_000;
-const describeTimeoutMs = 4_000;
 const writeTimeoutMs = 10_000;
 
 /**
@@ -125,10 +124,7 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
   const target = targetOf(view);
   let state: CapacityState;
   try {
-    state = await provider.describe(
-      target,
-      AbortSignal.any([deps.shutdown, AbortSignal.timeout(describeTimeoutMs)]),
-    );
+    state = await provider.describe(target, deps.shutdown);
   } catch (error) {
     return await afterFault(deps, job, classified(deps, error, 'unavailable'));
   }
@@ -337,10 +333,7 @@ async function resolveAttempt(
     );
   let state: CapacityState;
   try {
-    state = await provider.describe(
-      targetOf(view),
-      AbortSignal.any([deps.shutdown, AbortSignal.timeout(describeTimeoutMs)]),
-    );
+    state = await provider.describe(targetOf(view), deps.shutdown);
   } catch (error) {
     const fault = classified(deps, error, 'unavailable');
     if (fault.code !== 'target_not_found' || !attempt.settled) {

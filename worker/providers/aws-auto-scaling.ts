@@ -8,65 +8,108 @@ import {
 } from '@aws-sdk/client-auto-scaling';
 import { DescribeLaunchTemplateVersionsCommand, EC2Client } from '@aws-sdk/client-ec2';
 import { ProviderError } from '../../shared/errors.ts';
+import { withDeadline } from '../resilience/deadline.ts';
 import { classifyAwsError } from './aws-errors.ts';
+import { type CallLimits, callLimits } from './call-limits.ts';
+import { notSent } from './never-sent.ts';
 import type { Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
+import { sideBySide } from './side-by-side.ts';
 
 /** AWS takes at most this many names per call. */
 const namesPerCall = 50;
-const readTimeoutMs = 3_000;
-const writeTimeoutMs = 10_000;
-const refreshUnderWay = new Set(['Pending', 'InProgress', 'Baking', 'RollbackInProgress']);
+/** Groups without instances whose launch template is read at once. */
+const typesAtOnce = 4;
+/** `$Latest` and `$Default` move on; for a price this is fresh enough. */
+const templateTypeMs = 600_000;
+const refreshUnderWay = new Set(['Pending', 'InProgress', 'Baking', 'Cancelling', 'RollbackInProgress']);
 
 /** EC2 Auto Scaling groups. Credentials and endpoints come the SDK's standard way; its retries are off, the queue owns them. */
 export class AwsAutoScaling implements ScalingProvider {
   readonly name = 'aws' as const;
   readonly settleMs: number;
   readonly #defaultRegion: string;
+  readonly #limits: CallLimits;
   readonly #clients = new Map<string, { scaling: AutoScalingClient; ec2: EC2Client }>();
-  readonly #templateTypes = new Map<string, string>();
+  readonly #templateTypes = new Map<string, { readonly type: string | null; readonly readAt: number }>();
   readonly #signingDate = new AsyncLocalStorage<Date>();
 
-  constructor(options: { readonly defaultRegion: string; readonly settleMs: number }) {
+  constructor(options: {
+    readonly defaultRegion: string;
+    readonly settleMs: number;
+    readonly limits?: CallLimits;
+  }) {
     this.#defaultRegion = options.defaultRegion;
+    this.#limits = options.limits ?? callLimits;
     this.settleMs = options.settleMs;
   }
 
   async describe(target: ProviderTarget, signal: AbortSignal): Promise<CapacityState> {
-    const region = target.scope ?? this.#defaultRegion;
-    const group = (await this.#groups(region, [target.name], signal)).get(target.name);
-    if (group === undefined) throw groupNotFound(target.name, region);
-    return await this.#stateOf(region, group, signal, true);
+    const region = this.#regionOf(target);
+    try {
+      return await withDeadline(signal, this.#limits.readMs, async (limited) => {
+        const group = (await this.#groups(region, [target.name], limited)).get(target.name);
+        if (group === undefined) throw groupNotFound(target.name, region);
+        return await this.#stateOf(region, group, limited, true);
+      });
+    } catch (error) {
+      throw classifyAwsError(error, 'read');
+    }
   }
 
   async describeMany(
     targets: readonly ProviderTarget[],
     signal: AbortSignal,
   ): Promise<(CapacityState | Error)[]> {
-    const results: (CapacityState | Error)[] = targets.map((target) =>
-      groupNotFound(target.name, target.scope ?? this.#defaultRegion),
-    );
-    for (const region of new Set(targets.map((target) => target.scope ?? this.#defaultRegion))) {
-      const mine = targets
-        .map((target, index) => ({ target, index }))
-        .filter(({ target }) => (target.scope ?? this.#defaultRegion) === region);
-      for (let start = 0; start < mine.length; start += namesPerCall) {
-        const part = mine.slice(start, start + namesPerCall);
-        try {
-          const groups = await this.#groups(
-            region,
-            part.map(({ target }) => target.name),
-            signal,
-          );
-          for (const { target, index } of part) {
-            const group = groups.get(target.name);
-            if (group !== undefined) results[index] = await this.#stateOf(region, group, signal, false);
-          }
-        } catch (error) {
-          for (const { index } of part) results[index] = classifyAwsError(error, 'read');
-        }
-      }
+    const results: (CapacityState | Error)[] = [];
+    let late: unknown;
+    const regions = new Set(targets.map((target) => this.#regionOf(target)));
+    // A region that does not answer must not keep the others waiting.
+    await withDeadline(signal, this.#limits.manyMs, (limited) =>
+      Promise.all([...regions].map((region) => this.#describeRegion(region, targets, results, limited))),
+    ).catch((error: unknown) => {
+      late = error;
+    });
+    return targets.map((_, index) => results[index] ?? classifyAwsError(late, 'read'));
+  }
+
+  async #describeRegion(
+    region: string,
+    targets: readonly ProviderTarget[],
+    results: (CapacityState | Error)[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const mine = [...targets.entries()].filter(([, target]) => this.#regionOf(target) === region);
+    for (let start = 0; start < mine.length; start += namesPerCall) {
+      const part = mine.slice(start, start + namesPerCall);
+      const states = await this.#describePart(
+        region,
+        part.map(([, { name }]) => name),
+        signal,
+      );
+      for (const [position, [index]] of part.entries())
+        results[index] = states[position] as CapacityState | Error;
     }
-    return results;
+  }
+
+  async #describePart(
+    region: string,
+    names: readonly string[],
+    signal: AbortSignal,
+  ): Promise<(CapacityState | Error)[]> {
+    try {
+      return await withDeadline(signal, this.#limits.readMs, async (limited) => {
+        const groups = await this.#groups(region, [...new Set(names)], limited);
+        return await sideBySide(names, typesAtOnce, async (name) => {
+          const group = groups.get(name);
+          return group === undefined
+            ? groupNotFound(name, region)
+            : await this.#stateOf(region, group, limited, false);
+        });
+      });
+    } catch (error) {
+      const failure = classifyAwsError(error, 'read');
+      return names.map(() => failure);
+    }
   }
 
   async setCapacity(
@@ -75,16 +118,19 @@ export class AwsAutoScaling implements ScalingProvider {
     _expected: CapacityState,
     options: { readonly intentAtMs: number; readonly signal: AbortSignal },
   ): Promise<void> {
-    const { scaling } = this.#client(target.scope ?? this.#defaultRegion);
+    if (options.signal.aborted) throw notSent();
+    const { scaling } = this.#client(this.#regionOf(target));
     const command = new SetDesiredCapacityCommand({
       AutoScalingGroupName: target.name,
       DesiredCapacity: instances,
       HonorCooldown: false,
     });
-    const abortSignal = AbortSignal.any([options.signal, AbortSignal.timeout(writeTimeoutMs)]);
     try {
       // AWS has no compare-and-set: the signature's age is what keeps a late request from landing on a newer state.
-      await this.#signingDate.run(new Date(options.intentAtMs), () => scaling.send(command, { abortSignal }));
+      const answer = await withDeadline(options.signal, this.#limits.writeMs, (abortSignal) =>
+        this.#signingDate.run(new Date(options.intentAtMs), () => scaling.send(command, { abortSignal })),
+      );
+      requireAwsAnswer(answer);
     } catch (error) {
       throw classifyAwsError(error, 'write');
     }
@@ -101,17 +147,24 @@ export class AwsAutoScaling implements ScalingProvider {
   async #groups(
     region: string,
     names: string[],
-    signal: AbortSignal,
+    abortSignal: AbortSignal,
   ): Promise<Map<string, AutoScalingGroup>> {
-    try {
-      const { AutoScalingGroups } = await this.#client(region).scaling.send(
-        new DescribeAutoScalingGroupsCommand({ AutoScalingGroupNames: names, MaxRecords: namesPerCall }),
-        { abortSignal: AbortSignal.any([signal, AbortSignal.timeout(readTimeoutMs)]) },
+    const groups = new Map<string, AutoScalingGroup>();
+    let NextToken: string | undefined;
+    do {
+      const answer = await this.#client(region).scaling.send(
+        new DescribeAutoScalingGroupsCommand({
+          AutoScalingGroupNames: names,
+          MaxRecords: namesPerCall,
+          NextToken,
+        }),
+        { abortSignal },
       );
-      return new Map((AutoScalingGroups ?? []).map((group) => [group.AutoScalingGroupName ?? '', group]));
-    } catch (error) {
-      throw classifyAwsError(error, 'read');
-    }
+      requireAwsAnswer(answer);
+      for (const group of answer.AutoScalingGroups ?? []) groups.set(group.AutoScalingGroupName ?? '', group);
+      NextToken = answer.NextToken;
+    } while (NextToken !== undefined);
+    return groups;
   }
 
   /** @param thorough also asks what costs a call per group: whether an instance refresh runs. */
@@ -122,8 +175,13 @@ export class AwsAutoScaling implements ScalingProvider {
     thorough: boolean,
   ): Promise<CapacityState> {
     const instances = group.Instances ?? [];
+    const [refreshing, instanceType] = await Promise.all([
+      thorough && this.#isRefreshing(region, group.AutoScalingGroupName ?? '', signal),
+      instances.find((instance) => instance.InstanceType !== undefined)?.InstanceType ??
+        this.#configuredType(region, group, signal),
+    ]);
     const blocks = [...blocksOf(group)];
-    if (thorough && (await this.#isRefreshing(region, group.AutoScalingGroupName ?? '', signal))) {
+    if (refreshing) {
       blocks.push({
         code: 'instance_refresh',
         direction: 'down',
@@ -138,47 +196,52 @@ export class AwsAutoScaling implements ScalingProvider {
       max: group.MaxSize ?? null,
       blocks,
       fence: {},
-      instanceType:
-        instances.find((instance) => instance.InstanceType !== undefined)?.InstanceType ??
-        (await this.#templateType(region, group, signal)),
+      instanceType,
       cpuRequest: null,
       memoryRequest: null,
     };
   }
 
-  async #isRefreshing(region: string, name: string, signal: AbortSignal): Promise<boolean> {
-    try {
-      const { InstanceRefreshes } = await this.#client(region).scaling.send(
-        new DescribeInstanceRefreshesCommand({ AutoScalingGroupName: name, MaxRecords: 5 }),
-        { abortSignal: AbortSignal.any([signal, AbortSignal.timeout(readTimeoutMs)]) },
-      );
-      return (InstanceRefreshes ?? []).some((refresh) => refreshUnderWay.has(refresh.Status ?? ''));
-    } catch (error) {
-      throw classifyAwsError(error, 'read');
-    }
+  async #isRefreshing(region: string, name: string, abortSignal: AbortSignal): Promise<boolean> {
+    const answer = await this.#client(region).scaling.send(
+      new DescribeInstanceRefreshesCommand({ AutoScalingGroupName: name, MaxRecords: 5 }),
+      { abortSignal },
+    );
+    requireAwsAnswer(answer);
+    return (answer.InstanceRefreshes ?? []).some(({ Status }) => refreshUnderWay.has(Status ?? ''));
   }
 
   /** Only for the price, and only while no instance runs that would tell: without the permission it stays unknown. */
-  async #templateType(region: string, group: AutoScalingGroup, signal: AbortSignal): Promise<string | null> {
-    const template =
-      group.LaunchTemplate ?? group.MixedInstancesPolicy?.LaunchTemplate?.LaunchTemplateSpecification;
+  async #configuredType(
+    region: string,
+    group: AutoScalingGroup,
+    abortSignal: AbortSignal,
+  ): Promise<string | null> {
+    const mixed = group.MixedInstancesPolicy?.LaunchTemplate;
+    const preferred = mixed?.Overrides?.find(({ InstanceType }) => InstanceType !== undefined)?.InstanceType;
+    if (preferred !== undefined) return preferred;
+    const template = group.LaunchTemplate ?? mixed?.LaunchTemplateSpecification;
     const id = template?.LaunchTemplateId;
     if (id === undefined) return null;
     const version = template?.Version ?? '$Default';
     const key = `${region}/${id}/${version}`;
     const cached = this.#templateTypes.get(key);
-    if (cached !== undefined) return cached;
+    if (cached !== undefined && performance.now() - cached.readAt < templateTypeMs) return cached.type;
     try {
       const { LaunchTemplateVersions } = await this.#client(region).ec2.send(
         new DescribeLaunchTemplateVersionsCommand({ LaunchTemplateId: id, Versions: [version] }),
-        { abortSignal: AbortSignal.any([signal, AbortSignal.timeout(readTimeoutMs)]) },
+        { abortSignal },
       );
       const type = LaunchTemplateVersions?.[0]?.LaunchTemplateData?.InstanceType ?? null;
-      if (type !== null) this.#templateTypes.set(key, type);
+      this.#templateTypes.set(key, { type, readAt: performance.now() });
       return type;
     } catch {
       return null;
     }
+  }
+
+  #regionOf(target: ProviderTarget): string {
+    return target.scope ?? this.#defaultRegion;
   }
 
   #client(region: string): { scaling: AutoScalingClient; ec2: EC2Client } {
@@ -230,9 +293,10 @@ function* blocksOf(group: AutoScalingGroup): Generator<Block> {
       };
     }
   }
+  const weights = [...(group.MixedInstancesPolicy?.LaunchTemplate?.Overrides ?? []), ...instances];
   const weighted =
     (group.DesiredCapacityType ?? 'units') !== 'units' ||
-    instances.some((instance) => Number(instance.WeightedCapacity ?? '1') !== 1);
+    weights.some(({ WeightedCapacity }) => Number(WeightedCapacity ?? '1') !== 1);
   if (weighted) {
     yield {
       code: 'weighted_capacity',
@@ -249,6 +313,12 @@ function* blocksOf(group: AutoScalingGroup): Generator<Block> {
         'Every instance is protected from scale-in, so none would be terminated: remove the protection first.',
     };
   }
+}
+
+/** Every answer of AWS itself names its request; a proxy's page that came with 200 does not, and says nothing. */
+function requireAwsAnswer(answer: { readonly $metadata: { readonly requestId?: string | undefined } }): void {
+  if (answer.$metadata.requestId === undefined)
+    throw new Error('the answer has no request id, so it is not from AWS: look for a proxy in between');
 }
 
 function groupNotFound(name: string, region: string): ProviderError {

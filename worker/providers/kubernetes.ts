@@ -6,17 +6,20 @@ import {
   Observable,
   type RequestContext,
   type ResponseContext,
-  type V1Container,
   type V1Scale,
 } from '@kubernetes/client-node';
-import { Decimal } from 'decimal.js';
 import { kubernetesNamePattern } from '../../shared/domain/resource.ts';
 import { ProviderError } from '../../shared/errors.ts';
+import { withDeadline } from '../resilience/deadline.ts';
+import { type CallLimits, callLimits } from './call-limits.ts';
 import { classifyKubernetesError } from './kubernetes-errors.ts';
+import { requestedBy } from './kubernetes-requests.ts';
+import { notSent } from './never-sent.ts';
 import type { Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
+import { sideBySide } from './side-by-side.ts';
 
-const readTimeoutMs = 3_000;
-const writeTimeoutMs = 10_000;
+/** Each is three small requests; a cluster of a thousand workloads is read within seconds. */
+const describesAtOnce = 8;
 
 interface Clients {
   readonly apps: AppsV1Api;
@@ -35,38 +38,20 @@ export class Kubernetes implements ScalingProvider {
   readonly name = 'kubernetes' as const;
   readonly settleMs: number;
   readonly #clients = new Map<string, Clients>();
+  readonly #limits: CallLimits;
 
-  constructor(options: { readonly settleMs: number }) {
+  constructor(options: { readonly settleMs: number; readonly limits?: CallLimits }) {
+    this.#limits = options.limits ?? callLimits;
     this.settleMs = options.settleMs;
   }
 
   async describe(target: ProviderTarget, signal: AbortSignal): Promise<CapacityState> {
     const workload = workloadOf(target.name);
     const clients = this.#client(target.scope);
-    const options = within(signal, readTimeoutMs);
-    const key = { namespace: workload.namespace, name: workload.name };
     try {
-      const object =
-        workload.kind === 'deployment'
-          ? await clients.apps.readNamespacedDeployment(key, options)
-          : await clients.apps.readNamespacedStatefulSet(key, options);
-      const containers = object.spec?.template?.spec?.containers ?? [];
-      return {
-        desired: object.spec?.replicas ?? 1,
-        ready: object.status?.readyReplicas ?? 0,
-        min: 0,
-        max: null,
-        blocks: await this.#owners(clients, workload, options),
-        fence: {
-          ...(object.metadata?.uid === undefined ? {} : { uid: object.metadata.uid }),
-          ...(object.metadata?.resourceVersion === undefined
-            ? {}
-            : { resourceVersion: object.metadata.resourceVersion }),
-        },
-        instanceType: null,
-        cpuRequest: sumOfRequests(containers, 'cpu', cpuQuantity),
-        memoryRequest: sumOfRequests(containers, 'memory', memoryQuantity),
-      };
+      return await withDeadline(signal, this.#limits.readMs, (limited) =>
+        this.#stateOf(clients, workload, callOptions(limited)),
+      );
     } catch (error) {
       throw classifyKubernetesError(error, 'read');
     }
@@ -77,14 +62,21 @@ export class Kubernetes implements ScalingProvider {
     signal: AbortSignal,
   ): Promise<(CapacityState | Error)[]> {
     const results: (CapacityState | Error)[] = [];
-    for (const target of targets) {
-      results.push(
-        await this.describe(target, signal).catch((error: unknown) =>
-          error instanceof Error ? error : new Error(String(error)),
-        ),
-      );
-    }
-    return results;
+    let late: unknown;
+    const contexts = new Set(targets.map(({ scope }) => scope));
+    const describeContext = async (context: string | null, limited: AbortSignal): Promise<void> => {
+      const mine = [...targets.entries()].filter(([, { scope }]) => scope === context);
+      await sideBySide(mine, describesAtOnce, async ([index, target]) => {
+        results[index] = await this.describe(target, limited).catch((error: ProviderError) => error);
+      });
+    };
+    // A cluster that does not answer must not keep the others waiting.
+    await withDeadline(signal, this.#limits.manyMs, (limited) =>
+      Promise.all([...contexts].map((context) => describeContext(context, limited))),
+    ).catch((error: unknown) => {
+      late = error;
+    });
+    return targets.map((_, index) => results[index] ?? classifyKubernetesError(late, 'read'));
   }
 
   async setCapacity(
@@ -93,6 +85,7 @@ export class Kubernetes implements ScalingProvider {
     expected: CapacityState,
     options: { readonly intentAtMs: number; readonly signal: AbortSignal },
   ): Promise<void> {
+    if (options.signal.aborted) throw notSent();
     const workload = workloadOf(target.name);
     const { apps } = this.#client(target.scope);
     const { uid, resourceVersion } = expected.fence;
@@ -111,10 +104,16 @@ export class Kubernetes implements ScalingProvider {
       spec: { replicas: instances },
     };
     const request = { namespace: workload.namespace, name: workload.name, body };
-    const call = within(options.signal, writeTimeoutMs);
     try {
-      if (workload.kind === 'deployment') await apps.replaceNamespacedDeploymentScale(request, call);
-      else await apps.replaceNamespacedStatefulSetScale(request, call);
+      const written = await withDeadline(options.signal, this.#limits.writeMs, (limited) =>
+        workload.kind === 'deployment'
+          ? apps.replaceNamespacedDeploymentScale(request, callOptions(limited))
+          : apps.replaceNamespacedStatefulSetScale(request, callOptions(limited)),
+      );
+      if (written.spec?.replicas !== instances)
+        throw new Error(
+          `the answer speaks of ${written.spec?.replicas ?? 'no'} replicas, not of ${instances}`,
+        );
     } catch (error) {
       throw classifyKubernetesError(error, 'write');
     }
@@ -122,6 +121,30 @@ export class Kubernetes implements ScalingProvider {
 
   async close(): Promise<void> {
     this.#clients.clear();
+  }
+
+  async #stateOf(clients: Clients, workload: Workload, options: CallOptions): Promise<CapacityState> {
+    const key = { namespace: workload.namespace, name: workload.name };
+    const [object, owners] = await Promise.all([
+      workload.kind === 'deployment'
+        ? clients.apps.readNamespacedDeployment(key, options)
+        : clients.apps.readNamespacedStatefulSet(key, options),
+      this.#owners(clients, workload, options),
+    ]);
+    const { uid, resourceVersion, deletionTimestamp } = object.metadata ?? {};
+    if (uid === undefined || resourceVersion === undefined)
+      throw new Error('the answer is no Kubernetes object: look for a proxy in between');
+    return {
+      desired: object.spec?.replicas ?? 1,
+      ready: object.status?.readyReplicas ?? 0,
+      min: 0,
+      max: null,
+      blocks: deletionTimestamp === undefined ? owners : [beingDeleted, ...owners],
+      fence: { uid, resourceVersion },
+      instanceType: null,
+      cpuRequest: requestedBy(object.spec?.template?.spec, 'cpu'),
+      memoryRequest: requestedBy(object.spec?.template?.spec, 'memory'),
+    };
   }
 
   /** Another controller on the same number would undo us within seconds. */
@@ -139,7 +162,9 @@ export class Kubernetes implements ScalingProvider {
       blocks.push({
         code: keda ? 'managed_by_keda' : 'managed_by_hpa',
         direction: 'both',
-        message: `The ${keda ? 'KEDA ScaledObject' : 'HorizontalPodAutoscaler'} ${JSON.stringify(hpa.metadata?.name)} controls this workload and would undo the change: delete or pause it first.`,
+        message: keda
+          ? `A KEDA ScaledObject controls this workload through the HorizontalPodAutoscaler ${JSON.stringify(hpa.metadata?.name)} and would undo the change: delete it, or pause it with the annotation autoscaling.keda.sh/paused: "true".`
+          : `The HorizontalPodAutoscaler ${JSON.stringify(hpa.metadata?.name)} controls this workload and would undo the change: delete it first.`,
       });
     }
     if (blocks.length === 0 && (await this.#hasScaledObject(clients, workload, kind, options))) {
@@ -147,7 +172,7 @@ export class Kubernetes implements ScalingProvider {
         code: 'managed_by_keda',
         direction: 'both',
         message:
-          'A KEDA ScaledObject controls this workload and would undo the change: delete or pause it first.',
+          'A KEDA ScaledObject controls this workload and would undo the change: delete it, or pause it with the annotation autoscaling.keda.sh/paused: "true".',
       });
     }
     return blocks;
@@ -165,10 +190,10 @@ export class Kubernetes implements ScalingProvider {
         { group: 'keda.sh', version: 'v1alpha1', namespace: workload.namespace, plural: 'scaledobjects' },
         options,
       );
-      const items =
-        (list as { items?: { spec?: { scaleTargetRef?: { kind?: string; name?: string } } }[] }).items ?? [];
+      const { items } = list as { items: readonly ScaledObject[] };
       return items.some(
-        ({ spec }) =>
+        ({ metadata, spec }) =>
+          !isPaused(metadata?.annotations ?? {}) &&
           (spec?.scaleTargetRef?.kind ?? 'Deployment') === kind &&
           spec?.scaleTargetRef?.name === workload.name,
       );
@@ -210,14 +235,32 @@ export class Kubernetes implements ScalingProvider {
 
 type CallOptions = NonNullable<Parameters<AppsV1Api['readNamespacedDeployment']>[1]>;
 
-/** client-node has no time-outs of its own: a signal goes into each request by a middleware. */
-function within(signal: AbortSignal, timeoutMs: number): CallOptions {
-  const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+interface ScaledObject {
+  readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> };
+  readonly spec?: { readonly scaleTargetRef?: { readonly kind?: string; readonly name?: string } };
+}
+
+/** A ScaledObject paused at a number of replicas is not paused for us: KEDA keeps that number. */
+function isPaused(annotations: Readonly<Record<string, string>>): boolean {
+  return (
+    annotations['autoscaling.keda.sh/paused'] === 'true' &&
+    annotations['autoscaling.keda.sh/paused-replicas'] === undefined
+  );
+}
+
+const beingDeleted: Block = {
+  code: 'workload_deleting',
+  direction: 'both',
+  message: 'The workload is being deleted: remove the resource.',
+};
+
+/** client-node takes no signal: a middleware puts it into each request. */
+function callOptions(signal: AbortSignal): CallOptions {
   return {
     middleware: [
       {
         pre: (context: RequestContext) => {
-          context.setSignal(limited);
+          context.setSignal(signal);
           return new Observable(Promise.resolve(context));
         },
         post: (response: ResponseContext) => new Observable(Promise.resolve(response)),
@@ -237,42 +280,4 @@ function workloadOf(name: string): Workload {
     );
   }
   return { kind: match[1] as Workload['kind'], namespace: match[2] as string, name: match[3] as string };
-}
-
-/** Null when no container requests any: then a price from requests would be a guess. */
-function sumOfRequests(
-  containers: readonly V1Container[],
-  resource: string,
-  parse: (text: string) => Decimal,
-): string | null {
-  const requests = containers.flatMap((container) => container.resources?.requests?.[resource] ?? []);
-  if (requests.length === 0) return null;
-  return requests.reduce((sum, text) => sum.plus(parse(text)), new Decimal(0)).toFixed();
-}
-
-/** `500m` → 0.5 vCPU. */
-export function cpuQuantity(text: string): Decimal {
-  return text.endsWith('m') ? new Decimal(text.slice(0, -1)).div(1_000) : new Decimal(text);
-}
-
-const bytesPer: Readonly<Record<string, Decimal>> = {
-  '': new Decimal(1),
-  k: new Decimal(1e3),
-  M: new Decimal(1e6),
-  G: new Decimal(1e9),
-  T: new Decimal(1e12),
-  Ki: new Decimal(2).pow(10),
-  Mi: new Decimal(2).pow(20),
-  Gi: new Decimal(2).pow(30),
-  Ti: new Decimal(2).pow(40),
-  m: new Decimal('0.001'),
-};
-
-/** A Kubernetes memory quantity in GiB: `512Mi` → 0.5. */
-export function memoryQuantity(text: string): Decimal {
-  const match = /^([0-9.]+(?:[eE][+-]?[0-9]+)?)([a-zA-Z]*)$/.exec(text);
-  const unit = match === null ? undefined : bytesPer[match[2] as string];
-  if (match === null || unit === undefined)
-    throw new ProviderError('permanent', 'quantity', `${JSON.stringify(text)} is not a memory quantity.`);
-  return new Decimal(match[1] as string).times(unit).div(bytesPer.Gi as Decimal);
 }
