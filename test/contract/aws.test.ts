@@ -4,6 +4,7 @@ import type { ProviderTarget } from '../../worker/providers/scaling-provider.ts'
 import { type AwsSimulator, type AwsSimulatorOptions, startAwsSimulator } from '../simulators/aws/server.ts';
 import type { TransportEffect } from '../simulators/core/fault-script.ts';
 import { watchClientSockets } from './client-sockets.ts';
+import { pointAwsSdkTo } from './point-aws-sdk.ts';
 import {
   type ContractRig,
   describeScalingProvider,
@@ -13,13 +14,6 @@ import {
 
 const actions = { read: 'DescribeAutoScalingGroups', write: 'SetDesiredCapacity' } as const;
 const region = 'us-east-1';
-
-function pointSdkTo(endpoint: string): void {
-  process.env.AWS_ENDPOINT_URL_AUTO_SCALING = endpoint;
-  process.env.AWS_ENDPOINT_URL_EC2 = endpoint;
-  process.env.AWS_ACCESS_KEY_ID = 'AKIATEST';
-  process.env.AWS_SECRET_ACCESS_KEY = 'secret';
-}
 
 function group(name: string, scope: string | null = null): ProviderTarget {
   return { provider: 'aws', scope, name };
@@ -33,7 +27,7 @@ async function startRig(): Promise<ContractRig> {
       { name: 'web', region: 'eu-west-1', min: 1, max: 9, desired: 5 },
     ],
   });
-  pointSdkTo(simulator.endpoint);
+  pointAwsSdkTo(simulator.endpoint);
   const sockets = watchClientSockets([simulator.port]);
   const error = (status: number, code: string): TransportEffect => ({ kind: 'error', status, code });
   return {
@@ -85,7 +79,7 @@ describe('AWS in particular', () => {
       groups: [{ name: 'web', min: 1, max: 9, desired: 3 }],
       ...options,
     });
-    pointSdkTo(simulator.endpoint);
+    pointAwsSdkTo(simulator.endpoint);
     provider = new AwsAutoScaling({ defaultRegion: region, settleMs: 330_000, limits: testLimits });
   }
   beforeEach(() => restart());

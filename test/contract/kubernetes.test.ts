@@ -1,13 +1,10 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { KubeConfig } from '@kubernetes/client-node';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Kubernetes } from '../../worker/providers/kubernetes.ts';
 import type { ProviderTarget } from '../../worker/providers/scaling-provider.ts';
 import type { TransportEffect } from '../simulators/core/fault-script.ts';
 import { type KubernetesSimulator, startKubernetesSimulator } from '../simulators/kubernetes/server.ts';
 import { watchClientSockets } from './client-sockets.ts';
+import { pointKubernetesClientTo } from './point-kubernetes-client.ts';
 import {
   type ContractRig,
   describeScalingProvider,
@@ -17,38 +14,10 @@ import {
 
 type Kind = 'Deployment' | 'StatefulSet';
 
-/** Writes one kubeconfig with a context per simulator, and points KUBECONFIG to it. */
-async function pointClientTo(
-  clusters: Readonly<Record<string, KubernetesSimulator>>,
-): Promise<() => Promise<void>> {
-  const folder = await mkdtemp(join(tmpdir(), 'scaler-kubeconfig-'));
-  const configs = Object.entries(clusters).map(([context, { kubeconfig }]) => {
-    const config = new KubeConfig();
-    config.loadFromString(kubeconfig.replaceAll('simulator', context));
-    return config;
-  });
-  const merged = {
-    apiVersion: 'v1',
-    kind: 'Config',
-    'current-context': Object.keys(clusters)[0],
-    ...Object.fromEntries(
-      (['clusters', 'contexts', 'users'] as const).map((part) => [
-        part,
-        configs.flatMap(
-          (config) => (JSON.parse(config.exportConfig()) as Record<string, unknown[]>)[part] ?? [],
-        ),
-      ]),
-    ),
-  };
-  process.env.KUBECONFIG = join(folder, 'config');
-  await writeFile(process.env.KUBECONFIG, JSON.stringify(merged));
-  return () => rm(folder, { recursive: true, force: true });
-}
-
 async function startRig(kind: Kind): Promise<ContractRig> {
   const here = await startKubernetesSimulator({ timeScale: 0, startJitter: 0 });
   const there = await startKubernetesSimulator({ timeScale: 0 });
-  const forget = await pointClientTo({ here, there });
+  const forget = await pointKubernetesClientTo({ here, there });
   const create = (simulator: KubernetesSimulator, name: string, replicas: number) =>
     kind === 'Deployment'
       ? simulator.createDeployment({ name, replicas })

@@ -1,0 +1,242 @@
+import {
+  type AutoScalingClient,
+  CancelInstanceRefreshCommand,
+  CreateAutoScalingGroupCommand,
+  type CreateAutoScalingGroupCommandInput,
+  DeleteAutoScalingGroupCommand,
+  SetInstanceProtectionCommand,
+  StartInstanceRefreshCommand,
+} from '@aws-sdk/client-auto-scaling';
+import { CreateLaunchTemplateCommand } from '@aws-sdk/client-ec2';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
+import { autoScalingClient, ec2Client } from '../simulators/aws/clients.ts';
+import type { GroupSeed } from '../simulators/aws/external.ts';
+import { type AwsSimulator, startAwsSimulator } from '../simulators/aws/server.ts';
+import { pointAwsSdkTo } from './point-aws-sdk.ts';
+
+const signal = new AbortController().signal;
+let simulator: AwsSimulator;
+let provider: AwsAutoScaling;
+let operator: AutoScalingClient;
+
+beforeEach(async () => {
+  simulator = await startAwsSimulator({ timeScale: 0, provisioning: { launchMs: 60_000, jitter: 0 } });
+  pointAwsSdkTo(simulator.endpoint);
+  provider = new AwsAutoScaling({ defaultRegion: 'us-east-1', settleMs: 330_000 });
+  operator = autoScalingClient(simulator.endpoint);
+});
+afterEach(async () => {
+  operator.destroy();
+  await provider.close();
+  await simulator.close();
+});
+
+const read = (name = 'web') => provider.describe({ provider: 'aws', scope: null, name }, signal);
+const seed = (more: Partial<GroupSeed> = {}) =>
+  simulator.createGroup({ name: 'web', min: 1, max: 9, desired: 3, ...more });
+
+/** A group that is only just being made, so no instance tells its type yet. */
+async function create(more: Partial<CreateAutoScalingGroupCommandInput>): Promise<void> {
+  await operator.send(
+    new CreateAutoScalingGroupCommand({
+      AutoScalingGroupName: 'web',
+      MinSize: 0,
+      MaxSize: 9,
+      AvailabilityZones: ['us-east-1a'],
+      ...more,
+    }),
+  );
+}
+
+async function createTemplate(): Promise<void> {
+  const ec2 = ec2Client(simulator.endpoint);
+  await ec2.send(
+    new CreateLaunchTemplateCommand({
+      LaunchTemplateName: 'lt',
+      LaunchTemplateData: { InstanceType: 'c5.xlarge', ImageId: 'ami-12345678' },
+    }),
+  );
+  ec2.destroy();
+}
+
+describe('what blocks an Auto Scaling group', () => {
+  it.each([
+    ['Launch', 'up'],
+    ['Terminate', 'down'],
+  ])('is a suspended %s, %swards', async (process, direction) => {
+    seed({ suspended: [process] });
+    const { blocks } = await read();
+    expect(blocks).toMatchObject([{ code: 'process_suspended', direction }]);
+    expect(blocks[0]?.message).toMatch(
+      new RegExp(
+        `^The group's ${process} process is suspended \\(User suspended at .*\\): resume it first\\.$`,
+      ),
+    );
+  });
+
+  it.each([
+    'AlarmNotification',
+    'HealthCheck',
+    'ReplaceUnhealthy',
+    'AZRebalance',
+    'ScheduledActions',
+    'InstanceRefresh',
+    'AddToLoadBalancer',
+  ])('is not a suspended %s: the size can be set all the same', async (process) => {
+    seed({ suspended: [process] });
+    expect((await read()).blocks).toEqual([]);
+  });
+
+  it('is an instance refresh, downwards, until it is cancelled and over', async () => {
+    seed();
+    const refresh = new StartInstanceRefreshCommand({ AutoScalingGroupName: 'web' });
+    await operator.send(refresh);
+    const blocked = [
+      {
+        code: 'instance_refresh',
+        direction: 'down',
+        message: expect.stringContaining('Cancel the refresh or wait'),
+      },
+    ];
+    expect((await read()).blocks).toEqual(blocked); // Pending
+    simulator.clock.advance(6_000);
+    expect((await read()).blocks).toEqual(blocked); // InProgress
+    await operator.send(new CancelInstanceRefreshCommand({ AutoScalingGroupName: 'web' }));
+    expect((await read()).blocks).toEqual(blocked); // Cancelling
+    simulator.clock.advance(6_000);
+    expect((await read()).blocks).toEqual([]);
+  });
+
+  it('is that the group is being deleted', async () => {
+    seed();
+    await operator.send(
+      new DeleteAutoScalingGroupCommand({ AutoScalingGroupName: 'web', ForceDelete: true }),
+    );
+    expect((await read()).blocks).toMatchObject([
+      {
+        code: 'group_deleting',
+        direction: 'both',
+        message: 'The group is being deleted (Delete in progress): remove the resource.',
+      },
+    ]);
+  });
+
+  it('is that every instance is protected, downwards; one without protection is enough', async () => {
+    const { instances } = seed({ protectInstances: true });
+    expect((await read()).blocks).toMatchObject([{ code: 'all_protected', direction: 'down' }]);
+    await operator.send(
+      new SetInstanceProtectionCommand({
+        AutoScalingGroupName: 'web',
+        InstanceIds: [instances[0]?.id ?? ''],
+        ProtectedFromScaleIn: false,
+      }),
+    );
+    expect((await read()).blocks).toEqual([]);
+  });
+
+  it('is capacity in weights, whether instances run or not', async () => {
+    seed({ weight: 2, desired: 4 });
+    seed({ name: 'even', weight: 1 });
+    seed({ name: 'empty', weight: 4, min: 0, desired: 0 });
+    const blocked = [
+      {
+        code: 'weighted_capacity',
+        direction: 'both',
+        message: expect.stringContaining('use a group without weights'),
+      },
+    ];
+    expect((await read()).blocks).toMatchObject(blocked);
+    expect((await read('even')).blocks).toEqual([]);
+    expect((await read('empty')).blocks).toMatchObject(blocked);
+  });
+
+  it('is capacity in vCPUs or memory', async () => {
+    await createTemplate();
+    await create({ DesiredCapacityType: 'vcpu', LaunchTemplate: { LaunchTemplateName: 'lt' } });
+    expect((await read()).blocks).toMatchObject([{ code: 'weighted_capacity', direction: 'both' }]);
+  });
+
+  it('is told of everything at once', async () => {
+    seed({ suspended: ['Launch', 'Terminate'], protectInstances: true });
+    expect((await read()).blocks.map(({ code }) => code)).toEqual([
+      'process_suspended',
+      'process_suspended',
+      'all_protected',
+    ]);
+  });
+});
+
+describe('what an Auto Scaling group is', () => {
+  it("has the group's own bounds, as they are now", async () => {
+    seed({ min: 2, max: 7 });
+    expect(await read()).toMatchObject({ desired: 3, min: 2, max: 7, fence: {}, cpuRequest: null });
+    simulator.changeExternally('web', { max: 4 });
+    expect(await read()).toMatchObject({ max: 4 });
+  });
+
+  it('counts as ready what is in service, not what is launching or terminating', async () => {
+    seed();
+    simulator.changeExternally('web', { desired: 5 });
+    expect(await read()).toMatchObject({ desired: 5, ready: 3 });
+    simulator.clock.advance(61_000);
+    expect(await read()).toMatchObject({ desired: 5, ready: 5 });
+    simulator.changeExternally('web', { desired: 1 });
+    expect(await read()).toMatchObject({ desired: 1, ready: 1 });
+  });
+
+  it('takes the instance type from what runs, without asking EC2', async () => {
+    seed({ instanceType: 'r5.2xlarge' });
+    expect((await read()).instanceType).toBe('r5.2xlarge');
+    expect(simulator.ledger.requests().map(({ action }) => action)).not.toContain(
+      'DescribeLaunchTemplateVersions',
+    );
+  });
+
+  it('takes it from the launch template while nothing runs, asking once in ten minutes', async () => {
+    await createTemplate();
+    await create({ LaunchTemplate: { LaunchTemplateName: 'lt', Version: '$Latest' } });
+    expect((await read()).instanceType).toBe('c5.xlarge');
+    expect((await read()).instanceType).toBe('c5.xlarge');
+    const asked = simulator.ledger
+      .requests()
+      .filter(({ action }) => action === 'DescribeLaunchTemplateVersions');
+    expect(asked).toHaveLength(1);
+  });
+
+  it('takes it from the first override of a mixed instances policy, or from its template', async () => {
+    await createTemplate();
+    const LaunchTemplateSpecification = { LaunchTemplateName: 'lt', Version: '$Latest' };
+    const mixed = (name: string, Overrides: { InstanceType: string }[]) =>
+      create({
+        AutoScalingGroupName: name,
+        MixedInstancesPolicy: { LaunchTemplate: { LaunchTemplateSpecification, Overrides } },
+      });
+    await mixed('overridden', [{ InstanceType: 'm6i.large' }, { InstanceType: 'm5.large' }]);
+    await mixed('plain', []);
+    expect((await read('overridden')).instanceType).toBe('m6i.large');
+    expect((await read('plain')).instanceType).toBe('c5.xlarge');
+  });
+
+  it('is read all the same when its type cannot be: without the permission, or with EC2 silent', async () => {
+    await createTemplate();
+    await create({ LaunchTemplate: { LaunchTemplateName: 'lt' } });
+    simulator.faults.add({
+      action: 'DescribeLaunchTemplateVersions',
+      effect: { kind: 'error', status: 403, code: 'UnauthorizedOperation' },
+    });
+    expect(await read()).toMatchObject({ desired: 0, instanceType: null, blocks: [] });
+  });
+
+  it('is not read by halves: without a word on refreshes there is no state', async () => {
+    seed();
+    simulator.faults.add({
+      action: 'DescribeInstanceRefreshes',
+      effect: { kind: 'error', status: 403, code: 'AccessDenied' },
+    });
+    await expect(read()).rejects.toMatchObject({
+      fault: 'identity',
+      message: expect.stringContaining('docs/providers.md'),
+    });
+  });
+});
