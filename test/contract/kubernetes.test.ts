@@ -87,14 +87,14 @@ describe('Kubernetes in particular', () => {
 
   it('loses against whoever changed the workload after it was read', async () => {
     const expected = await rig.provider.describe(rig.target, signal);
-    rig.somebodyElse({ size: 4 });
+    await rig.somebodyElse({ size: 4 });
     expect(await failureOf(set(5, expected))).toMatchObject({ fault: 'conflict', retry: 'backoff' });
     expect([rig.size(rig.target), rig.applied()]).toEqual([4, []]);
   });
 
   it('does not scale another workload of the same name', async () => {
     const expected = await rig.provider.describe(rig.target, signal);
-    rig.somebodyElse({ recreate: true });
+    await rig.somebodyElse({ recreate: true });
     expect(await failureOf(set(5, expected))).toMatchObject({ fault: 'conflict' });
     expect(rig.size(rig.target)).toBe(3);
   });

@@ -40,7 +40,7 @@ export interface ContractRig {
     readonly size?: number;
     readonly recreate?: boolean;
     readonly remove?: boolean;
-  }): void;
+  }): void | Promise<void>;
   openSockets(): number;
   close(): Promise<void>;
 }
@@ -153,7 +153,7 @@ function laws(start: () => Promise<ContractRig>): void {
   describe('reading', () => {
     it('tells the size, the readiness and the bounds as they are now, never as they were', async () => {
       expect(await read()).toMatchObject({ desired: 3, ready: 3, blocks: [] });
-      rig.somebodyElse({ size: 6 });
+      await rig.somebodyElse({ size: 6 });
       expect(await read()).toMatchObject({ desired: 6, ready: 3 });
       expect((await read(rig.elsewhere)).desired).toBe(5);
     });
@@ -239,7 +239,7 @@ function laws(start: () => Promise<ContractRig>): void {
 
     it('finds the object gone', async () => {
       const expected = await read();
-      rig.somebodyElse({ remove: true });
+      await rig.somebodyElse({ remove: true });
       expect(await failureOf(write(5, expected))).toMatchObject({
         fault: 'permanent',
         code: 'target_not_found',

@@ -478,8 +478,8 @@ function classified(deps: ExecuteDeps, error: unknown, otherwise: 'unknown' | 'u
 }
 
 function targetOf(view: BoundView): ProviderTarget {
-  const { cloud_provider, region, cluster, name } = view.resource;
-  return { provider: cloud_provider, scope: cloud_provider === 'aws' ? region : cluster, name };
+  const { cloud_provider, region, cluster, name, actuation } = view.resource;
+  return { provider: cloud_provider, scope: cloud_provider === 'aws' ? region : cluster, name, actuation };
 }
 
 function actorOf(deps: ExecuteDeps, job: ClaimedJob): string {

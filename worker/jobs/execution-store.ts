@@ -28,6 +28,7 @@ export interface ExecutionView {
     readonly cloud_provider: 'aws' | 'kubernetes';
     readonly region: string | null;
     readonly cluster: string | null;
+    readonly actuation: 'desired' | 'floor';
     readonly epoch: string;
   } | null;
   readonly attempt: OpenAttempt | null;
@@ -64,7 +65,7 @@ export async function loadExecution(db: pg.Pool, decisionId: string): Promise<Ex
     text: `select d.state as decision_state, d.decision_type, d.current_instances as from_instances, d.target_instances,
         d.expires_at < clock_timestamp() as expired,
         case when r.id is null then null else json_build_object('id', r.id, 'name', r.name, 'cloud_provider', r.cloud_provider,
-          'region', r.region, 'cluster', r.cluster, 'epoch', r.epoch::text) end as resource,
+          'region', r.region, 'cluster', r.cluster, 'actuation', r.actuation, 'epoch', r.epoch::text) end as resource,
         case when a.id is null then null else json_build_object('id', a.id::text, 'epoch', a.epoch::text, 'action', a.action,
           'from_instances', a.from_instances, 'target_instances', a.target_instances, 'settled', a.settle_after < clock_timestamp(),
           'intent_at_ms', floor(extract(epoch from a.intent_at) * 1000),

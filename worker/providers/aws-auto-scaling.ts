@@ -49,7 +49,10 @@ export class AwsAutoScaling implements ScalingProvider {
       return await withDeadline(signal, this.#limits.readMs, async (limited) => {
         const group = (await this.#groups(region, [target.name], limited)).get(target.name);
         if (group === undefined) throw groupNotFound(target.name, region);
-        return await this.#stateOf(region, group, limited, true);
+        const state = await this.#stateOf(region, group, limited, true);
+        return target.actuation === 'floor'
+          ? { ...state, blocks: [floorNotSupported, ...state.blocks] }
+          : state;
       });
     } catch (error) {
       throw classifyAwsError(error, 'read');
@@ -119,6 +122,8 @@ export class AwsAutoScaling implements ScalingProvider {
     options: { readonly intentAtMs: number; readonly signal: AbortSignal },
   ): Promise<void> {
     if (options.signal.aborted) throw notSent();
+    if (target.actuation === 'floor')
+      throw new ProviderError('permanent', floorNotSupported.code, floorNotSupported.message);
     const { scaling } = this.#client(this.#regionOf(target));
     const command = new SetDesiredCapacityCommand({
       AutoScalingGroupName: target.name,
@@ -320,6 +325,13 @@ function requireAwsAnswer(answer: { readonly $metadata: { readonly requestId?: s
   if (answer.$metadata.requestId === undefined)
     throw new Error('the answer has no request id, so it is not from AWS: look for a proxy in between');
 }
+
+const floorNotSupported: Block = {
+  code: 'floor_not_supported',
+  direction: 'both',
+  message:
+    "Actuation floor would raise the group's MinSize, which this service is not permitted to change, so that its mistakes stay within the group's bounds: set the resource's actuation to desired.",
+};
 
 function groupNotFound(name: string, region: string): ProviderError {
   return new ProviderError(

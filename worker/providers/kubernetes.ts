@@ -4,6 +4,7 @@ import {
   CustomObjectsApi,
   KubeConfig,
   Observable,
+  PatchStrategy,
   type RequestContext,
   type ResponseContext,
   type V1Scale,
@@ -13,9 +14,11 @@ import { ProviderError } from '../../shared/errors.ts';
 import { withDeadline } from '../resilience/deadline.ts';
 import { type CallLimits, callLimits } from './call-limits.ts';
 import { classifyKubernetesError } from './kubernetes-errors.ts';
+import { floorOf } from './kubernetes-floor.ts';
+import { autoscalersOf, hasScaledObject, ownerBlocks, type WorkloadName } from './kubernetes-owners.ts';
 import { requestedBy } from './kubernetes-requests.ts';
 import { notSent } from './never-sent.ts';
-import type { Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
+import type { Actuation, Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
 import { sideBySide } from './side-by-side.ts';
 
 /** Each is three small requests; a cluster of a thousand workloads is read within seconds. */
@@ -27,13 +30,7 @@ interface Clients {
   readonly custom: CustomObjectsApi;
 }
 
-interface Workload {
-  readonly kind: 'deployment' | 'statefulset';
-  readonly namespace: string;
-  readonly name: string;
-}
-
-/** Deployments and StatefulSets through their scale subresource. The cluster is a kubeconfig context, or where we run. */
+/** Deployments and StatefulSets through their scale subresource, or through the floor of their autoscaler. The cluster is a kubeconfig context, or where we run. */
 export class Kubernetes implements ScalingProvider {
   readonly name = 'kubernetes' as const;
   readonly settleMs: number;
@@ -50,7 +47,7 @@ export class Kubernetes implements ScalingProvider {
     const clients = this.#client(target.scope);
     try {
       return await withDeadline(signal, this.#limits.readMs, (limited) =>
-        this.#stateOf(clients, workload, callOptions(limited)),
+        this.#stateOf(clients, workload, target.actuation ?? 'desired', callOptions(limited)),
       );
     } catch (error) {
       throw classifyKubernetesError(error, 'read');
@@ -87,33 +84,24 @@ export class Kubernetes implements ScalingProvider {
   ): Promise<void> {
     if (options.signal.aborted) throw notSent();
     const workload = workloadOf(target.name);
-    const { apps } = this.#client(target.scope);
-    const { uid, resourceVersion } = expected.fence;
-    if (uid === undefined || resourceVersion === undefined) {
-      throw new ProviderError(
-        'pre_send',
-        'fence_missing',
-        'The workload was read without uid and resourceVersion, so no safe write is possible.',
-      );
-    }
-    const body: V1Scale = {
-      apiVersion: 'autoscaling/v1',
-      kind: 'Scale',
-      // The API server refuses the write when either has changed since the read.
-      metadata: { name: workload.name, namespace: workload.namespace, uid, resourceVersion },
-      spec: { replicas: instances },
-    };
-    const request = { namespace: workload.namespace, name: workload.name, body };
+    const clients = this.#client(target.scope);
+    const floor = target.actuation === 'floor';
+    if (floor && expected.max !== null && instances > expected.max)
+      throw floorAboveMaximum(instances, expected.max);
     try {
       const written = await withDeadline(options.signal, this.#limits.writeMs, (limited) =>
-        workload.kind === 'deployment'
-          ? apps.replaceNamespacedDeploymentScale(request, callOptions(limited))
-          : apps.replaceNamespacedStatefulSetScale(request, callOptions(limited)),
+        floor
+          ? this.#writeFloor(
+              clients,
+              workload,
+              instances,
+              expected.fence,
+              callOptions(limited, PatchStrategy.MergePatch),
+            )
+          : this.#writeReplicas(clients, workload, instances, expected.fence, callOptions(limited)),
       );
-      if (written.spec?.replicas !== instances)
-        throw new Error(
-          `the answer speaks of ${written.spec?.replicas ?? 'no'} replicas, not of ${instances}`,
-        );
+      if (written !== instances)
+        throw new Error(`the answer speaks of ${written ?? 'no'} replicas, not of ${instances}`);
     } catch (error) {
       throw classifyKubernetesError(error, 'write');
     }
@@ -123,85 +111,79 @@ export class Kubernetes implements ScalingProvider {
     this.#clients.clear();
   }
 
-  async #stateOf(clients: Clients, workload: Workload, options: CallOptions): Promise<CapacityState> {
+  async #stateOf(
+    clients: Clients,
+    workload: WorkloadName,
+    actuation: Actuation,
+    options: CallOptions,
+  ): Promise<CapacityState> {
     const key = { namespace: workload.namespace, name: workload.name };
-    const [object, owners] = await Promise.all([
+    const [object, autoscalers, scaledObject] = await Promise.all([
       workload.kind === 'deployment'
         ? clients.apps.readNamespacedDeployment(key, options)
         : clients.apps.readNamespacedStatefulSet(key, options),
-      this.#owners(clients, workload, options),
+      autoscalersOf(clients.autoscaling, workload, options),
+      actuation === 'desired' && hasScaledObject(clients.custom, workload, options),
     ]);
     const { uid, resourceVersion, deletionTimestamp } = object.metadata ?? {};
     if (uid === undefined || resourceVersion === undefined)
       throw new Error('the answer is no Kubernetes object: look for a proxy in between');
-    return {
+    const state: CapacityState = {
       desired: object.spec?.replicas ?? 1,
       ready: object.status?.readyReplicas ?? 0,
       min: 0,
       max: null,
-      blocks: deletionTimestamp === undefined ? owners : [beingDeleted, ...owners],
+      blocks: deletionTimestamp === undefined ? [] : [beingDeleted],
       fence: { uid, resourceVersion },
       instanceType: null,
       cpuRequest: requestedBy(object.spec?.template?.spec, 'cpu'),
       memoryRequest: requestedBy(object.spec?.template?.spec, 'memory'),
     };
+    if (actuation === 'floor') return floorOf(state, autoscalers);
+    return { ...state, blocks: [...state.blocks, ...ownerBlocks(autoscalers, scaledObject)] };
   }
 
-  /** Another controller on the same number would undo us within seconds. */
-  async #owners(clients: Clients, workload: Workload, options: CallOptions): Promise<Block[]> {
-    const kind = workload.kind === 'deployment' ? 'Deployment' : 'StatefulSet';
-    const blocks: Block[] = [];
-    const hpas = await clients.autoscaling.listNamespacedHorizontalPodAutoscaler(
-      { namespace: workload.namespace },
-      options,
-    );
-    for (const hpa of hpas.items) {
-      const target = hpa.spec?.scaleTargetRef;
-      if (target?.kind !== kind || target.name !== workload.name) continue;
-      const keda = hpa.metadata?.ownerReferences?.some((owner) => owner.kind === 'ScaledObject') === true;
-      blocks.push({
-        code: keda ? 'managed_by_keda' : 'managed_by_hpa',
-        direction: 'both',
-        message: keda
-          ? `A KEDA ScaledObject controls this workload through the HorizontalPodAutoscaler ${JSON.stringify(hpa.metadata?.name)} and would undo the change: delete it, or pause it with the annotation autoscaling.keda.sh/paused: "true".`
-          : `The HorizontalPodAutoscaler ${JSON.stringify(hpa.metadata?.name)} controls this workload and would undo the change: delete it first.`,
-      });
-    }
-    if (blocks.length === 0 && (await this.#hasScaledObject(clients, workload, kind, options))) {
-      blocks.push({
-        code: 'managed_by_keda',
-        direction: 'both',
-        message:
-          'A KEDA ScaledObject controls this workload and would undo the change: delete it, or pause it with the annotation autoscaling.keda.sh/paused: "true".',
-      });
-    }
-    return blocks;
-  }
-
-  /** KEDA may not be installed (404), or not be ours to read (403): then only its HPA can show it. */
-  async #hasScaledObject(
-    clients: Clients,
-    workload: Workload,
-    kind: string,
+  async #writeReplicas(
+    { apps }: Clients,
+    workload: WorkloadName,
+    replicas: number,
+    fence: CapacityState['fence'],
     options: CallOptions,
-  ): Promise<boolean> {
-    try {
-      const list: unknown = await clients.custom.listNamespacedCustomObject(
-        { group: 'keda.sh', version: 'v1alpha1', namespace: workload.namespace, plural: 'scaledobjects' },
-        options,
-      );
-      const { items } = list as { items: readonly ScaledObject[] };
-      return items.some(
-        ({ metadata, spec }) =>
-          !isPaused(metadata?.annotations ?? {}) &&
-          (spec?.scaleTargetRef?.kind ?? 'Deployment') === kind &&
-          spec?.scaleTargetRef?.name === workload.name,
-      );
-    } catch (error) {
-      const code = (error as { code?: unknown }).code;
-      if (code === 404 || code === 403) return false;
-      throw error;
-    }
+  ): Promise<number | undefined> {
+    const { uid, resourceVersion } = fence;
+    if (uid === undefined || resourceVersion === undefined) throw fenceMissing();
+    const body: V1Scale = {
+      apiVersion: 'autoscaling/v1',
+      kind: 'Scale',
+      // The API server refuses the write when either has changed since the read.
+      metadata: { name: workload.name, namespace: workload.namespace, uid, resourceVersion },
+      spec: { replicas },
+    };
+    const request = { namespace: workload.namespace, name: workload.name, body };
+    const written =
+      workload.kind === 'deployment'
+        ? await apps.replaceNamespacedDeploymentScale(request, options)
+        : await apps.replaceNamespacedStatefulSetScale(request, options);
+    return written.spec?.replicas;
+  }
+
+  /**
+   * A merge patch, not a PUT: the whole object would have to be read and sent back, and what this client's version does
+   * not know of it would be lost. The resourceVersion alone fences it: no other object ever has the same.
+   */
+  async #writeFloor(
+    { autoscaling }: Clients,
+    workload: WorkloadName,
+    minReplicas: number,
+    fence: CapacityState['fence'],
+    options: CallOptions,
+  ): Promise<number | undefined> {
+    const { autoscaler, resourceVersion } = fence;
+    if (autoscaler === undefined || resourceVersion === undefined) throw fenceMissing();
+    const body = { metadata: { resourceVersion }, spec: { minReplicas } };
+    const request = { namespace: workload.namespace, name: autoscaler, body };
+    const written = await autoscaling.patchNamespacedHorizontalPodAutoscaler(request, options);
+    return written.spec?.minReplicas;
   }
 
   #client(context: string | null): Clients {
@@ -235,32 +217,20 @@ export class Kubernetes implements ScalingProvider {
 
 type CallOptions = NonNullable<Parameters<AppsV1Api['readNamespacedDeployment']>[1]>;
 
-interface ScaledObject {
-  readonly metadata?: { readonly annotations?: Readonly<Record<string, string>> };
-  readonly spec?: { readonly scaleTargetRef?: { readonly kind?: string; readonly name?: string } };
-}
-
-/** A ScaledObject paused at a number of replicas is not paused for us: KEDA keeps that number. */
-function isPaused(annotations: Readonly<Record<string, string>>): boolean {
-  return (
-    annotations['autoscaling.keda.sh/paused'] === 'true' &&
-    annotations['autoscaling.keda.sh/paused-replicas'] === undefined
-  );
-}
-
 const beingDeleted: Block = {
   code: 'workload_deleting',
   direction: 'both',
   message: 'The workload is being deleted: remove the resource.',
 };
 
-/** client-node takes no signal: a middleware puts it into each request. */
-function callOptions(signal: AbortSignal): CallOptions {
+/** client-node takes no signal, and no content type for a patch: a middleware puts them into each request. */
+function callOptions(signal: AbortSignal, contentType?: string): CallOptions {
   return {
     middleware: [
       {
         pre: (context: RequestContext) => {
           context.setSignal(signal);
+          if (contentType !== undefined) context.setHeaderParam('Content-Type', contentType);
           return new Observable(Promise.resolve(context));
         },
         post: (response: ResponseContext) => new Observable(Promise.resolve(response)),
@@ -270,7 +240,24 @@ function callOptions(signal: AbortSignal): CallOptions {
   };
 }
 
-function workloadOf(name: string): Workload {
+function fenceMissing(): ProviderError {
+  return new ProviderError(
+    'pre_send',
+    'fence_missing',
+    'The workload was read without uid and resourceVersion, so no safe write is possible: it is read again.',
+  );
+}
+
+function floorAboveMaximum(floor: number, max: number): ProviderError {
+  return new ProviderError(
+    'permanent',
+    'out_of_bounds',
+    `A floor of ${floor} is above the autoscaler's maxReplicas of ${max}: raise maxReplicas or decide again.`,
+    { context: { max, target: floor } },
+  );
+}
+
+function workloadOf(name: string): WorkloadName {
   const match = kubernetesNamePattern.exec(name);
   if (match === null) {
     throw new ProviderError(
@@ -279,5 +266,5 @@ function workloadOf(name: string): Workload {
       `${JSON.stringify(name)} is not deployment:namespace/name or statefulset:namespace/name.`,
     );
   }
-  return { kind: match[1] as Workload['kind'], namespace: match[2] as string, name: match[3] as string };
+  return { kind: match[1] as WorkloadName['kind'], namespace: match[2] as string, name: match[3] as string };
 }

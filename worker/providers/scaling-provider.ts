@@ -1,4 +1,4 @@
-import type { CloudProvider } from '../../shared/domain/resource.ts';
+import type { CloudProvider, Resource } from '../../shared/domain/resource.ts';
 
 /** Names one real cloud object. */
 export interface ProviderTarget {
@@ -7,26 +7,36 @@ export interface ProviderTarget {
   readonly scope: string | null;
   /** Auto Scaling group name, or `deployment:namespace/name` / `statefulset:namespace/name`. */
   readonly name: string;
+  /** Which of the object's numbers is ours; absent means `desired`. */
+  readonly actuation?: Actuation;
 }
+
+/** `desired`: the size itself. `floor`: the least its own autoscaler may go down to; that one stays in charge of the size. */
+export type Actuation = Resource['actuation'];
 
 /** Something that forbids a change now, in plain words with what to do about it. */
 export interface Block {
-  /** Stable: `managed_by_hpa`, `managed_by_keda`, `process_suspended`, `instance_refresh`, `group_deleting`, `weighted_capacity`, … */
+  /** Stable: `managed_by_hpa`, `managed_by_keda`, `process_suspended`, `instance_refresh`, `group_deleting`, `weighted_capacity`, `no_autoscaler`, `floor_not_supported`, … */
   readonly code: string;
   readonly direction: 'up' | 'down' | 'both';
   readonly message: string;
 }
 
 export interface CapacityState {
-  /** What the cloud was told to run: the number a write replaces. */
+  /** What the cloud was told to run: the number a write replaces. For `floor`, the autoscaler's minimum. */
   readonly desired: number;
   readonly ready: number;
-  /** The object's own bounds; Kubernetes has 0 and null. */
+  /** The bounds of that number: the group's own, the autoscaler's own for `floor`; a workload has 0 and null. */
   readonly min: number;
   readonly max: number | null;
   readonly blocks: readonly Block[];
   /** What setCapacity needs to make its write conditional; stored with the attempt. Empty for AWS. */
-  readonly fence: { readonly uid?: string; readonly resourceVersion?: string };
+  readonly fence: {
+    readonly uid?: string;
+    readonly resourceVersion?: string;
+    /** Which HorizontalPodAutoscaler carries the floor. */
+    readonly autoscaler?: string;
+  };
   readonly instanceType: string | null;
   /** vCPU per replica and GiB per replica as decimal strings (Kubernetes requests). */
   readonly cpuRequest: string | null;

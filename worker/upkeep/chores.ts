@@ -11,6 +11,7 @@ interface ObservedResource {
   readonly cloud_provider: CloudProvider;
   readonly region: string | null;
   readonly cluster: string | null;
+  readonly actuation: 'desired' | 'floor';
   readonly epoch: string;
 }
 
@@ -32,7 +33,7 @@ export async function observeResources(
     [options.defaultRegion],
   );
   const { rows } = await pool.query<ObservedResource>(
-    `select id, name, cloud_provider, region, cluster, epoch::text from resources
+    `select id, name, cloud_provider, region, cluster, actuation, epoch::text from resources
       where observed_at is null or observed_at < now() - $1 * interval '1 second' order by observed_at nulls first limit 1000`,
     [options.maxAgeSeconds],
   );
@@ -45,6 +46,7 @@ export async function observeResources(
       provider: name,
       scope: name === 'aws' ? row.region : row.cluster,
       name: row.name,
+      actuation: row.actuation,
     }));
     const states = await provider.describeMany(targets, options.signal);
     for (const [index, state] of states.entries()) {

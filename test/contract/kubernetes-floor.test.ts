@@ -1,0 +1,294 @@
+import type pg from 'pg';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { claimJobs, findJob } from '../../shared/db/jobs-repository.ts';
+import { createPool } from '../../shared/db/pool.ts';
+import { type ExecuteDeps, executeDecision } from '../../worker/jobs/execute-decision.ts';
+import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
+import { Kubernetes } from '../../worker/providers/kubernetes.ts';
+import type { ProviderTarget, ScalingProvider } from '../../worker/providers/scaling-provider.ts';
+import { startAwsSimulator } from '../simulators/aws/server.ts';
+import type { TransportEffect } from '../simulators/core/fault-script.ts';
+import { type KubernetesSimulator, startKubernetesSimulator } from '../simulators/kubernetes/server.ts';
+import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
+import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { watchClientSockets } from './client-sockets.ts';
+import { pointAwsSdkTo } from './point-aws-sdk.ts';
+import { pointKubernetesClientTo } from './point-kubernetes-client.ts';
+import {
+  type ContractRig,
+  describeScalingProvider,
+  failureOf,
+  testLimits,
+} from './scaling-provider.contract.ts';
+
+const signal = new AbortController().signal;
+const writing = 'patch horizontalpodautoscalers';
+
+function floorTarget(name: string, scope: string | null = null): ProviderTarget {
+  return { provider: 'kubernetes', scope, name: `deployment:default/${name}`, actuation: 'floor' };
+}
+
+/** The last the ledger knows of an autoscaler's floor. */
+function floorOf(simulator: KubernetesSimulator, name: string): number | undefined {
+  return simulator.ledger.writes().findLast((entry) => entry.name === `${name}-hpa`)?.to ?? undefined;
+}
+
+/** What a person with kubectl does to the autoscaler of `web`. */
+async function operate(simulator: KubernetesSimulator, method: string, spec?: object): Promise<void> {
+  const folder = '/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers';
+  const answer = await fetch(`${simulator.url}${folder}/web-hpa`, {
+    method,
+    headers: { 'content-type': 'application/merge-patch+json', 'user-agent': 'operator' },
+    ...(spec === undefined ? {} : { body: JSON.stringify({ spec }) }),
+  });
+  expect(answer.status).toBe(200);
+}
+
+function create(simulator: KubernetesSimulator, name: string, minReplicas: number): void {
+  simulator.createDeployment({ name, replicas: minReplicas });
+  simulator.createHpa({ name: `${name}-hpa`, target: { name }, minReplicas, maxReplicas: 9 });
+}
+
+async function startRig(): Promise<ContractRig> {
+  const here = await startKubernetesSimulator({ timeScale: 0 });
+  const there = await startKubernetesSimulator({ timeScale: 0 });
+  const forget = await pointKubernetesClientTo({ here, there });
+  create(here, 'web', 3);
+  create(there, 'web', 5);
+  const actions = { read: 'get deployments', write: writing } as const;
+  const sockets = watchClientSockets([here.port, there.port]);
+  const error = (status: number, code: string): TransportEffect => ({ kind: 'error', status, code });
+  return {
+    provider: new Kubernetes({ settleMs: 15_000, limits: testLimits }),
+    target: floorTarget('web'),
+    elsewhere: floorTarget('web', 'there'),
+    missing: floorTarget('nobody'),
+    answers: {
+      conflict: error(409, 'Conflict'),
+      denied: error(403, 'Forbidden'),
+      unauthenticated: error(401, 'Unauthorized'),
+      rejected: error(422, 'Invalid'),
+    },
+    add(name, replicas) {
+      create(here, name, replicas);
+      return floorTarget(name);
+    },
+    onNext: (verb, effect, count = 1) => here.faults.add({ action: actions[verb], count, effect }),
+    size: ({ name, scope }) => floorOf(scope === null ? here : there, name.split('/')[1] ?? ''),
+    requests: (verb) =>
+      here.ledger
+        .requests()
+        .filter(({ action, userAgent }) => action === actions[verb] && userAgent !== 'operator').length,
+    applied: () =>
+      here.ledger
+        .writes()
+        .filter(({ requestId, userAgent }) => requestId !== null && userAgent !== 'operator')
+        .map(({ to }) => to),
+    async somebodyElse({ size, recreate, remove }) {
+      if (size !== undefined) await operate(here, 'PATCH', { minReplicas: size });
+      if (recreate === true || remove === true) await operate(here, 'DELETE');
+      if (recreate === true)
+        here.createHpa({ name: 'web-hpa', target: { name: 'web' }, minReplicas: 3, maxReplicas: 9 });
+    },
+    openSockets: () => sockets.open(),
+    async close() {
+      sockets.stop();
+      await Promise.all([here.close(), there.close(), forget()]);
+    },
+  };
+}
+
+describeScalingProvider('the floor of a Kubernetes autoscaler', startRig);
+
+describe('the floor of a Kubernetes autoscaler in particular', () => {
+  let simulator: KubernetesSimulator;
+  let provider: Kubernetes;
+  let forget: () => Promise<void>;
+
+  beforeEach(async () => {
+    simulator = await startKubernetesSimulator({ timeScale: 0, startDelayMs: 1_000 });
+    forget = await pointKubernetesClientTo({ here: simulator });
+    provider = new Kubernetes({ settleMs: 15_000 });
+    simulator.createDeployment({ name: 'web', replicas: 4, requests: { cpu: '500m', memory: '1Gi' } });
+  });
+  afterEach(() => Promise.all([simulator.close(), forget()]));
+  const read = () => provider.describe(floorTarget('web'), signal);
+  const hpa = (more: object = {}) =>
+    simulator.createHpa({
+      name: 'web-hpa',
+      target: { name: 'web' },
+      minReplicas: 2,
+      maxReplicas: 9,
+      ...more,
+    });
+  const set = async (instances: number) =>
+    provider.setCapacity(floorTarget('web'), instances, await read(), { intentAtMs: Date.now(), signal });
+
+  it("is the autoscaler's minimum, between 1 and its maximum, with its own fence", async () => {
+    const { metadata } = hpa();
+    expect(await read()).toEqual({
+      desired: 2,
+      ready: 4,
+      min: 1,
+      max: 9,
+      blocks: [],
+      fence: { autoscaler: 'web-hpa', uid: metadata.uid, resourceVersion: metadata.resourceVersion },
+      instanceType: null,
+      cpuRequest: '0.5',
+      memoryRequest: '1',
+    });
+  });
+
+  it('raises the workload through its autoscaler, and leaves the rest of that one as it was', async () => {
+    const before = hpa();
+    await set(6);
+    simulator.clock.advance(16_000);
+    expect(simulator.workload('default', 'web')?.replicas).toBe(6);
+    const url = `${simulator.url}/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/web-hpa`;
+    const after = (await (await fetch(url)).json()) as typeof before;
+    expect(after.spec).toEqual({ ...(before.spec as object), minReplicas: 6 });
+    expect(simulator.ledger.requests().filter(({ action }) => action.startsWith('update'))).toEqual([]);
+  });
+
+  it('loses against whoever changed the autoscaler after it was read, or made another one', async () => {
+    hpa();
+    const expected = await read();
+    await operate(simulator, 'PATCH', { maxReplicas: 20 });
+    const write = () =>
+      provider.setCapacity(floorTarget('web'), 6, expected, { intentAtMs: Date.now(), signal });
+    expect(await failureOf(write())).toMatchObject({ fault: 'conflict' });
+    await operate(simulator, 'DELETE');
+    hpa();
+    expect(await failureOf(write())).toMatchObject({ fault: 'conflict' });
+    expect(floorOf(simulator, 'web')).toBe(2);
+  });
+
+  it("never goes above the autoscaler's maximum, and asks nobody to try", async () => {
+    hpa({ maxReplicas: 5 });
+    expect(await failureOf(set(6))).toMatchObject({ fault: 'permanent', code: 'out_of_bounds' });
+    expect(simulator.ledger.requests().filter(({ action }) => action === writing)).toEqual([]);
+    await set(5);
+    expect(floorOf(simulator, 'web')).toBe(5);
+  });
+
+  it('writes nothing with the fence of the workload itself', async () => {
+    hpa();
+    const desired = await provider.describe({ ...floorTarget('web'), actuation: 'desired' }, signal);
+    const write = provider.setCapacity(floorTarget('web'), 6, desired, { intentAtMs: Date.now(), signal });
+    expect(await failureOf(write)).toMatchObject({ fault: 'pre_send', code: 'fence_missing' });
+  });
+
+  it.each<[string, string, () => void]>([
+    ['there is no autoscaler', 'no_autoscaler', () => {}],
+    [
+      'there are several',
+      'several_autoscalers',
+      () => {
+        hpa();
+        hpa({ name: 'second' });
+      },
+    ],
+    [
+      'it is KEDA’s',
+      'managed_by_keda',
+      () => void simulator.createScaledObject({ name: 'web', target: { name: 'web' }, withHpa: true }),
+    ],
+    [
+      'it sleeps',
+      'autoscaler_asleep',
+      () => {
+        hpa();
+        simulator.changeExternally('default', 'web', { replicas: 0 });
+      },
+    ],
+  ])('is blocked when %s, and says what to do', async (_what, code, prepare) => {
+    prepare();
+    const { blocks } = await read();
+    expect(blocks.map((block) => block.code)).toEqual([code]);
+    expect(blocks[0]?.message).toMatch(/: .+\.$/);
+  });
+});
+
+describe('carrying out a decision with actuation floor', () => {
+  let database: TestDatabase;
+  let pool: pg.Pool;
+  beforeAll(async () => {
+    database = await createTestDatabase();
+    pool = createPool(database.url, { name: 'test' });
+  });
+  afterAll(async () => {
+    await pool.end();
+    await database.drop();
+  });
+
+  async function execute(
+    provider: ScalingProvider,
+    from: number,
+    target: number,
+    values: Record<string, unknown>,
+  ) {
+    const resourceId = await seedResource(pool, { current_instances: from, actuation: 'floor', ...values });
+    const jobId = await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, from, target));
+    const deps: ExecuteDeps = {
+      pool,
+      providers: new Map([[provider.name, provider]]),
+      workerId: 'worker-1',
+      shutdown: signal,
+      stopped: false,
+      onUnclassified: (error) => expect.fail(String(error)),
+    };
+    const [job] = await claimJobs(pool, [jobId], 30_000);
+    if (job === undefined) throw new Error('not claimable');
+    await executeDecision(deps, job);
+    return await findJob(pool, jobId);
+  }
+
+  const resource = {
+    name: 'deployment:default/web',
+    resource_type: 'kubernetes',
+    cloud_provider: 'kubernetes',
+    region: null,
+  };
+
+  it('raises the floor of the autoscaler, which desired refuses to touch', async () => {
+    const simulator = await startKubernetesSimulator({ timeScale: 0 });
+    const forget = await pointKubernetesClientTo({ here: simulator });
+    simulator.createDeployment({ name: 'web', replicas: 4 });
+    simulator.createHpa({ name: 'web-hpa', target: { name: 'web' }, minReplicas: 2, maxReplicas: 5 });
+    const provider = new Kubernetes({ settleMs: 15_000 });
+    const job = await execute(provider, 2, 4, resource);
+    expect(job).toMatchObject({
+      status: 'completed',
+      result: { event: { action: 'ScaleUp', previous_instances: 2, new_instances: 4, success: true } },
+    });
+    expect(floorOf(simulator, 'web')).toBe(4);
+    await pool.query(`delete from attempts`);
+    await pool.query(`update resources set name = name || '-old', last_effect_at = '-infinity'`);
+    const tooHigh = await execute(provider, 4, 6, resource);
+    expect(tooHigh?.error).toMatchObject({ code: 'out_of_bounds', context: { min: 1, max: 5 } });
+    await pool.query(`update resources set name = name || '-older'`);
+    const refused = await execute(provider, 4, 5, { ...resource, actuation: 'desired' });
+    expect(refused?.error).toMatchObject({ code: 'managed_by_hpa' });
+    expect(simulator.ledger.requests().filter(({ action }) => action === writing)).toHaveLength(1);
+    await Promise.all([simulator.close(), forget()]);
+  });
+
+  it('is refused for an Auto Scaling group in plain words', async () => {
+    const simulator = await startAwsSimulator({
+      timeScale: 0,
+      groups: [{ name: 'web', min: 1, max: 9, desired: 3 }],
+    });
+    pointAwsSdkTo(simulator.endpoint);
+    const provider = new AwsAutoScaling({ defaultRegion: 'us-east-1', settleMs: 330_000 });
+    const job = await execute(provider, 3, 5, { name: 'web' });
+    expect(job).toMatchObject({ status: 'failed', error: { code: 'floor_not_supported' } });
+    expect(job?.error?.message).toContain("set the resource's actuation to desired");
+    const target: ProviderTarget = { provider: 'aws', scope: null, name: 'web', actuation: 'floor' };
+    const state = await provider.describe(target, signal);
+    const write = provider.setCapacity(target, 5, state, { intentAtMs: Date.now(), signal });
+    expect(await failureOf(write)).toMatchObject({ fault: 'permanent', code: 'floor_not_supported' });
+    expect(simulator.group('web')).toMatchObject({ min: 1, desired: 3 });
+    await provider.close();
+    await simulator.close();
+  });
+});
