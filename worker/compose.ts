@@ -136,7 +136,7 @@ function createUpkeepProcessor(
           maxAgeSeconds: Math.max(1, config.OBSERVE_INTERVAL_SECONDS - 1),
           defaultRegion: config.AWS_REGION,
           workerId: own.workerId,
-          signal: AbortSignal.any([own.shutdown, AbortSignal.timeout(30_000)]),
+          signal: own.shutdown,
         });
       case 'decide-due':
         return await decideDueResources(run.pool, run.queues);
