@@ -64,7 +64,9 @@ export function runPlant(trace: Trace, make: PolicyMaker, options: PlantOptions)
     const isLost = trace.missing[step] === 1 || random() < options.lost;
     const load = (demand[step] as number) / serving;
     const utilisation = isLost ? null : options.pinned ? Math.min(1, load) : load;
-    const wanted = clamp(policy.decide({ atMs: startMs + step * stepMs, utilisation, ready: serving, total }));
+    const wanted = clamp(
+      policy.decide({ atMs: startMs + step * stepMs, utilisation, ready: serving, total }),
+    );
     remember(policy, step, upper, expected);
     if (wanted === total) continue;
     changed[step] = 1;

@@ -80,7 +80,10 @@ function onGrid(name: string, times: readonly number[], values: readonly number[
   for (const [index, at] of times.entries()) {
     const step = (at - startMs) / stepMs;
     if (Math.abs(step - Math.round(step)) > 0.25)
-      throw refused(name, `line ${index + 2} is not on the grid of ${stepMs / 1_000} s that most lines are on`);
+      throw refused(
+        name,
+        `line ${index + 2} is not on the grid of ${stepMs / 1_000} s that most lines are on`,
+      );
     demand[Math.round(step)] = values[index] as number;
     missing[Math.round(step)] = 0;
   }

@@ -1,25 +1,26 @@
 import type { PolicyMaker } from '../policy.ts';
-import { hpa } from './hpa.ts';
+import { recommend, stabilizeDown } from './hpa.ts';
 
 /** As in the project's examples. */
 const points = 6;
 
 /**
  * The predictive-horizontal-pod-autoscaler's linear model (jthomperoo, "Linear Regression model" in its user guide): a
- * straight line through the last six replica counts, followed to the horizon; the larger of it and the HPA's count.
+ * straight line through the last six replica counts, followed to the horizon; the larger of it and the HPA's count is taken
+ * (decision type `maximum`), and scaling in is stabilized for 300 s.
  */
 export const phpaLinear: PolicyMaker = (options) => {
-  const reactive = hpa(options);
+  const calm = stabilizeDown();
   const horizon = Math.round(options.delayMs / options.stepMs) + 1;
   const recent: number[] = [];
   return {
-    decide(observed) {
-      const { utilisation, ready } = observed;
-      const wanted = reactive.decide(observed);
-      if (utilisation === null) return wanted;
-      recent.push(Math.ceil((utilisation * ready) / options.target - 1e-9));
+    decide({ atMs, utilisation, ready, total }) {
+      if (utilisation === null) return total;
+      const wanted = recommend(utilisation, ready, total, options.target);
+      recent.push(wanted);
       if (recent.length > points) recent.shift();
-      return Math.max(wanted, Math.ceil(lineAt(recent, recent.length - 1 + horizon) - 1e-9));
+      const ahead = Math.ceil(lineAt(recent, recent.length - 1 + horizon) - 1e-9);
+      return calm(atMs, Math.max(wanted, ahead), total);
     },
   };
 };
