@@ -217,3 +217,69 @@ describe('the replay of a decision', () => {
     expect(answer).toMatchObject({ status: 404, body: { code: 'decision_not_found' } });
   });
 });
+
+describe('a simulation', () => {
+  const simulate = async (body: unknown) =>
+    await api.call('POST', '/simulations', { key, headers: { prefer: 'wait=20' }, body });
+
+  it('tells what another policy would have done on the same history, and the price of each risk', async () => {
+    const id = await createGroup({ hourly_price: 0.5 });
+    await postHistory(id, 6);
+    const to = new Date().toISOString();
+    const from = new Date(Date.now() - 3 * 86_400_000).toISOString();
+    const answer = await simulate({ resource_id: id, from, to, policy: {}, risks: [0.005, 0.1] });
+    expect(answer.status).toBe(200);
+    const { simulated, actual, frontier, series } = answer.body;
+    // Ten instances ran all the time.
+    expect(actual.instance_hours).toBeCloseTo(720, -1);
+    expect(actual.cost_usd).toBeCloseTo(actual.instance_hours * 0.5, 6);
+    expect(actual.actions_per_day).toBe(0);
+    expect(simulated.instance_hours).toBeLessThan(actual.instance_hours);
+    expect(simulated.breach_percent).toBeLessThan(4);
+    expect(simulated.ratio_to_oracle).toBeGreaterThan(1);
+    expect(frontier.map((point: { risk: number }) => point.risk)).toEqual([0.005, 0.1]);
+    expect(frontier[0].instance_hours).toBeGreaterThan(frontier[1].instance_hours);
+    expect(frontier[0].breach_percent).toBeLessThanOrEqual(frontier[1].breach_percent);
+    expect(series.length).toBeGreaterThan(800);
+    expect(series[0]).toEqual({
+      timestamp: expect.any(String),
+      demand: expect.any(Number),
+      simulated_instances: expect.any(Number),
+      actual_instances: 10,
+      upper: expect.any(Number),
+    });
+  });
+
+  it('keeps the limits of the draft', async () => {
+    const id = await createGroup();
+    await postHistory(id, 2);
+    const body = {
+      resource_id: id,
+      from: new Date(Date.now() - 86_400_000).toISOString(),
+      to: new Date().toISOString(),
+      policy: { min_instances: 9, max_instances: 9 },
+    };
+    const { series, simulated } = (await simulate(body)).body;
+    expect(
+      new Set(series.map((point: { simulated_instances: number }) => point.simulated_instances)),
+    ).toEqual(new Set([9]));
+    expect(simulated.actions_per_day).toBe(0);
+  });
+
+  it('refuses a range without samples, one that is backwards, and drafts with unknown fields', async () => {
+    const id = await createGroup();
+    const range = { from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' };
+    expect(await simulate({ resource_id: id, ...range })).toMatchObject({
+      status: 422,
+      body: { code: 'no_history' },
+    });
+    expect(await simulate({ resource_id: id, from: range.to, to: range.from })).toMatchObject({
+      status: 400,
+      body: { errors: [{ field: 'to' }] },
+    });
+    expect(await simulate({ resource_id: id, ...range, policy: { bogus: 1 } })).toMatchObject({
+      status: 400,
+    });
+    expect(await simulate({ resource_id: randomUUID(), ...range })).toMatchObject({ status: 404 });
+  });
+});

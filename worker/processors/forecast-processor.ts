@@ -2,6 +2,7 @@ import type { Job } from 'bullmq';
 import { type ClaimedJob, finishJobs, type JobCompletion } from '../../shared/db/jobs-repository.ts';
 import { buildForecaster } from '../jobs/build-forecaster.ts';
 import type { ForecastStore } from '../jobs/forecast-store.ts';
+import { simulatePolicy } from '../jobs/simulate-policy.ts';
 import { verifyDecision } from '../jobs/verify-decision.ts';
 import { afterUnexpected, announce, createClaims, type JobEnd, type RunDeps, runEntry } from './run-job.ts';
 
@@ -34,6 +35,8 @@ async function run(
   switch (job.kind) {
     case 'forecast':
       return await buildForecaster(deps, job);
+    case 'simulate':
+      return await simulatePolicy(deps.pool, job);
     case 'verify':
       return await verifyDecision(deps.pool, job);
     default: {

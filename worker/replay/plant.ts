@@ -31,6 +31,8 @@ export interface Run {
   readonly msPerDecision: number;
 }
 
+const stepsPerTurn = 1_000;
+
 /** A launch takes whole steps: a delay shorter than one takes one. */
 export function delayStepsOf(delayMs: number, stepMs: number): number {
   return Math.max(1, Math.round(delayMs / stepMs));
@@ -42,6 +44,19 @@ export function delayStepsOf(delayMs: number, stepMs: number): number {
  * starting first. One decision a step; no queue: demand over capacity is lost.
  */
 export function runPlant(trace: Trace, make: PolicyMaker, options: PlantOptions): Run {
+  const steps = plantInTurns(trace, make, options);
+  for (;;) {
+    const turn = steps.next();
+    if (turn.done === true) return turn.value;
+  }
+}
+
+/** The same, giving way every thousand steps. @returns the run, when it is done. */
+export function* plantInTurns(
+  trace: Trace,
+  make: PolicyMaker,
+  options: PlantOptions,
+): Generator<undefined, Run, undefined> {
   const { demand, stepMs, startMs } = trace;
   const steps = demand.length;
   const delaySteps = delayStepsOf(options.delayMs, stepMs);
@@ -58,6 +73,7 @@ export function runPlant(trace: Trace, make: PolicyMaker, options: PlantOptions)
   const starting: { atStep: number; count: number }[] = [];
   const startedAt = performance.now();
   for (let step = 0; step < steps; step++) {
+    if (step % stepsPerTurn === stepsPerTurn - 1) yield;
     while (starting[0] !== undefined && starting[0].atStep <= step) serving += starting.shift()?.count ?? 0;
     ready[step] = serving;
     paid[step] = total;
