@@ -80,14 +80,12 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
   const price = unitPrice(inputs.price);
   const perHour = (instanceHours: number) => Number(estimateCost(price, 1, 1).hourly_cost) * instanceHours;
   const attempt = async (draft: EnginePolicy) => {
-    await nextTurn();
     const options = plantOptions(draft, history.ready[0] as number);
-    const run = runPlant(
-      history.trace,
-      scalerWith(() => draft),
-      options,
-    );
-    return { run, figures: score(history.trace, run, options, first) };
+    const make = scalerWith(() => draft);
+    const turns = plantInTurns(history.trace, make, options);
+    let turn = turns.next();
+    for (; turn.done !== true; turn = turns.next()) await nextTurn();
+    return { run: turn.value, figures: score(history.trace, turn.value, options, first) };
   };
   const { run, figures } = await attempt(policy);
   const options = plantOptions(policy, history.ready[0] as number);
