@@ -41,7 +41,7 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
   closers.add('redis subscriber', () => subscriber.disconnect());
   const queues = createQueues(redis, config.QUEUE_PREFIX, quietly('queue.error'));
   closers.add('queues', () => Promise.all(Object.values(queues).map((queue) => queue.close())));
-  const intake = new JobIntake(pool, queues, quietly('enqueue.failed'));
+  const intake = new JobIntake(pool, queues, quietly('enqueue.failed'), config.DECIDE_PACK_SIZE);
   const waiters = new JobWaiters(pool, subscriber, config.QUEUE_PREFIX);
   const deps: Deps = { config, pool, redis, queues, intake, waiters, logger, metrics };
   const { app, routes } = buildApp(deps);

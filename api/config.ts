@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { parseEnvironment } from '../shared/config/parse-environment.ts';
-import { defaultPrefix } from '../shared/queues/queues.ts';
+import { defaultPrefix, packSize } from '../shared/queues/queues.ts';
 
 const schema = z
   .object({
@@ -15,6 +15,8 @@ const schema = z
     LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     DATABASE_POOL: z.coerce.number().int().min(2).max(100).default(8),
     RATE_LIMIT_PER_MINUTE: z.coerce.number().int().min(1).max(10_000_000).default(6_000),
+    /** Decide jobs that arrive together travel as one queue entry of at most this many. */
+    DECIDE_PACK_SIZE: z.coerce.number().int().min(1).max(200).default(packSize),
     DECISION_LIFETIME_SECONDS: z.coerce.number().int().min(10).max(86_400).default(900),
     BULL_BOARD: z.enum(['true', 'false']).default('true'),
     BULL_BOARD_WRITABLE: z.enum(['true', 'false']).default('false'),

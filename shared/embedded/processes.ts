@@ -50,19 +50,20 @@ export function startProcess(options: {
   };
 }
 
-/** Waits until the API answers `GET /ready` with 200. @throws Error naming the log when it ends or does not get there. */
+/** Waits until the API answers `GET /ready` (or another path) with 200. @throws Error naming the log when it ends or does not get there. */
 export async function waitUntilReady(
   baseUrl: string,
   api: ServiceProcess,
   logFile: string,
   timeoutMs: number,
+  path = '/ready',
 ): Promise<void> {
   const end = performance.now() + timeoutMs;
   while (performance.now() < end) {
     if (api.child.exitCode !== null)
       throw new Error(`The API ended at once with status ${api.child.exitCode}: see ${logFile}`);
     try {
-      const response = await fetch(`${baseUrl}/ready`, { signal: AbortSignal.timeout(2_000) });
+      const response = await fetch(baseUrl + path, { signal: AbortSignal.timeout(2_000) });
       if (response.status === 200) return;
     } catch {
       // Not listening yet.

@@ -2,7 +2,7 @@ import type pg from 'pg';
 import { findRunningExecution, type Idempotency, insertJobs, type NewJob } from '../db/jobs-repository.ts';
 import { databaseError, withTransaction } from '../db/pool.ts';
 import { InvariantBroken } from '../errors.ts';
-import { enqueue, type Queues } from '../queues/queues.ts';
+import { enqueue, packSize, type Queues } from '../queues/queues.ts';
 import { Batcher } from './batcher.ts';
 
 export type { Idempotency, NewJob } from '../db/jobs-repository.ts';
@@ -26,12 +26,20 @@ export class JobIntake {
   readonly #pool: pg.Pool;
   readonly #queues: Queues;
   readonly #onQueueError: (error: unknown) => void;
+  readonly #packSize: number;
   readonly #inserts: Batcher<NewJob, boolean>;
 
-  constructor(pool: pg.Pool, queues: Queues, onQueueError: (error: unknown) => void) {
+  /** @param decidePackSize how many decide jobs that arrive together travel as one queue entry. */
+  constructor(
+    pool: pg.Pool,
+    queues: Queues,
+    onQueueError: (error: unknown) => void,
+    decidePackSize: number = packSize,
+  ) {
     this.#pool = pool;
     this.#queues = queues;
     this.#onQueueError = onQueueError;
+    this.#packSize = decidePackSize;
     this.#inserts = new Batcher((jobs) => this.#insertAndEnqueue(jobs));
   }
 
@@ -109,6 +117,7 @@ export class JobIntake {
       await enqueue(
         this.#queues,
         jobs.map((job) => ({ id: job.id, queue: job.queue, seq: 0 })),
+        this.#packSize,
       );
     } catch (error) {
       this.#onQueueError(error);

@@ -70,12 +70,16 @@ export interface Dispatch {
 }
 
 /** Puts rows of `jobs` on their queues. @throws when Redis is away; the relay tries again. */
-export async function enqueue(queues: Queues, dispatches: readonly Dispatch[]): Promise<void> {
+export async function enqueue(
+  queues: Queues,
+  dispatches: readonly Dispatch[],
+  decidePackSize: number = packSize,
+): Promise<void> {
   const additions: Promise<unknown>[] = [];
   for (const name of jobQueueNames) {
     const mine = dispatches.filter((dispatch) => dispatch.queue === name);
     if (mine.length === 0) continue;
-    const size = name === 'decide' ? packSize : 1;
+    const size = name === 'decide' ? decidePackSize : 1;
     const entries = [];
     for (let start = 0; start < mine.length; start += size) {
       const pack = mine.slice(start, start + size);
