@@ -5,11 +5,11 @@ import { dirname } from 'node:path';
 import express, { type Express, type Request, type Response } from 'express';
 import helmet from 'helmet';
 import { Histogram } from 'prom-client';
-import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import { InvalidInput, NotFound, ScalerError } from '../shared/errors.ts';
 import { parseStrictJson } from './http/strict-json.ts';
 import { Authenticator } from './middleware/authenticate.ts';
 import { invalidRequest, problemOf, sendProblem } from './middleware/problem-response.ts';
+import { RateLimit } from './middleware/rate-limit.ts';
 import { openApiDocument } from './openapi/document.ts';
 import { mountDashboard } from './routes/dashboard.ts';
 import type { Deps } from './routes/deps.ts';
@@ -111,34 +111,12 @@ function observe(deps: Deps) {
 
 type Limits = ReturnType<typeof createLimits>;
 
-/** Counted in Redis by key; while Redis is away, in this process: never unlimited. */
 function createLimits(deps: Deps) {
-  const points = deps.config.RATE_LIMIT_PER_MINUTE;
-  const limiter = (keyPrefix: string, most: number) =>
-    new RateLimiterRedis({
-      storeClient: deps.redis,
-      keyPrefix: `${deps.config.QUEUE_PREFIX}:limit:${keyPrefix}`,
-      points: most,
-      duration: 60,
-      insuranceLimiter: new RateLimiterMemory({ keyPrefix, points: most, duration: 60 }),
-      inMemoryBlockOnConsumed: most + 1,
-    });
-  return { byKey: limiter('key', points), failedByAddress: limiter('failed', 60) };
-}
-
-async function consume(limiter: RateLimiterRedis, key: string): Promise<void> {
-  try {
-    await limiter.consume(key);
-  } catch (error) {
-    if (!(error instanceof RateLimiterRes)) return;
-    throw new ScalerError({
-      code: 'rate_limited',
-      message: 'Too many requests: slow down.',
-      retry: 'after',
-      httpStatus: 429,
-      retryAfterMs: Math.max(1_000, error.msBeforeNext),
-    });
-  }
+  const prefix = `${deps.config.QUEUE_PREFIX}:limit`;
+  return {
+    byKey: new RateLimit(deps.redis, `${prefix}:key`, deps.config.RATE_LIMIT_PER_MINUTE),
+    failedByAddress: new RateLimit(deps.redis, `${prefix}:failed`, 60),
+  };
 }
 
 async function admit(
@@ -151,11 +129,11 @@ async function admit(
   try {
     const key = await authenticator.authorize(request.get('authorization'), route.scope);
     if (request.res !== undefined) request.res.locals.keyId = key.id;
-    await consume(limits.byKey, key.id);
+    await limits.byKey.consume(key.id);
     return key.id;
   } catch (error) {
     if (error instanceof ScalerError && error.httpStatus === 401)
-      await consume(limits.failedByAddress, request.ip ?? 'unknown');
+      await limits.failedByAddress.consume(request.ip ?? 'unknown');
     throw error;
   }
 }

@@ -28,8 +28,6 @@ export function scalingRoutes(deps: Deps): Route[] {
       },
       handle: async (call) => {
         const { resource_id, use_prediction } = call.body;
-        if ((await missingResources(deps.pool, [resource_id])).length > 0)
-          throw resourceNotFound(resource_id);
         const job = jobFor(call, {
           kind: 'decide',
           queue: 'decide',

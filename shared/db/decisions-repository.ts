@@ -100,7 +100,7 @@ export async function insertDecisions(
         d.estimated_cost, d.confidence, case d.decision_type when 'noaction' then 'none' else 'pending' end, d.explanation, d.inputs,
         d.engine_version, d.policy_version, now() + $15 * interval '1 millisecond'
       from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::integer[], $6::integer[], $7::text[], $8::text[], $9::numeric[],
-        $10::double precision[], $11::jsonb[], $12::jsonb[], $13::text[], $14::integer[])
+        $10::double precision[], $11::json[], $12::json[], $13::text[], $14::integer[])
         as d (id, job_id, resource_id, decision_type, current_instances, target_instances, reason, reason_code, estimated_cost, confidence,
           explanation, inputs, engine_version, policy_version)
       on conflict (job_id) do nothing

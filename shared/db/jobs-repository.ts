@@ -62,7 +62,10 @@ const iso = (column: string) =>
 const columns = `id, kind, queue, resource_id, decision_id, status, outcome, attempts, result, error, replay_of,
   ${iso('created_at')}, ${iso('started_at')}, ${iso('finished_at')}, ${iso('available_at')}`;
 
-/** Inserts jobs in one statement; ids that exist, and second executions of a decision, are left out of the answer. */
+/**
+ * Inserts jobs in one statement. Left out of the answer are ids that exist, second executions of a decision, and decide
+ * jobs of resources that do not exist.
+ */
 export async function insertJobs(db: Queryable, jobs: readonly NewJob[]): Promise<Set<string>> {
   const { rows } = await db.query<{ id: string }>({
     name: 'insert_jobs',
@@ -72,6 +75,7 @@ export async function insertJobs(db: Queryable, jobs: readonly NewJob[]): Promis
       from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::jsonb[], $7::boolean[], $8::double precision[],
         $9::text[], $10::text[], $11::text[], $12::uuid[])
         as j (id, kind, queue, resource_id, decision_id, input, notify, deadline_ms, actor_key_id, request_id, remote_address, replay_of)
+      where j.kind <> 'decide' or exists (select 1 from resources r where r.id = j.resource_id)
       on conflict do nothing
       returning id`,
     values: [
@@ -90,6 +94,16 @@ export async function insertJobs(db: Queryable, jobs: readonly NewJob[]): Promis
     ],
   });
   return new Set(rows.map((row) => row.id));
+}
+
+/** Those of the jobs that are finished. */
+export async function findFinishedJobs(db: Queryable, ids: readonly string[]): Promise<JobRow[]> {
+  const { rows } = await db.query<JobRow>({
+    name: 'find_finished_jobs',
+    text: `select ${columns} from jobs where id = any ($1::uuid[]) and status in ('completed', 'failed')`,
+    values: [ids],
+  });
+  return rows;
 }
 
 /** The execution of this decision that is not finished, if there is one. */

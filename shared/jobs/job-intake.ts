@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { findRunningExecution, type Idempotency, insertJobs, type NewJob } from '../db/jobs-repository.ts';
 import { databaseError, withTransaction } from '../db/pool.ts';
+import { resourceNotFound } from '../db/resources-repository.ts';
 import { InvariantBroken } from '../errors.ts';
 import { enqueue, packSize, type Queues } from '../queues/queues.ts';
 import { Batcher } from './batcher.ts';
@@ -43,7 +44,10 @@ export class JobIntake {
     this.#inserts = new Batcher((jobs) => this.#insertAndEnqueue(jobs));
   }
 
-  /** @throws DependencyUnavailable when PostgreSQL is away: then the job was not accepted. */
+  /**
+   * @throws NotFound when it is to decide for a resource that does not exist.
+   * @throws DependencyUnavailable when PostgreSQL is away: then the job was not accepted.
+   */
   async submit(job: NewJob): Promise<Submission> {
     try {
       if (job.idempotency !== undefined) return await this.#submitIdempotent(job, job.idempotency);
@@ -86,6 +90,8 @@ export class JobIntake {
       if (stored !== null)
         return stored.same ? { kind: 'replayed', jobId: stored.jobId as string } : { kind: 'body_mismatch' };
       if ((await insertJobs(tx, [job])).size === 1) return { kind: 'created', jobId: job.id };
+      // Thrown inside, so that the key is not remembered either.
+      if (job.kind === 'decide') throw resourceNotFound(job.resource_id);
       const running = job.decision_id === null ? null : await findRunningExecution(tx, job.decision_id);
       if (running === null) throw new InvariantBroken('a job was neither inserted nor found');
       await tx.query(
@@ -99,6 +105,7 @@ export class JobIntake {
   }
 
   async #running(job: NewJob): Promise<Submission> {
+    if (job.kind === 'decide') throw resourceNotFound(job.resource_id);
     const running = job.decision_id === null ? null : await findRunningExecution(this.#pool, job.decision_id);
     // It may have finished between the insert that met it and this look: then this one can start.
     if (running === null) return await this.submit(job);

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import type pg from 'pg';
-import { findJob, type JobRow } from '../db/jobs-repository.ts';
+import { findFinishedJobs, type JobRow } from '../db/jobs-repository.ts';
+import { Batcher } from './batcher.ts';
 
 export type FinishedJob = Pick<JobRow, 'id' | 'status' | 'outcome' | 'result' | 'error'>;
 
@@ -20,12 +21,16 @@ export async function publishFinished(
 
 /** Lets requests wait for their jobs on one shared subscription. */
 export class JobWaiters {
-  readonly #pool: pg.Pool;
+  /** Looks are shared by those who look at the same moment. */
+  readonly #finished: Batcher<string, FinishedJob | null>;
   readonly #waiting = new Map<string, Set<(job: FinishedJob) => void>>();
 
   /** @param subscriber a Redis connection of its own; it is put in subscriber mode. */
   constructor(pool: pg.Pool, subscriber: Redis, prefix: string) {
-    this.#pool = pool;
+    this.#finished = new Batcher<string, FinishedJob | null>(async (ids) => {
+      const found = new Map((await findFinishedJobs(pool, ids)).map((job) => [job.id, job]));
+      return ids.map((id) => found.get(id) ?? null);
+    });
     subscriber.on('message', (_channel, message) => this.#deliver(message));
     const subscribe = () => void subscriber.subscribe(finishedChannel(prefix)).catch(() => {});
     subscriber.on('ready', subscribe);
@@ -45,19 +50,14 @@ export class JobWaiters {
     this.#waiting.set(jobId, waiters);
     try {
       // The job may have finished before we listened.
-      const before = await this.#finished(jobId);
+      const before = await this.#finished.add(jobId);
       if (before !== null) return before;
-      return (await told) ?? (await this.#finished(jobId));
+      return (await told) ?? (await this.#finished.add(jobId));
     } finally {
       clearTimeout(timer);
       waiters.delete(resolveWith);
       if (waiters.size === 0) this.#waiting.delete(jobId);
     }
-  }
-
-  async #finished(jobId: string): Promise<FinishedJob | null> {
-    const job = await findJob(this.#pool, jobId);
-    return job !== null && (job.status === 'completed' || job.status === 'failed') ? job : null;
   }
 
   #deliver(message: string): void {

@@ -198,7 +198,7 @@ async function measureAccept(
   figures: Figures,
 ): Promise<void> {
   const task = { path: '/scale/decide', bodies, seconds, perSecond: 500 };
-  const ours = await rig.load({ ...task, url: rig.service.url, headers: rig.headers });
+  const ours = await rig.load({ ...task, url: rig.packed.url, headers: rig.headers });
   refuseFailures(ours.failures);
   const naive = await rig.load({ ...task, url: rig.naive.url, headers: {} });
   figures.acceptP50 = ours.p50Ms;

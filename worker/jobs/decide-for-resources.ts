@@ -16,6 +16,7 @@ import { decide } from '../engine/decide.ts';
 import { type DecisionInputs, loadDecisionInputs } from './decision-inputs.ts';
 import type { Forecasted, ForecastStore } from './forecast-store.ts';
 import { presentExplanation } from './present-decision.ts';
+import { packInputs } from './stored-inputs.ts';
 
 export interface DecideDeps {
   readonly pool: pg.Pool;
@@ -120,7 +121,7 @@ function prepare(job: ClaimedJob, inputs: DecisionInputs, forecasted: Forecasted
     estimated_cost: cost.hourly_cost,
     confidence: decision.confidence,
     explanation: presentExplanation(decision.explanation, decision.reasonCode, cost),
-    inputs: engineInput,
+    inputs: packInputs(engineInput),
     engine_version: decision.explanation.engineVersion,
     policy_version: decision.explanation.policyVersion,
   };

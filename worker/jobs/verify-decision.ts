@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import type pg from 'pg';
 import type { ClaimedJob, JobCompletion } from '../../shared/db/jobs-repository.ts';
-import type { EngineInput } from '../../shared/domain/scaling-decision.ts';
 import { decide, engineVersion } from '../engine/decide.ts';
 import { presentExplanation } from './present-decision.ts';
+import { type StoredInputs, unpackInputs } from './stored-inputs.ts';
 
 interface StoredDecision {
   readonly decision_type: string;
@@ -13,7 +13,7 @@ interface StoredDecision {
   readonly reason_code: string;
   readonly confidence: number;
   readonly explanation: Record<string, unknown>;
-  readonly inputs: EngineInput;
+  readonly inputs: StoredInputs;
   readonly engine_version: string;
 }
 
@@ -49,7 +49,7 @@ export function compare(stored: StoredDecision): Record<string, unknown> {
       message: `Decided by engine ${stored.engine_version}; this worker runs ${engineVersion}: replay it with that release.`,
     };
   }
-  const again = decide(stored.inputs);
+  const again = decide(unpackInputs(stored.inputs));
   const explanation = presentExplanation(again.explanation, again.reasonCode, {});
   // The cost is not the engine's: prices are read when deciding.
   const withoutCost = ({ cost: _, ...rest }: Record<string, unknown>) => JSON.parse(JSON.stringify(rest));

@@ -28,3 +28,6 @@ alter table jobs
   add constraint jobs_kind_check check (kind in ('decide', 'execute', 'forecast', 'simulate', 'verify')),
   add constraint jobs_queue_check check (queue in ('decide', 'execute-aws', 'execute-kubernetes', 'forecast'));
 create unique index jobs_one_forecast on jobs (resource_id) where kind = 'forecast' and status in ('queued', 'active', 'retrying');
+
+-- Written with every decision and read whole: kept as they come, not taken apart.
+alter table scaling_decisions alter column inputs type json using inputs::json, alter column explanation type json using explanation::json;

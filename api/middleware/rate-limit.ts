@@ -1,0 +1,74 @@
+import type { Redis } from 'ioredis';
+import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
+import { ScalerError } from '../../shared/errors.ts';
+
+/** A process asks Redis once for this share of a minute's requests, not once a request. */
+const leaseShare = 1 / 200;
+const mostHeld = 10_000;
+
+interface Lease {
+  left: number;
+  until: number;
+}
+
+/**
+ * Requests a minute, counted by key in Redis for all API processes; while Redis is away in this process alone: never
+ * unlimited. Counted in leases, so a process that stops may take half a percent of a minute with it.
+ */
+export class RateLimit {
+  readonly #limiter: RateLimiterRedis;
+  readonly #leaseSize: number;
+  readonly #leases = new Map<string, Lease>();
+  readonly #asking = new Map<string, Promise<void>>();
+
+  constructor(redis: Redis, keyPrefix: string, perMinute: number) {
+    this.#leaseSize = Math.max(1, Math.floor(perMinute * leaseShare));
+    this.#limiter = new RateLimiterRedis({
+      storeClient: redis,
+      keyPrefix,
+      points: perMinute,
+      duration: 60,
+      insuranceLimiter: new RateLimiterMemory({ keyPrefix, points: perMinute, duration: 60 }),
+      inMemoryBlockOnConsumed: perMinute + 1,
+    });
+  }
+
+  /** @throws ScalerError 429 with the time to wait. */
+  async consume(key: string): Promise<void> {
+    for (;;) {
+      const lease = this.#leases.get(key);
+      if (lease !== undefined && lease.left > 0 && lease.until > performance.now()) {
+        lease.left--;
+        return;
+      }
+      // Those who come meanwhile share the answer.
+      let asking = this.#asking.get(key);
+      if (asking === undefined) {
+        asking = this.#ask(key).finally(() => this.#asking.delete(key));
+        this.#asking.set(key, asking);
+      }
+      await asking;
+    }
+  }
+
+  async #ask(key: string): Promise<void> {
+    try {
+      const { msBeforeNext } = await this.#limiter.consume(key, this.#leaseSize);
+      if (this.#leases.size >= mostHeld) this.#leases.clear();
+      this.#leases.set(key, { left: this.#leaseSize, until: performance.now() + Math.max(1, msBeforeNext) });
+    } catch (error) {
+      if (!(error instanceof RateLimiterRes)) {
+        // Neither Redis nor memory could count: one request passes, and the next asks again.
+        this.#leases.set(key, { left: 1, until: performance.now() + 1_000 });
+        return;
+      }
+      throw new ScalerError({
+        code: 'rate_limited',
+        message: 'Too many requests: slow down.',
+        retry: 'after',
+        httpStatus: 429,
+        retryAfterMs: Math.max(1_000, error.msBeforeNext),
+      });
+    }
+  }
+}
