@@ -7,8 +7,10 @@ import helmet from 'helmet';
 import { Histogram } from 'prom-client';
 import { InvalidInput, NotFound, ScalerError } from '../shared/errors.ts';
 import { parseStrictJson } from './http/strict-json.ts';
+import { answerOnce } from './middleware/answer-once.ts';
 import { Authenticator } from './middleware/authenticate.ts';
 import { invalidRequest, problemOf, sendProblem } from './middleware/problem-response.ts';
+import { QueueGate } from './middleware/queue-gate.ts';
 import { RateLimit } from './middleware/rate-limit.ts';
 import { openApiDocument } from './openapi/document.ts';
 import { mountDashboard } from './routes/dashboard.ts';
@@ -42,6 +44,7 @@ export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] }
   app.use(observe(deps));
   const authenticator = new Authenticator(deps.pool, deps.config.API_KEY_PEPPER);
   const limits = createLimits(deps);
+  const gate = new QueueGate(deps.pool, deps.config.MAX_WAITING_JOBS);
   for (const route of routes) {
     const bodyReader = express.raw({
       type: () => true,
@@ -53,9 +56,11 @@ export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] }
       const requestId = response.locals.requestId as string;
       try {
         const keyId = await admit(route, request, authenticator, limits);
+        if (route.startsJob === true) await gate.pass();
+        const call = await parse(route, request, response, bodyReader, keyId, requestId);
         send(
           response,
-          await route.handle(await parse(route, request, response, bodyReader, keyId, requestId)),
+          route.startsJob === true ? await route.handle(call) : await answerOnce(deps.pool, route, call),
         );
       } catch (error) {
         sendProblem(response, problemOf(error, deps.logger, requestId), requestId);

@@ -18,6 +18,8 @@ const schema = z
     /** Decide jobs that arrive together travel as one queue entry of at most this many. */
     DECIDE_PACK_SIZE: z.coerce.number().int().min(1).max(200).default(packSize),
     DECISION_LIFETIME_SECONDS: z.coerce.number().int().min(10).max(86_400).default(900),
+    /** With so many jobs waiting, new ones are refused with 503. */
+    MAX_WAITING_JOBS: z.coerce.number().int().min(1).max(100_000_000).default(100_000),
     BULL_BOARD: z.enum(['true', 'false']).default('true'),
     BULL_BOARD_WRITABLE: z.enum(['true', 'false']).default('false'),
     TRUST_PROXY_HOPS: z.coerce.number().int().min(0).max(10).default(0),

@@ -40,6 +40,7 @@ export function forecastRoutes(deps: Deps): Route[] {
     route({
       method: 'get',
       path: '/scale/decisions/{id}/replay',
+      startsJob: true,
       scope: 'read',
       operationId: 'replayDecision',
       summary: 'Decide again from what was stored with a decision, and tell whether the answer is the same',
@@ -68,6 +69,7 @@ export function forecastRoutes(deps: Deps): Route[] {
     route({
       method: 'post',
       path: '/simulations',
+      startsJob: true,
       scope: 'decide',
       operationId: 'simulate',
       summary: "What another policy would have done on the resource's own history",

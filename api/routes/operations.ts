@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { audit } from '../../shared/db/audit-repository.ts';
-import { countUnfinished } from '../../shared/db/jobs-repository.ts';
-import { createKey, listKeys, revokeKey } from '../../shared/db/keys-repository.ts';
+import { countUnfinished, oldestWaitSeconds } from '../../shared/db/jobs-repository.ts';
+import { createKey, listKeys, revokeKey, rotateKey } from '../../shared/db/keys-repository.ts';
 import { scopes } from '../../shared/domain/api-key.ts';
 import { NotFound } from '../../shared/errors.ts';
+import { queueNames } from '../../shared/queues/queues.ts';
 import type { Deps } from './deps.ts';
 import { type Route, route } from './route.ts';
 
@@ -131,6 +132,7 @@ export function operationRoutes(deps: Deps): Route[] {
       method: 'post',
       path: '/keys',
       scope: 'admin',
+      answersSecret: true,
       operationId: 'createKey',
       summary: 'Make an API key; its secret is in this answer only',
       body: z.strictObject({
@@ -154,6 +156,31 @@ export function operationRoutes(deps: Deps): Route[] {
           detail: { name: row.name, scopes: row.scopes },
         });
         return { status: 201, body: { ...row, key } };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/keys/{id}/rotate',
+      scope: 'admin',
+      answersSecret: true,
+      operationId: 'rotateKey',
+      summary: 'Make a key that takes the place of another, which stays valid for a while',
+      params: keyId,
+      body: z.strictObject({ overlap_seconds: z.int().min(0).max(86_400).default(3_600) }),
+      responses: { 201: { description: 'The new key', schema: z.looseObject({ key: z.string() }) } },
+      handle: async (call) => {
+        const { overlap_seconds } = call.body;
+        const made = await rotateKey(deps.pool, deps.config.API_KEY_PEPPER, call.params.id, overlap_seconds);
+        if (made === null) throw new NotFound('key_not_found', `There is no live key ${call.params.id}.`);
+        await audit(deps.pool, {
+          actor: call.keyId,
+          action: 'key.rotated',
+          subject: call.params.id,
+          request_id: call.requestId,
+          remote_address: call.remoteAddress,
+          detail: { new_key: made.row.id, overlap_seconds },
+        });
+        return { status: 201, body: { ...made.row, key: made.key } };
       },
     }),
     route({
@@ -186,16 +213,41 @@ async function readiness(deps: Deps) {
     () => 'away' as const,
   );
   try {
-    const [depth, workers] = await Promise.all([
+    const [depth, oldest, workers] = await Promise.all([
       countUnfinished(deps.pool),
-      deps.pool.query<{ n: number }>(
-        `select count(*)::integer as n from worker_heartbeats where beat_at > now() - interval '15 seconds'`,
+      oldestWaitSeconds(deps.pool),
+      deps.pool.query<{ queues: string[]; age_seconds: number }>(
+        `select queues, extract(epoch from now() - beat_at)::double precision as age_seconds from worker_heartbeats
+          where beat_at > now() - interval '15 seconds' order by worker_id`,
       ),
     ]);
-    const live = workers.rows[0]?.n ?? 0;
-    const status = live === 0 ? 'not_ready' : redis === 'away' ? 'degraded' : 'ready';
-    return { status, postgres: 'ok', redis, queue_depth: depth, workers: live };
+    const served = new Set(workers.rows.flatMap((worker) => worker.queues));
+    const unserved = queueNames.filter((name) => !served.has(name));
+    const live = workers.rows.length;
+    const reasons = [
+      ...(live === 0 ? ['no worker has reported within 15 s: start one (npm run worker)'] : []),
+      ...(redis === 'away' ? ['Redis is away: jobs are accepted and wait in PostgreSQL'] : []),
+      ...(live > 0 && unserved.length > 0 ? [`no worker serves ${unserved.join(', ')}`] : []),
+    ];
+    const status = live === 0 ? 'not_ready' : reasons.length > 0 ? 'degraded' : 'ready';
+    return {
+      status,
+      reasons,
+      postgres: 'ok',
+      redis,
+      queue_depth: depth,
+      oldest_wait_seconds: oldest,
+      workers: live,
+      heartbeats: workers.rows,
+    };
   } catch {
-    return { status: 'not_ready', postgres: 'away', redis, queue_depth: null, workers: null };
+    return {
+      status: 'not_ready',
+      reasons: ['PostgreSQL is away'],
+      postgres: 'away',
+      redis,
+      queue_depth: null,
+      workers: null,
+    };
   }
 }

@@ -38,6 +38,10 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   readonly body?: B;
   /** Bytes; 64 KiB unless a route carries batches. */
   readonly bodyLimit?: number;
+  /** Puts work on a queue: refused while too much waits, and keeps its Idempotency-Key with the job. */
+  readonly startsJob?: boolean;
+  /** Its answer holds a secret: it is never stored, and so never repeated. */
+  readonly answersSecret?: boolean;
   /** Schema by success status. */
   readonly responses: Readonly<Record<number, { readonly description: string; readonly schema?: z.ZodType }>>;
   readonly handle: (call: Call<z.output<P>, z.output<Q>, z.output<B>>) => Promise<Answer> | Answer;

@@ -18,6 +18,7 @@ export function scalingRoutes(deps: Deps): Route[] {
     route({
       method: 'post',
       path: '/scale/decide',
+      startsJob: true,
       scope: 'decide',
       operationId: 'decide',
       summary: 'Ask for a scaling decision',
@@ -41,6 +42,7 @@ export function scalingRoutes(deps: Deps): Route[] {
     route({
       method: 'post',
       path: '/scale/decide/batch',
+      startsJob: true,
       scope: 'decide',
       operationId: 'decideBatch',
       summary: 'Ask for up to 1,000 decisions at once',
@@ -89,6 +91,7 @@ export function scalingRoutes(deps: Deps): Route[] {
     route({
       method: 'post',
       path: '/scale/execute',
+      startsJob: true,
       scope: 'execute',
       operationId: 'execute',
       summary: 'Carry a decision out',
@@ -244,6 +247,7 @@ export function scalingRoutes(deps: Deps): Route[] {
     route({
       method: 'post',
       path: '/jobs/{id}/replay',
+      startsJob: true,
       scope: 'admin',
       operationId: 'replayJob',
       summary: 'Start a failed job again, as a new job linked to it',

@@ -321,3 +321,23 @@ export async function countUnfinished(db: Queryable): Promise<Record<string, num
   });
   return Object.fromEntries(rows.map((row) => [row.queue, Number(row.n)]));
 }
+
+/** How many jobs wait, counted up to `most`. Index: jobs_due. */
+export async function countWaiting(db: Queryable, most: number): Promise<number> {
+  const { rows } = await db.query<{ n: number }>({
+    name: 'count_waiting',
+    text: `select count(*)::integer as n from (select 1 from jobs where status in ('queued', 'retrying') limit $1) waiting`,
+    values: [most],
+  });
+  return rows[0]?.n ?? 0;
+}
+
+/** How long the longest-waiting due job has waited, in seconds; null when none waits. Index: jobs_due. */
+export async function oldestWaitSeconds(db: Queryable): Promise<number | null> {
+  const { rows } = await db.query<{ seconds: number | null }>({
+    name: 'oldest_wait',
+    text: `select extract(epoch from now() - min(available_at))::double precision as seconds from jobs
+      where status in ('queued', 'retrying') and available_at <= now()`,
+  });
+  return rows[0]?.seconds ?? null;
+}

@@ -42,6 +42,30 @@ export async function listKeys(db: Queryable): Promise<KeyRow[]> {
   return (await db.query<KeyRow>(`select ${columns} from api_keys order by api_keys.created_at`)).rows;
 }
 
+/**
+ * Makes a key that takes another one's place: same name and scopes, for as many days as that one had. The old one stays
+ * valid for `overlapSeconds`, so that clients can change over.
+ * @returns null when there is no such live key.
+ */
+export async function rotateKey(
+  db: Queryable,
+  pepper: string,
+  id: string,
+  overlapSeconds: number,
+): Promise<{ key: string; row: KeyRow } | null> {
+  const { id: newId, secret, key } = generateKey();
+  const { rows } = await db.query<KeyRow>(
+    `with old as (
+        select id, name, scopes, expires_at - created_at as life from api_keys
+        where id = $1 and revoked_at is null and expires_at > now() for update),
+      ended as (update api_keys k set expires_at = least(k.expires_at, now() + $4 * interval '1 second') from old where k.id = old.id)
+    insert into api_keys (id, name, secret_hash, scopes, expires_at, rotated_from)
+      select $2, old.name, $3, old.scopes, now() + old.life, old.id from old returning ${columns}`,
+    [id, newId, hashSecret(secret, pepper), overlapSeconds],
+  );
+  return rows[0] === undefined ? null : { key, row: rows[0] };
+}
+
 /** @returns false when there is no such live key. */
 export async function revokeKey(db: Queryable, id: string): Promise<boolean> {
   return (

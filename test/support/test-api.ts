@@ -21,19 +21,30 @@ export interface TestApi {
   close(): Promise<void>;
 }
 
-/** The real API on a free port, with its own database and key prefix. */
-export async function startTestApi(): Promise<TestApi> {
+/**
+ * The real API on a free port, with its own database and key prefix.
+ * @param through what stands between it and its databases, where a test wants to cut the line.
+ */
+export async function startTestApi(
+  given: Readonly<Record<string, string>> = {},
+  through: (urls: {
+    database: string;
+    redis: string;
+  }) => Promise<{ database: string; redis: string }> = async (urls) => urls,
+): Promise<TestApi> {
   const database = await createTestDatabase();
   const redis = createTestRedis();
+  const urls = await through({ database: database.url, redis: redis.url });
   const environment = {
-    DATABASE_URL: database.url,
-    REDIS_URL: redis.url,
+    DATABASE_URL: urls.database,
+    REDIS_URL: urls.redis,
     QUEUE_PREFIX: redis.prefix,
     HOST: '127.0.0.1',
     PORT: '0',
     API_KEY_PEPPER: pepper,
     LOG_LEVEL: 'silent',
     RATE_LIMIT_PER_MINUTE: '1000000',
+    ...given,
   };
   const api = composeApi(readApiConfig(environment));
   const port = await listen(api);
