@@ -67,8 +67,10 @@ export class Ensemble implements Stateful {
 
   #mix(): number {
     const { opinions, weights } = this;
+    // The best of those that speak: next to a silent one that was nearly always right, none of them would weigh anything.
     let best = Number.POSITIVE_INFINITY;
     for (let index = 0; index < opinions.length; index++) {
+      if (Number.isNaN(opinions[index] as number)) continue;
       if ((this.#counts[index] as number) > 0 && (this.#losses[index] as number) < best)
         best = this.#losses[index] as number;
     }
