@@ -155,7 +155,9 @@ export class DemandForecaster implements Stateful {
       this.#week.periods >= 1
         ? this.#week.at((step + this.horizonSteps) % week) - this.#week.at(step % week)
         : 0;
-    moment.yesterdayChange = moment.knowsDay
+    // A day and a step: what was a whole day ago must have been seen.
+    const sawYesterday = (this.#numbers[1] as number) > this.#slots;
+    moment.yesterdayChange = sawYesterday
       ? this.#past(this.#slots - this.horizonSteps) - this.#past(this.#slots)
       : 0;
   }
