@@ -15,6 +15,8 @@ const saturatedRatio = 0.98;
 /** Measurement errors apart, a ratio above this is of a metric that has no ceiling at 1. */
 const cappedRatio = 1.05;
 const halfHourMs = 30 * 60_000;
+/** No stabilization window is longer. */
+const longestWindowMs = 3_600_000;
 /** After a silence longer than this, what was learnt is of another time: it starts again. */
 const longestGapMs = 7 * 86_400_000;
 /** Under so many outcomes a prediction's record proves nothing. */
@@ -42,7 +44,7 @@ function divisorNear(steps: number): number {
 
 interface Series {
   readonly forecaster: DemandForecaster;
-  /** Upper bounds and expectations of the last half hour: a ring of pairs. */
+  /** Upper bounds and expectations of the longest stabilization window, or of the horizon if longer: a ring of pairs. */
   readonly recent: Float64Array;
   readonly recentCursor: Float64Array;
   /** The highest ratio seen. */
@@ -63,7 +65,7 @@ export class ResourceForecaster implements Stateful {
   constructor(shape: ForecastShape, metrics: readonly Metric[]) {
     this.shape = shape;
     this.#metrics = metrics;
-    const recentSteps = Math.max(1, Math.ceil(halfHourMs / shape.stepMs));
+    const recentSteps = Math.max(shape.horizonSteps, Math.round(longestWindowMs / shape.stepMs) + 1);
     for (const metric of metrics) {
       this.#series.set(metric, {
         forecaster: new DemandForecaster(shape),
@@ -197,6 +199,7 @@ export class ResourceForecaster implements Stateful {
     const { forecaster } = series;
     const { stepMs, horizonSteps } = this.shape;
     const windowSteps = Math.max(horizonSteps, Math.round(policy.stabilizationWindowMs / stepMs) + 1);
+    const halfHourSteps = Math.ceil(halfHourMs / stepMs);
     const { upper, risk } = forecaster.planned;
     return {
       metric,
@@ -206,7 +209,7 @@ export class ResourceForecaster implements Stateful {
       risk,
       distribution: forecaster.distribution,
       windowHighest: highest(series, windowSteps),
-      halfHourHighest: highest(series, Number.POSITIVE_INFINITY),
+      halfHourHighest: highest(series, halfHourSteps),
       capped: (series.highestRatio[0] as number) <= cappedRatio,
       residuals: forecaster.residuals,
       trusted: forecaster.trusted,
