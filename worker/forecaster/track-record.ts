@@ -27,6 +27,15 @@ const bars = {
   regain: { misses: 0.05, timesRisk: 3, pinballRatio: 1.2 },
 } as const;
 
+/**
+ * On a flat line the last value never errs, and nothing compares well with it. A margin of half an instance, or of a
+ * twentieth of the demand, is not held against a bound.
+ */
+const freeInstances = 0.5;
+const freeShare = 0.05;
+/** A millionth above the bound is the arithmetic's, not the demand's. */
+const roundingNoise = 1e-6;
+
 /** Keeps score of forecasts as their time comes. */
 export class TrackRecord implements Stateful {
   readonly #forecasts: DelayLine;
@@ -75,19 +84,20 @@ export class TrackRecord implements Stateful {
     this.#bias.add(dueForecast - demand);
     this.#absolute.add(Math.abs(dueForecast - demand));
     this.#naive.add(Math.abs((Number.isNaN(yesterday) ? dueLast : yesterday) - demand));
-    this.#misses.add(demand > dueUpper ? 1 : 0);
+    this.#misses.add(demand - dueUpper > roundingNoise * Math.max(1, demand) ? 1 : 0);
     this.#risk.add(dueRisk);
     this.#loss.add(pinball(demand, dueUpper, dueRisk));
     this.#lastLoss.add(pinball(demand, dueLast, dueRisk));
-    this.#judge();
+    this.#judge(demand);
   }
 
-  #judge(): void {
-    const { coverage, pinballRatio, steps } = this.accuracy;
-    if (steps < enoughSteps) return;
+  #judge(demand: number): void {
+    if (this.#absolute.count < enoughSteps) return;
     const bar = this.trusted ? bars.lose : bars.regain;
     const misses = Math.max(bar.misses, bar.timesRisk * this.#risk.value);
-    const good = 1 - coverage <= misses && pinballRatio <= bar.pinballRatio;
+    const free = this.#risk.value * Math.max(freeInstances, freeShare * demand);
+    const most = bar.pinballRatio * this.#lastLoss.value + free;
+    const good = this.#misses.value <= misses && this.#loss.value <= most;
     this.#trusted[0] = good ? 1 : 0;
   }
 
