@@ -7,6 +7,9 @@ export const levels: readonly number[] = [
   0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.992, 0.997,
 ];
 
+/** A millionth more or less is the arithmetic's, not the demand's. */
+const roundingNoise = 1e-6;
+
 /** Under so many outcomes what the bounds say is taken as it is. */
 const enoughOutcomes = 50;
 
@@ -16,7 +19,10 @@ const enoughOutcomes = 50;
  * Using Calibrated Regression" (ICML 2018), over a sliding week.
  */
 export class Calibration implements Stateful {
-  /** Probability integral transforms: the stated probability of not more than what then came. */
+  /**
+   * Probability integral transforms: the stated probability of not more than what then came. Where quantiles are equal,
+   * as on a flat line, the lowest of them counts: what came was at or under all of them. 0 is what came under the lowest.
+   */
   readonly #outcomes: SortedWindow;
   /** The distributions of the last horizon, a row a step. */
   readonly #rows: Float64Array;
@@ -32,9 +38,17 @@ export class Calibration implements Stateful {
     const at = (this.#cursor[0] as number) * levels.length;
     const row = this.#rows.subarray(at, at + levels.length);
     const known = !Number.isNaN(row[0] as number);
-    if (counted && known) this.#outcomes.add(interpolate(row, levels, demand));
+    if (counted && known) this.#outcomes.add(placeOf(demand, row));
     for (let index = 0; index < levels.length; index++) row[index] = quantile(levels[index] as number);
     this.#cursor[0] = at + levels.length === this.#rows.length ? 0 : (this.#cursor[0] as number) + 1;
+  }
+
+  /** How often outcomes were under the lowest of the distribution: less than at or under it where demand is flat. */
+  get underLowest(): number {
+    const { size } = this.#outcomes;
+    const lowest = levels[0] as number;
+    if (size < enoughOutcomes) return lowest;
+    return (this.#outcomes.countBelow(lowest / 4) + 0.5) / (size + 1);
   }
 
   /** How often outcomes were at or under what was given this probability. */
@@ -47,6 +61,11 @@ export class Calibration implements Stateful {
   state(): readonly StateArray[] {
     return [...this.#outcomes.state(), this.#rows, this.#cursor];
   }
+}
+
+function placeOf(demand: number, quantiles: Float64Array): number {
+  const noise = roundingNoise * Math.max(1, demand);
+  return demand + noise < (quantiles[0] as number) ? 0 : interpolate(quantiles, levels, demand - noise);
 }
 
 /** The probability of at most `demand` where `demands` are the quantiles at `probabilities`; both ascend. */

@@ -276,7 +276,8 @@ export class DemandForecaster implements Stateful {
 
   /** The distribution of demand at the horizon: [probability of not more, demand], both ascending. */
   get distribution(): readonly (readonly [number, number])[] {
-    return levels.map((level) => [this.#calibration.calibrated(level), this.upper(level)] as const);
+    const points = levels.map((level) => [this.#calibration.calibrated(level), this.upper(level)] as const);
+    return [[this.#calibration.underLowest, this.upper(levels[0] as number)], ...points];
   }
 
   /** Residuals that the bounds rest on. */
