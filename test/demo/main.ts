@@ -12,6 +12,8 @@ import { createClosers, onSignals } from '../../shared/lifecycle/closers.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { startAwsSimulator } from '../simulators/aws/server.ts';
 import { startKubernetesSimulator } from '../simulators/kubernetes/server.ts';
+import { showForesight } from './foresight.ts';
+import { reconcile } from './reconcile.ts';
 import { ScaledWorkload } from './scaled-workload.ts';
 import { ServiceClient } from './service-client.ts';
 import { summary, tableHead, tableRow } from './table.ts';
@@ -29,6 +31,8 @@ const help = `Usage: npm run demo -- [--steps N] [--step-ms N] [--keep]
 
 const stepHours = 5 / 60;
 const stepsPerDay = 288;
+/** What ran all the time in the history that the forecast learns from. */
+const historyInstances = 36;
 
 /** Where the replay begins: the morning of the second day, so that there is a yesterday to predict from. */
 const firstStep = stepsPerDay + 72;
@@ -95,6 +99,14 @@ async function run(
     desired: 24,
     instanceType: 'm5.large',
   });
+  aws.createGroup({
+    name: 'api-asg',
+    region: 'us-east-1',
+    min: 1,
+    max: 60,
+    desired: historyInstances,
+    instanceType: 'm5.large',
+  });
   kubernetes.createDeployment({
     namespace: 'shop',
     name: 'checkout',
@@ -155,7 +167,7 @@ async function run(
     min_instances: 1,
     max_instances: 60,
   };
-  const [asg, deployment] = await Promise.all([
+  const [asg, deployment, history] = await Promise.all([
     client.call<{ id: string }>('POST', '/resources', {
       name: 'web-asg',
       resource_type: 'ec2',
@@ -170,6 +182,18 @@ async function run(
       cloud_provider: 'kubernetes',
       current_instances: 15,
       ...policy,
+    }),
+    client.call<{ id: string }>('POST', '/resources', {
+      name: 'api-asg',
+      resource_type: 'ec2',
+      cloud_provider: 'aws',
+      region: 'us-east-1',
+      current_instances: historyInstances,
+      min_instances: 1,
+      max_instances: 60,
+      decision_interval: 300,
+      provisioning_delay: 300,
+      planning: 'risk',
     }),
   ]);
   const folder = join(projectRoot(), 'test', 'demo');
@@ -220,6 +244,28 @@ async function run(
       workloads.map((workload) => workload.totals),
       (performance.now() - startedAt) / 1_000,
     )}`,
+  );
+  const foresight = await showForesight({
+    client,
+    resourceId: history.body.id,
+    instances: historyInstances,
+    trace: readTrace(join(folder, 'azvm_daily.csv.gz')),
+    executes: true,
+  });
+  console.log(`\n${foresight.lines.join('\n')}`);
+  const resources = [
+    { id: asg.body.id, object: 'web-asg' },
+    { id: history.body.id, object: 'api-asg' },
+    { id: deployment.body.id, object: 'shop/checkout' },
+  ];
+  const writes = [
+    ...aws.ledger.writes().map((entry) => ({ ...entry, object: entry.group ?? '' })),
+    ...kubernetes.ledger.writes().map((entry) => ({ ...entry, object: `${entry.namespace}/${entry.name}` })),
+    // Writes without a request are the clouds' own: how the objects came to be.
+  ].filter((entry) => entry.requestId !== null);
+  const matched = await reconcile(client, resources, writes);
+  console.log(
+    `\nAudit: the clouds' own ledgers and the service's history tell of the same ${matched} changes, in the same order.`,
   );
   console.log(
     `\n  API documentation  ${baseUrl}/docs\n  Queues             ${baseUrl}/admin/queues (log in with the key)\n  Key                ${key}\n  Logs               ${logDir}`,
