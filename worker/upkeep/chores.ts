@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
+import { withTransaction } from '../../shared/db/pool.ts';
 import type { CloudProvider } from '../../shared/domain/resource.ts';
 import { enqueue, type Queues } from '../../shared/queues/queues.ts';
 import { recordObservation } from '../jobs/execution-store.ts';
@@ -60,27 +61,37 @@ export async function observeResources(
   return { observed, failed };
 }
 
-/** Starts a decision for every `recommend` and `auto` resource whose interval is over. */
+/**
+ * Starts a decision for every `recommend` and `auto` resource whose interval is over. One worker at a time does it: the
+ * others would see the same resources due.
+ */
 export async function decideDueResources(pool: pg.Pool, queues: Queues): Promise<number> {
-  const { rows } = await pool.query<{ resource_id: string }>(
-    `select r.id as resource_id from resources r where r.mode in ('recommend', 'auto')
-      and not exists (select 1 from jobs j where j.resource_id = r.id and j.kind = 'decide' and j.status in ('queued', 'active', 'retrying'))
-      and not exists (select 1 from scaling_decisions d where d.resource_id = r.id
-        and d.created_at > now() - r.decision_interval * interval '1 second')
-      limit 5000`,
-  );
-  if (rows.length === 0) return 0;
-  const ids = rows.map(() => randomUUID());
-  await pool.query(
-    `insert into jobs (id, kind, queue, resource_id, input, deadline_at, actor_key_id)
-      select v.id, 'decide', 'decide', v.resource_id, '{"use_prediction": true, "automatic": true}', now() + interval '5 minutes', 'auto'
-      from unnest($1::uuid[], $2::uuid[]) as v (id, resource_id)`,
-    [ids, rows.map((row) => row.resource_id)],
-  );
-  await enqueue(
-    queues,
-    ids.map((id) => ({ id, queue: 'decide', seq: 0 })),
-  );
+  const ids = await withTransaction(pool, async (tx) => {
+    const { rows: lock } = await tx.query<{ held: boolean }>(
+      `select pg_try_advisory_xact_lock(hashtext('scaler decide-due')) as held`,
+    );
+    if (lock[0]?.held !== true) return [];
+    const { rows } = await tx.query<{ resource_id: string }>(
+      `select r.id as resource_id from resources r where r.mode in ('recommend', 'auto')
+        and not exists (select 1 from jobs j where j.resource_id = r.id and j.kind = 'decide' and j.status in ('queued', 'active', 'retrying'))
+        and not exists (select 1 from scaling_decisions d where d.resource_id = r.id
+          and d.created_at > now() - r.decision_interval * interval '1 second')
+        limit 5000`,
+    );
+    const fresh = rows.map(() => randomUUID());
+    await tx.query(
+      `insert into jobs (id, kind, queue, resource_id, input, deadline_at, actor_key_id)
+        select v.id, 'decide', 'decide', v.resource_id, '{"use_prediction": true, "automatic": true}', now() + interval '5 minutes', 'auto'
+        from unnest($1::uuid[], $2::uuid[]) as v (id, resource_id)`,
+      [fresh, rows.map((row) => row.resource_id)],
+    );
+    return fresh;
+  });
+  if (ids.length > 0)
+    await enqueue(
+      queues,
+      ids.map((id) => ({ id, queue: 'decide', seq: 0 })),
+    );
   return ids.length;
 }
 

@@ -1,0 +1,303 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import type pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { insertJobs } from '../../shared/db/jobs-repository.ts';
+import { createPool } from '../../shared/db/pool.ts';
+import { upsertSamples } from '../../shared/db/series-repository.ts';
+import { projectRoot } from '../../shared/project-root.ts';
+import { createProducerConnection, createQueues, enqueue, type Queues } from '../../shared/queues/queues.ts';
+import { type RunningWorker, startWorker } from '../../worker/compose.ts';
+import { readWorkerConfig } from '../../worker/config.ts';
+import { decideDueResources, expireOldRows } from '../../worker/upkeep/chores.ts';
+import { ProgressWatch } from '../../worker/upkeep/heartbeat.ts';
+import { type AwsSimulator, startAwsSimulator } from '../simulators/aws/server.ts';
+import { newJob, seedResource } from '../support/seed.ts';
+import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { createTestRedis } from '../support/test-redis.ts';
+
+let database: TestDatabase;
+let pool: pg.Pool;
+let queues: Queues;
+let producer: ReturnType<typeof createProducerConnection>;
+let aws: AwsSimulator;
+let environment: Record<string, string>;
+const started: ChildProcess[] = [];
+const running: RunningWorker[] = [];
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  pool = createPool(database.url, { name: 'test' });
+  const redis = createTestRedis();
+  producer = createProducerConnection(redis.url, () => {});
+  await new Promise((resolve) => producer.once('ready', resolve));
+  queues = createQueues(producer, redis.prefix, () => {});
+  aws = await startAwsSimulator({ provisioning: { launchMs: 1, terminateMs: 1, jitter: 0 } });
+  environment = {
+    DATABASE_URL: database.url,
+    REDIS_URL: redis.url,
+    QUEUE_PREFIX: redis.prefix,
+    LOG_LEVEL: 'info',
+    AWS_REGION: 'us-east-1',
+    AWS_ACCESS_KEY_ID: 'AKIATESTTESTTESTTEST',
+    AWS_SECRET_ACCESS_KEY: 'simulated',
+    AWS_ENDPOINT_URL_AUTO_SCALING: aws.endpoint,
+    AWS_ENDPOINT_URL_EC2: aws.endpoint,
+    AWS_EC2_METADATA_DISABLED: 'true',
+    OBSERVE_INTERVAL_SECONDS: '1',
+  };
+});
+afterEach(async () => {
+  for (const child of started.splice(0)) child.kill('SIGKILL');
+  for (const worker of running.splice(0)) await worker.close(5_000);
+  vi.unstubAllEnvs();
+});
+afterAll(async () => {
+  await Promise.all(Object.values(queues).map((queue) => queue.close()));
+  producer.disconnect();
+  await aws.close();
+  await pool.end();
+  await database.drop();
+});
+
+/** A worker process as it is run in production. */
+function startProcess(args: readonly string[], extra: Record<string, string> = {}) {
+  const child = spawn(process.execPath, [join(projectRoot(), 'dist/worker/main.js'), ...args], {
+    env: { ...process.env, ...environment, ...extra },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  started.push(child);
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream?.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  return { child, ended, output: () => output };
+}
+
+/** A worker in this process, pointed at the simulated cloud. */
+async function startHere(extra: Record<string, string> = {}): Promise<void> {
+  for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
+  running.push(await startWorker(readWorkerConfig({ ...environment, LOG_LEVEL: 'silent', ...extra })));
+}
+
+const statusOf = async (id: string): Promise<string | undefined> =>
+  (await pool.query<{ status: string }>('select status from jobs where id = $1', [id])).rows[0]?.status;
+
+async function submit(resourceId: string): Promise<string> {
+  const job = newJob('decide', resourceId, null);
+  await insertJobs(pool, [job]);
+  await enqueue(queues, [{ id: job.id, queue: 'decide', seq: 0 }]);
+  return job.id;
+}
+
+async function seedGroup(
+  values: Record<string, unknown> = {},
+  desired = 4,
+): Promise<{ id: string; name: string }> {
+  const name = `asg-${randomUUID().slice(0, 8)}`;
+  aws.createGroup({ name, region: 'us-east-1', min: 1, max: 50, desired, instanceType: 'm5.large' });
+  return { id: await seedResource(pool, { name, current_instances: desired, ...values }), name };
+}
+
+async function postSamples(id: string, cpu: number, instances = 4): Promise<void> {
+  const now = Date.now();
+  await upsertSamples(
+    pool,
+    id,
+    Array.from({ length: 10 }, (_, index) => ({
+      timestamp: new Date(now - index * 60_000).toISOString(),
+      cpu,
+      memory: null,
+      requests: null,
+      instances,
+    })),
+  );
+}
+
+describe('a worker process', () => {
+  it('serves only the queues it is told to, reports itself, and ends clean on SIGTERM', async () => {
+    const { child, ended, output } = startProcess(['--queues', 'execute-aws,upkeep']);
+    const heartbeats = async () =>
+      (await pool.query<{ queues: string[] }>('select queues from worker_heartbeats')).rows.map(
+        (row) => row.queues,
+      );
+    await expect.poll(heartbeats, { timeout: 10_000 }).toEqual([['execute-aws', 'upkeep']]);
+    const id = await submit(await seedResource(pool));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(await statusOf(id)).toBe('queued');
+    child.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect(output()).toContain('"event":"worker.stopped"');
+
+    const other = startProcess(['--queues', 'decide']);
+    await expect.poll(() => statusOf(id), { timeout: 10_000 }).toBe('completed');
+    other.child.kill('SIGTERM');
+    expect(await other.ended).toBe(0);
+  });
+
+  it.each([
+    [['--queues', 'decide,bogus'], {}, /WORKER_QUEUES/],
+    [['--bogus'], {}, /Unknown option '--bogus'/],
+    [
+      [],
+      { DECIDE_CONCURRENCY: '0', OBSERVE_INTERVAL_SECONDS: 'often' },
+      /DECIDE_CONCURRENCY[\s\S]*OBSERVE_INTERVAL_SECONDS/,
+    ],
+  ])('refuses %j with %j, naming every mistake', async (args, extra, words) => {
+    const { ended, output } = startProcess(args, extra);
+    expect(await ended).toBe(1);
+    expect(output()).toMatch(words);
+  });
+
+  it('killed in the middle of its work loses nothing: another one finishes it', async () => {
+    const id = await seedResource(pool);
+    const { child, ended } = startProcess(['--queues', 'decide,upkeep']);
+    const jobs = await Promise.all(Array.from({ length: 60 }, () => submit(id)));
+    await expect.poll(() => statusOf(jobs[0] as string), { timeout: 10_000 }).not.toBe('queued');
+    child.kill('SIGKILL');
+    await ended;
+    // As if the dead worker's leases had run out.
+    await pool.query(`update jobs set lease_until = now() - interval '1 second' where status = 'active'`);
+    await pool.query(
+      `update jobs set dispatched_at = now() - interval '1 minute' where status in ('queued', 'retrying')`,
+    );
+    await startHere({ WORKER_QUEUES: 'decide,upkeep' });
+    const unfinished = async () =>
+      (
+        await pool.query<{ n: number }>(
+          `select count(*)::integer as n from jobs where id = any ($1::uuid[]) and status <> 'completed'`,
+          [jobs],
+        )
+      ).rows[0]?.n;
+    await expect.poll(unfinished, { timeout: 20_000 }).toBe(0);
+    const { rows } = await pool.query<{ n: number }>(
+      'select count(*)::integer as n from scaling_decisions where job_id = any ($1::uuid[])',
+      [jobs],
+    );
+    expect(rows).toEqual([{ n: 60 }]);
+  }, 40_000);
+});
+
+describe('resources that decide by themselves', () => {
+  it('in mode auto are decided for and executed, in mode recommend only decided for', async () => {
+    const auto = await seedGroup({ mode: 'auto' });
+    const recommended = await seedGroup({ mode: 'recommend' });
+    const manual = await seedGroup();
+    for (const { id } of [auto, recommended, manual]) await postSamples(id, 90);
+    await startHere();
+    await expect.poll(() => aws.group(auto.name)?.desired, { timeout: 20_000 }).toBe(6);
+    const decisionsOf = async (id: string) =>
+      (
+        await pool.query<{ decision_type: string; executed: boolean }>(
+          'select decision_type, executed from scaling_decisions where resource_id = $1',
+          [id],
+        )
+      ).rows;
+    await expect.poll(() => decisionsOf(auto.id)).toEqual([{ decision_type: 'scaleup', executed: true }]);
+    await expect
+      .poll(() => decisionsOf(recommended.id))
+      .toEqual([{ decision_type: 'scaleup', executed: false }]);
+    expect(await decisionsOf(manual.id)).toEqual([]);
+    expect(aws.group(recommended.name)?.desired).toBe(4);
+    expect(aws.group(manual.name)?.desired).toBe(4);
+  }, 30_000);
+
+  it('are asked for once an interval, by however many workers', async () => {
+    await pool.query('delete from resources');
+    const { id } = await seedGroup({ mode: 'recommend', decision_interval: 60 });
+    const counts = await Promise.all([1, 2, 3, 4].map(() => decideDueResources(pool, queues)));
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(1);
+    expect(await decideDueResources(pool, queues)).toBe(0);
+    const { rows } = await pool.query<{ n: number }>(
+      'select count(*)::integer as n from jobs where resource_id = $1',
+      [id],
+    );
+    expect(rows).toEqual([{ n: 1 }]);
+  });
+});
+
+describe('upkeep', () => {
+  it('sees what others did to a group, and writes it down', async () => {
+    const { id, name } = await seedGroup({}, 5);
+    await startHere();
+    const currentOf = async () =>
+      (
+        await pool.query<{ current_instances: number }>(
+          'select current_instances from resources where id = $1',
+          [id],
+        )
+      ).rows[0]?.current_instances;
+    await expect
+      .poll(
+        async () =>
+          (await pool.query('select 1 from resources where id = $1 and observed_at is not null', [id]))
+            .rowCount,
+        {
+          timeout: 15_000,
+        },
+      )
+      .toBe(1);
+    aws.changeExternally(name, { desired: 9 });
+    await expect.poll(currentOf, { timeout: 15_000 }).toBe(9);
+    const { rows } = await pool.query(
+      `select phase, previous_instances, new_instances from scaling_events where resource_id = $1`,
+      [id],
+    );
+    expect(rows).toEqual([{ phase: 'observed', previous_instances: 5, new_instances: 9 }]);
+  }, 40_000);
+
+  it('deletes what has outlived its use, and no history', async () => {
+    const { id } = await seedGroup();
+    await pool.query(
+      `insert into metric_samples (resource_id, timestamp, cpu, instances) values ($1, now() - interval '31 days', 1, 1), ($1, now() - interval '29 days', 1, 1)`,
+      [id],
+    );
+    await pool.query(
+      `insert into predictions (resource_id, timestamp, predicted_cpu) values ($1, now() - interval '31 days', 1), ($1, now(), 1)`,
+      [id],
+    );
+    await pool.query(
+      `insert into idempotency_keys (key_id, route, idempotency_key, body_hash, created_at) values ('k', 'r', 'old', '', now() - interval '25 hours'), ('k', 'r', 'new', '', now())`,
+    );
+    await pool.query(
+      `insert into scaling_events (resource_id, phase, actor, created_at) values ($1, 'control', 'test', now() - interval '400 days')`,
+      [id],
+    );
+    await expireOldRows(pool, 30);
+    const count = async (table: string, column = 'resource_id', value: string = id) =>
+      (
+        await pool.query<{ n: number }>(`select count(*)::integer as n from ${table} where ${column} = $1`, [
+          value,
+        ])
+      ).rows[0]?.n;
+    expect(await count('metric_samples')).toBe(1);
+    expect(await count('predictions')).toBe(1);
+    expect(await count('idempotency_keys', 'key_id', 'k')).toBe(1);
+    expect(await count('scaling_events')).toBe(1);
+  });
+});
+
+describe('liveness', () => {
+  it('measures progress: entries that wait while nobody takes one', async () => {
+    const watch = new ProgressWatch(2);
+    const looks = async () => await watch.look(queues, ['execute-kubernetes']);
+    expect(await looks()).toBeNull();
+    await queues['execute-kubernetes'].add('execute-kubernetes', { ids: [randomUUID()], v: 1 });
+    expect(await looks()).toBeNull();
+    expect(await looks()).toBe('execute-kubernetes');
+    await queues['execute-kubernetes'].pause();
+    expect(await looks()).toBeNull();
+    await queues['execute-kubernetes'].resume();
+  });
+});
+
+describe('fleet concurrency', () => {
+  it('holds for all workers together', async () => {
+    await startHere({ WORKER_QUEUES: 'execute-kubernetes', EXECUTE_KUBERNETES_FLEET_CONCURRENCY: '3' });
+    await startHere({ WORKER_QUEUES: 'execute-kubernetes', EXECUTE_KUBERNETES_FLEET_CONCURRENCY: '3' });
+    expect(await queues['execute-kubernetes'].getGlobalConcurrency()).toBe(3);
+  });
+});
