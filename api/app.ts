@@ -40,7 +40,7 @@ export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] }
   app.disable('etag');
   app.set('trust proxy', deps.config.TRUST_PROXY_HOPS);
   app.set('query parser', 'simple');
-  app.use(helmet());
+  app.use(securityHeaders());
   app.use(observe(deps));
   const authenticator = new Authenticator(deps.pool, deps.config.API_KEY_PEPPER);
   const limits = createLimits(deps);
@@ -79,6 +79,19 @@ export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] }
     sendProblem(response, problemOf(error, deps.logger, requestId), requestId);
   });
   return { app, routes };
+}
+
+/**
+ * Helmet's, but no page of ours may be framed, and nothing is sent to https on its own: TLS ends in front of us, and
+ * where it does not (a laptop, a private network), the pages' scripts would not load.
+ */
+function securityHeaders() {
+  return helmet({
+    contentSecurityPolicy: {
+      directives: { 'frame-ancestors': ["'none'"], 'upgrade-insecure-requests': null },
+    },
+    frameguard: { action: 'deny' },
+  });
 }
 
 /** One lean line and one measurement per request; the request's id is the client's own when that is sane. */

@@ -105,7 +105,7 @@ describe('forecasts', () => {
     expect(second.body.reason).toMatch(/^Predicted CPU: \d+% on 50 instances: /);
     expect(second.body.explanation.confidence).toMatchObject({
       basis: 'forecast',
-      withinRatio: 0.9,
+      within_utilization: 90,
       learning: false,
     });
     expect(second.body.confidence).toBeGreaterThan(0.9);

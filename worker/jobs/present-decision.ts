@@ -23,11 +23,15 @@ export function presentExplanation(
       newest_sample_age_seconds:
         quality.newestSampleAgeMs === null ? null : quality.newestSampleAgeMs / 1_000,
     },
-    confidence: explanation.confidence,
+    confidence: presentConfidence(explanation.confidence),
     prediction: explanation.prediction,
     forecast: explanation.forecast,
     cost,
     engine_version: explanation.engineVersion,
     policy_version: explanation.policyVersion,
   };
+}
+
+function presentConfidence({ value, basis, withinRatio, n, learning }: Explanation['confidence']) {
+  return { value, basis, within_utilization: withinRatio * 100, n, learning };
 }
