@@ -26,6 +26,7 @@ const policyFields = {
   decision_interval: seconds(3_600, 5),
   hourly_price: z.number().min(0).max(1_000_000).nullable(),
   mode: z.enum(['manual', 'recommend', 'auto']),
+  actuation: z.enum(['desired', 'floor']),
   planning: z.enum(['target', 'risk']),
   max_utilization: percent,
   tolerated_risk: z.number().min(0.001).max(0.5),
@@ -33,6 +34,9 @@ const policyFields = {
   scale_up_paused_until: timestampSchema.nullable(),
   scale_down_paused_until: timestampSchema.nullable(),
 };
+
+/** Why an Auto Scaling group cannot have `actuation: floor`. */
+export const floorIsKubernetes = 'must be desired: only a Kubernetes autoscaler has a floor to raise';
 
 export const createResourceBody = z
   .strictObject({
@@ -61,6 +65,7 @@ export const createResourceBody = z
       refuse('name', "must be an Auto Scaling group's name: printable ASCII without a colon");
     if (body.cloud_provider === 'kubernetes' && !kubernetesNamePattern.test(body.name))
       refuse('name', 'must be deployment:namespace/name or statefulset:namespace/name');
+    if (body.cloud_provider === 'aws' && body.actuation === 'floor') refuse('actuation', floorIsKubernetes);
     if (body.cloud_provider === 'aws' && body.cluster !== null)
       refuse('cluster', 'is for Kubernetes: use region');
     if (body.cloud_provider === 'kubernetes' && body.region !== null)

@@ -116,6 +116,15 @@ export function resourceRoutes(deps: Deps): Route[] {
             ],
           });
         }
+        if (before.cloud_provider === 'aws' && call.body.actuation === 'floor') {
+          throw new InvalidInput(
+            'invalid_request',
+            'An Auto Scaling group has no floor that may be raised.',
+            {
+              fields: [{ field: 'actuation', message: contracts.floorIsKubernetes }],
+            },
+          );
+        }
         const resource = await updateResource(deps.pool, call.params.id, version, call.body);
         await note(call, 'resource.updated', resource.id, { ...call.body, version: resource.version });
         return shown(resource);

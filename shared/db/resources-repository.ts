@@ -35,6 +35,7 @@ const writable = new Set([
   'hourly_price',
   'instance_type',
   'mode',
+  'actuation',
   'planning',
   'max_utilization',
   'tolerated_risk',
