@@ -113,3 +113,11 @@ it('every code of a block is in the documentation', () => {
   }
   expect(codes).toBeGreaterThan(10);
 });
+
+describe('the README', () => {
+  it('shows the same permissions', () => {
+    const readme = readFileSync(join(projectRoot(), 'README.md'), 'utf8');
+    expect(readme).toContain(block('json'));
+    expect(readme).toContain(block('yaml'));
+  });
+});
