@@ -1,4 +1,4 @@
-import type { EngineForecast, EngineInput } from '../../shared/domain/scaling-decision.ts';
+import type { EngineForecast, EngineInput, MetricForecast } from '../../shared/domain/scaling-decision.ts';
 import type { CheckedSamples } from './data-quality.ts';
 
 /** Demand may move so far in this time that a forecast made before says nothing of now. */
@@ -41,16 +41,33 @@ function unusable(why: string): CheckedForecast {
 }
 
 function isPlausible(forecast: EngineForecast): boolean {
-  if (forecast.metrics.length === 0) return false;
-  return forecast.metrics.every(({ demand, expected, upper, windowHighest, halfHourHighest }) =>
-    [
-      demand,
-      expected,
-      upper,
-      windowHighest.upper,
-      windowHighest.expected,
-      halfHourHighest.upper,
-      halfHourHighest.expected,
-    ].every((value) => Number.isFinite(value) && value >= 0),
+  return forecast.metrics.length > 0 && forecast.metrics.every(isPlausibleMetric);
+}
+
+function isPlausibleMetric(given: MetricForecast): boolean {
+  const { demand, expected, upper, windowHighest, halfHourHighest, residuals, risk, distribution } = given;
+  const amounts = [
+    demand,
+    expected,
+    upper,
+    windowHighest.upper,
+    windowHighest.expected,
+    halfHourHighest.upper,
+    halfHourHighest.expected,
+    residuals,
+  ];
+  return (
+    amounts.every(isAmount) &&
+    isProbability(risk) &&
+    distribution.length > 0 &&
+    distribution.every(([probability, atMost]) => isProbability(probability) && isAmount(atMost))
   );
+}
+
+function isAmount(value: number): boolean {
+  return Number.isFinite(value) && value >= 0;
+}
+
+function isProbability(value: number): boolean {
+  return value >= 0 && value <= 1;
 }
