@@ -1,8 +1,12 @@
 import type { EngineForecast, EngineInput, MetricForecast } from '../../shared/domain/scaling-decision.ts';
 import type { CheckedSamples } from './data-quality.ts';
 
-/** Demand may move so far in this time that a forecast made before says nothing of now. */
+/**
+ * Demand may move so far in this time that a forecast made before says nothing of now. A step is about as long as a
+ * decision interval and named by its beginning: the newest there can be may be two of those old.
+ */
 const oldestMs = 15 * 60_000;
+const oldestIntervals = 2;
 /** Bounds on fewer outcomes than this are guesses. */
 export const enoughResiduals = 20;
 /** Until so much was observed, what is measured has to meet its target, too. */
@@ -21,7 +25,8 @@ export function checkForecast(input: EngineInput, data: CheckedSamples): Checked
   if (forecast === null) return unusable(input.noForecast ?? 'there is none');
   if (!isPlausible(forecast)) return unusable('its values are not plausible');
   const ageMs = input.nowMs - forecast.madeAtMs;
-  if (!(ageMs <= oldestMs)) return unusable('it was made too long ago');
+  if (!(ageMs <= Math.max(oldestMs, oldestIntervals * input.policy.decisionIntervalMs)))
+    return unusable('it was made too long ago');
   if (data.verdict === 'none') return unusable('there are no samples to check it against');
   const fewest = Math.min(...forecast.metrics.map((metric) => metric.residuals));
   if (fewest < enoughResiduals)

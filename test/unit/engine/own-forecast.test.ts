@@ -97,6 +97,20 @@ describe('a forecast', () => {
     expect(decide(given(forecast)).explanation.forecast.used).toBe(true);
   });
 
+  it('leads for two decision intervals where those are longer: a step may be as old as it is long', () => {
+    const hourly = (ageMs: number) =>
+      decide(
+        given(
+          engineForecast(undefined, { madeAtMs: now - ageMs }),
+          { samples: [{ atMs: now - 60_000, cpuRatio: 0.5, memoryRatio: null, instances: 4 }] },
+          { decisionIntervalMs: 3_600_000 },
+        ),
+      ).explanation.forecast;
+    expect(hourly(3_000_000)).toEqual({ used: true, why: 'trusted' });
+    expect(hourly(7_200_000).used).toBe(true);
+    expect(hourly(7_200_001)).toEqual({ used: false, why: 'it was made too long ago' });
+  });
+
   describe('with a value that cannot be true does not lead', () => {
     const fields: readonly (readonly [string, (value: number) => Partial<MetricForecast>])[] = [
       ['demand', (demand) => ({ demand })],
