@@ -1,10 +1,17 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { EnginePolicy, EngineSample } from '../../shared/domain/scaling-decision.ts';
+import type {
+  EngineForecast,
+  EngineInput,
+  EnginePolicy,
+  EngineSample,
+} from '../../shared/domain/scaling-decision.ts';
+import { decide } from '../../worker/engine/decide.ts';
 import { restore, save } from '../../worker/forecaster/checkpoint.ts';
 import { DemandForecaster } from '../../worker/forecaster/demand-forecaster.ts';
 import { type Metric, ResourceForecaster, shapeOf } from '../../worker/forecaster/resource-forecaster.ts';
-import { bytesOf, coarsePolicy } from '../support/forecast-input.ts';
+import { minutes, now, policy } from '../support/engine-input.ts';
+import { bytesOf, coarsePolicy, engineForecast, metricForecast } from '../support/forecast-input.ts';
 
 const runs = { numRuns: 200 };
 /** A day of eight steps, so that a short series has weeks. */
@@ -210,6 +217,221 @@ describe('every forecast of a resource', () => {
         expect(JSON.parse(JSON.stringify(forecast))).toEqual(forecast);
       }),
       { numRuns: 60 },
+    );
+  });
+});
+
+const pair = fc.record({
+  upper: fc.double({ min: 0, max: 60, noNaN: true }),
+  expected: fc.double({ min: 0, max: 60, noNaN: true }),
+});
+/** Plans as a forecaster makes them: the window's highest is at least the plan, half an hour's at least the window's. */
+const metricForecasts = fc
+  .record({
+    plan: pair,
+    window: pair,
+    halfHour: pair,
+    capped: fc.boolean(),
+    trusted: fc.constantFrom(true, true, true, true, false),
+    residuals: fc.constantFrom(19, 20, 60, 500, 2_016),
+    points: fc.array(fc.tuple(fc.double({ min: 0.001, max: 0.999, noNaN: true }), fc.nat(60)), {
+      minLength: 1,
+      maxLength: 28,
+    }),
+    predictionWeight: fc.constantFrom(null, 0, 0.5),
+  })
+  .map(({ plan, window, halfHour, points, ...values }) => {
+    const windowHighest = highest(plan, window);
+    const probabilities = points.map(([probability]) => probability).sort((a, b) => a - b);
+    const demands = points.map(([, each]) => each).sort((a, b) => a - b);
+    return metricForecast({
+      ...values,
+      ...plan,
+      windowHighest,
+      halfHourHighest: highest(windowHighest, halfHour),
+      distribution: probabilities.map(
+        (probability, index) => [probability, demands[index] as number] as const,
+      ),
+    });
+  });
+type Pair = { readonly upper: number; readonly expected: number };
+const highest = (one: Pair, other: Pair): Pair => ({
+  upper: Math.max(one.upper, other.upper),
+  expected: Math.max(one.expected, other.expected),
+});
+
+const forecasts: fc.Arbitrary<EngineForecast> = fc
+  .record({
+    cpu: metricForecasts,
+    memory: fc.option(metricForecasts, { nil: null }),
+    ageMs: fc.constantFrom(0, 60_000, 900_000),
+    observedMs: fc.constantFrom(3_600_000, 86_400_000),
+  })
+  .map(({ cpu, memory, ageMs, observedMs }) =>
+    engineForecast(memory === null ? [cpu] : [cpu, { ...memory, metric: 'memory' }], {
+      madeAtMs: now - ageMs,
+      observedMs,
+    }),
+  );
+
+const measuredRatio = fc.oneof(
+  fc.double({ min: 0, max: 1.5, noNaN: true }),
+  fc.constantFrom(0, 0.63, 0.7, 0.9, 0.98, 1),
+);
+/** One a minute; now and then some are missing, old or incomplete. */
+const measured: fc.Arbitrary<EngineSample[]> = fc
+  .record({
+    values: fc.array(fc.tuple(measuredRatio, measuredRatio, fc.integer({ min: 1, max: 60 })), {
+      minLength: 1,
+      maxLength: 15,
+    }),
+    memory: fc.constantFrom('all', 'none', 'old'),
+    ageMs: fc.constantFrom(0, 0, 0, 0, 200_000, 1_000_000),
+    spoilt: fc.constantFrom(false, false, false, true),
+  })
+  .map(({ values, memory, ageMs, spoilt }) =>
+    minutes(values.length, (index) => {
+      const [cpuRatio, memoryRatio, instances] = values[index] as [number, number, number];
+      const newest = index === values.length - 1;
+      return {
+        atMs: now - ageMs - (values.length - 1 - index) * 60_000,
+        cpuRatio: spoilt && newest ? Number.NaN : cpuRatio,
+        memoryRatio: memory === 'none' || (memory === 'old' && newest) ? null : memoryRatio,
+        instances,
+      };
+    }),
+  );
+const limitsOfAll: fc.Arbitrary<EnginePolicy> = fc
+  .record({
+    planning: fc.constantFrom('risk' as const, 'target' as const),
+    minInstances: fc.integer({ min: 0, max: 20 }),
+    span: fc.integer({ min: 0, max: 60 }),
+    maxScaleUpStep: fc.constantFrom(1, 5, 100),
+    maxScaleDownStep: fc.constantFrom(1, 5, 100),
+    targetCpuRatio: fc.double({ min: 0.2, max: 1, noNaN: true }),
+    limitRatio: fc.double({ min: 0.3, max: 1, noNaN: true }),
+    stabilizationWindowMs: fc.constantFrom(0, 300_000, 900_000),
+  })
+  .map(({ span, ...values }) => policy({ ...values, maxInstances: values.minInstances + span }));
+const inputs: fc.Arbitrary<EngineInput> = fc
+  .record({
+    currentInstances: fc.integer({ min: 0, max: 80 }),
+    policy: limitsOfAll,
+    samples: measured,
+    forecast: forecasts,
+    prediction: fc.option(
+      fc.record({
+        forMs: fc.constant(now + 120_000),
+        madeAtMs: fc.constant(now - 60_000),
+        cpuRatio: measuredRatio,
+        memoryRatio: fc.constant(null),
+        instances: fc.integer({ min: 1, max: 60 }),
+        confidence: fc.constant(null),
+      }),
+      { freq: 4, nil: null },
+    ),
+  })
+  .map((values) => ({ ...values, usePrediction: true, recentActions: [], stopped: null, nowMs: now }));
+
+function frozen<T>(value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    for (const member of Object.values(value)) frozen(member);
+    Object.freeze(value);
+  }
+  return value;
+}
+
+describe('every decision with a forecast', () => {
+  it('ends within bounds or nearer to them, no further than a step, and never the other way round', () => {
+    let led = 0;
+    fc.assert(
+      fc.property(inputs, (given) => {
+        const { minInstances: min, maxInstances: max, maxScaleUpStep, maxScaleDownStep } = given.policy;
+        const decision = decide(given);
+        const { targetInstances: target, currentInstances: current, explanation } = decision;
+        if (explanation.forecast.used) led++;
+        const outside = (size: number) => Math.max(0, min - size, size - max);
+        if (outside(current) === 0) expect(outside(target)).toBe(0);
+        else if (target !== current) expect(outside(target)).toBeLessThan(outside(current));
+        expect(target - current).toBeLessThanOrEqual(maxScaleUpStep);
+        expect(current - target).toBeLessThanOrEqual(maxScaleDownStep);
+        if (target === current) return;
+        const wanted = explanation.wanted ?? current;
+        const way = current > max ? max - current : current < min ? min - current : wanted - current;
+        expect(Math.sign(target - current)).toBe(Math.sign(way));
+        if (outside(current) > 0) return;
+        if (target > current) expect(target).toBeLessThanOrEqual(wanted);
+        else expect(target).toBeGreaterThanOrEqual(wanted);
+      }),
+      { numRuns: 1_000 },
+    );
+    expect(led).toBeGreaterThan(300);
+  });
+
+  it('scales in on complete, fresh data only', () => {
+    let scaledIn = 0;
+    fc.assert(
+      fc.property(inputs, (given) => {
+        const { decisionType, explanation } = decide(given);
+        if (decisionType !== 'scaledown') return;
+        if (explanation.forecast.used) scaledIn++;
+        expect(explanation.dataQuality.verdict).toBe('fresh');
+      }),
+      { numRuns: 1_000 },
+    );
+    expect(scaledIn).toBeGreaterThan(20);
+  });
+
+  it('asks for no less where a forecast is higher in anything', () => {
+    const by = fc.oneof(
+      fc.constant(1),
+      fc.constantFrom(1.0001, 1.1, 2),
+      fc.double({ min: 1, max: 3, noNaN: true }),
+    );
+    const factors = fc.record({ upper: by, expected: by, window: by, halfHour: by });
+    fc.assert(
+      fc.property(inputs, factors, (given, factor) => {
+        const raise = ({ upper, expected }: Pair, more = 1): Pair => ({
+          upper: upper * factor.upper * more,
+          expected: expected * factor.expected * more,
+        });
+        const { forecast } = given;
+        if (forecast === null || forecast === undefined) return;
+        const metrics = forecast.metrics.map((metric) => ({
+          ...metric,
+          ...raise(metric),
+          windowHighest: raise(metric.windowHighest, factor.window),
+          halfHourHighest: raise(metric.halfHourHighest, factor.window * factor.halfHour),
+        }));
+        const less = decide(given);
+        const more = decide({ ...given, forecast: { ...forecast, metrics } });
+        expect(more.targetInstances).toBeGreaterThanOrEqual(less.targetInstances);
+        expect(more.explanation.wanted ?? 0).toBeGreaterThanOrEqual(less.explanation.wanted ?? 0);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it('is a function of its input alone, leaves it as it was, and is made of whole and finite numbers', () => {
+    fc.assert(
+      fc.property(inputs, (given) => {
+        const before = structuredClone(given);
+        const decision = decide(frozen(given));
+        expect(decide(structuredClone(given))).toEqual(decision);
+        expect(given).toEqual(before);
+        expect(Number.isSafeInteger(decision.targetInstances)).toBe(true);
+        expect(decision.confidence).toBeGreaterThan(0);
+        expect(decision.confidence).toBeLessThan(1);
+        expect(JSON.parse(JSON.stringify(decision))).toEqual(decision);
+        expect(decision.reason).toMatch(/^[A-Z][^\n]*[^.]\.$/);
+        expect(decision.reason).not.toMatch(/NaN|undefined|Infinity|null/);
+        if (decision.explanation.forecast.used) {
+          expect(decision.reason).toMatch(/^Predicted CPU: \d+%(, Memory: \d+%)?( on|, but measured)/);
+        }
+        const { candidates } = decision.explanation;
+        expect(candidates.filter(({ chosen }) => chosen)).toHaveLength(candidates.length === 0 ? 0 : 1);
+      }),
+      runs,
     );
   });
 });
