@@ -1,9 +1,21 @@
+import { parseArgs } from 'node:util';
 import { errorMessage } from '../shared/errors.ts';
 import { onSignals } from '../shared/lifecycle/closers.ts';
 import { composeApi, listen, refuseOpenDoor } from './compose.ts';
 import { readApiConfig } from './config.ts';
 
+const help = `Usage: npm run api
+
+  Serves the HTTP API on HOST and PORT. Needs DATABASE_URL and REDIS_URL; the README lists the other settings.
+
+  --help   this text`;
+
 try {
+  const { values } = parseArgs({ options: { help: { type: 'boolean' } } });
+  if (values.help === true) {
+    console.log(help);
+    process.exit(0);
+  }
   const api = composeApi(readApiConfig(process.env));
   onSignals(() => api.closers.closeAll(10_000));
   await refuseOpenDoor(api);
