@@ -1,10 +1,10 @@
 import { SortedWindow } from './sorted-window.ts';
-import type { StateArray, Stateful } from './state.ts';
+import { doubles, type StateArray, type Stateful } from './state.ts';
 
 /** The probabilities at which the distribution of demand is kept. */
 export const levels: readonly number[] = [
-  0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85,
-  0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.992, 0.997,
+  0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.992,
+  0.997,
 ];
 
 /** A millionth more or less is the arithmetic's, not the demand's. */
@@ -26,21 +26,28 @@ export class Calibration implements Stateful {
   readonly #outcomes: SortedWindow;
   /** The distributions of the last horizon, a row a step. */
   readonly #rows: Float64Array;
-  readonly #cursor = new Float64Array(1);
+  readonly #cursor = doubles(1);
 
   constructor(horizonSteps: number, windowSize: number) {
     this.#outcomes = new SortedWindow(windowSize);
-    this.#rows = new Float64Array(horizonSteps * levels.length).fill(Number.NaN);
+    this.#rows = doubles(horizonSteps * levels.length).fill(Number.NaN);
   }
 
   /** @param quantile the demand that is not exceeded with a probability, by the distribution forecast now. */
   update(demand: number, counted: boolean, quantile: (probability: number) => number): void {
+    const rows = this.#rows;
     const at = (this.#cursor[0] as number) * levels.length;
-    const row = this.#rows.subarray(at, at + levels.length);
-    const known = !Number.isNaN(row[0] as number);
-    if (counted && known) this.#outcomes.add(placeOf(demand, row));
-    for (let index = 0; index < levels.length; index++) row[index] = quantile(levels[index] as number);
-    this.#cursor[0] = at + levels.length === this.#rows.length ? 0 : (this.#cursor[0] as number) + 1;
+    const known = !Number.isNaN(rows[at] as number);
+    if (counted && known) this.#outcomes.add(placeOf(demand, rows.subarray(at, at + levels.length)));
+    for (let index = 0; index < levels.length; index++) rows[at + index] = quantile(levels[index] as number);
+    this.#cursor[0] = at + levels.length === rows.length ? 0 : (this.#cursor[0] as number) + 1;
+  }
+
+  /** The quantiles of the newest distribution, at `levels`. */
+  get newest(): Float64Array {
+    const cursor = this.#cursor[0] as number;
+    const row = cursor === 0 ? this.#rows.length / levels.length - 1 : cursor - 1;
+    return this.#rows.subarray(row * levels.length, (row + 1) * levels.length);
   }
 
   /** How often outcomes were under the lowest of the distribution: less than at or under it where demand is flat. */

@@ -3,7 +3,7 @@ import { Ensemble } from './ensemble.ts';
 import type { Moment } from './expert.ts';
 import { RiskBudget } from './risk-budget.ts';
 import { SlotProfile } from './slot-profile.ts';
-import { RunningMean, type StateArray, type Stateful } from './state.ts';
+import { doubles, floats, RunningMean, type StateArray, type Stateful } from './state.ts';
 import { type Accuracy, TrackRecord } from './track-record.ts';
 import { type BoundStep, UpperBound } from './upper-bound.ts';
 
@@ -58,7 +58,7 @@ export class DemandForecaster implements Stateful {
   readonly #level = new RunningMean(0.01);
   readonly #slowLevel: RunningMean;
   /** Step, steps taken, observed ones, forecast, last demand, upper bound, risk it was made for. */
-  readonly #numbers = new Float64Array(7);
+  readonly #numbers = doubles(7);
   readonly #poolEvery: number;
   readonly #envelopeRadius: number;
   readonly #moment: Moment;
@@ -75,7 +75,7 @@ export class DemandForecaster implements Stateful {
     this.#week = new SlotProfile(slotsPerDay * 7, 0);
     this.#poolEvery = Math.max(1, Math.round(poolEveryMs / stepMs));
     this.#envelopeRadius = this.#poolEvery;
-    this.#history = new Float32Array(envelopeDays * slotsPerDay + this.#envelopeRadius + 1);
+    this.#history = floats(envelopeDays * slotsPerDay + this.#envelopeRadius + 1);
     this.#slowLevel = new RunningMean(1 / slotsPerDay);
     this.#budget = new RiskBudget(stepMs);
     this.#record = new TrackRecord(horizonSteps, slotsPerDay);
@@ -88,7 +88,7 @@ export class DemandForecaster implements Stateful {
     this.#calibration = new Calibration(horizonSteps, options.poolSize);
     // Of the ensemble, scaled and raw; of Holt-Winters, scaled; of the envelope of the last days, raw.
     this.#bounds = [true, false, true, false].map((scaled) => new UpperBound({ ...options, scaled }));
-    this.#boundWeights = new Float64Array(this.#bounds.length);
+    this.#boundWeights = doubles(this.#bounds.length);
     this.#moment = {
       demand: 0,
       slot: 0,
@@ -276,8 +276,12 @@ export class DemandForecaster implements Stateful {
 
   /** The distribution of demand at the horizon: [probability of not more, demand], both ascending. */
   get distribution(): readonly (readonly [number, number])[] {
-    const points = levels.map((level) => [this.#calibration.calibrated(level), this.upper(level)] as const);
-    return [[this.#calibration.underLowest, this.upper(levels[0] as number)], ...points];
+    const quantiles = this.#calibration.newest;
+    const points: (readonly [number, number])[] = [[this.#calibration.underLowest, quantiles[0] as number]];
+    for (let index = 0; index < levels.length; index++) {
+      points.push([this.#calibration.calibrated(levels[index] as number), quantiles[index] as number]);
+    }
+    return points;
   }
 
   /** Residuals that the bounds rest on. */

@@ -4,7 +4,7 @@ import { PredictedExpert } from './predicted-expert.ts';
 import { ProfileExpert } from './profile-expert.ts';
 import { RegressionExpert } from './regression-expert.ts';
 import { SmoothingExpert } from './smoothing-expert.ts';
-import type { StateArray, Stateful } from './state.ts';
+import { doubles, type StateArray, type Stateful } from './state.ts';
 
 /** How fast the record of an expert forgets, and how sharply a worse record is punished. */
 const lossRate = 0.003;
@@ -24,7 +24,7 @@ export class Ensemble implements Stateful {
   readonly #counts: Float64Array;
   /** What each said over the last horizon, a row a step. */
   readonly #pending: Float64Array;
-  readonly #cursor = new Float64Array(1);
+  readonly #cursor = doubles(1);
 
   constructor(horizonSteps: number, slotsPerDay: number) {
     this.experts = [
@@ -36,11 +36,11 @@ export class Ensemble implements Stateful {
       new PredictedExpert(),
     ];
     const count = this.experts.length;
-    this.opinions = new Float64Array(count);
-    this.weights = new Float64Array(count);
-    this.#losses = new Float64Array(count);
-    this.#counts = new Float64Array(count);
-    this.#pending = new Float64Array(count * horizonSteps).fill(Number.NaN);
+    this.opinions = doubles(count);
+    this.weights = doubles(count);
+    this.#losses = doubles(count);
+    this.#counts = doubles(count);
+    this.#pending = doubles(count * horizonSteps).fill(Number.NaN);
   }
 
   /** @param observed false for a made-up step, whose errors say nothing. */

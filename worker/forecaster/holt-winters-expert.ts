@@ -1,5 +1,5 @@
 import type { Expert, Moment } from './expert.ts';
-import type { StateArray } from './state.ts';
+import { doubles, floats, type StateArray } from './state.ts';
 
 const levelRate = 0.4;
 const trendRate = 0.01;
@@ -13,11 +13,11 @@ export class HoltWintersExpert implements Expert {
   readonly #reach: number;
   readonly #season: Float32Array;
   /** Level, trend, steps seen, mean of the first day. */
-  readonly #numbers = new Float64Array(4);
+  readonly #numbers = doubles(4);
 
   constructor(horizonSteps: number, slotsPerDay: number) {
     this.#reach = (damping * (1 - damping ** horizonSteps)) / (1 - damping);
-    this.#season = new Float32Array(slotsPerDay);
+    this.#season = floats(slotsPerDay);
   }
 
   forecast({ demand, slot, slotAhead }: Moment): number {

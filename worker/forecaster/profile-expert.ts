@@ -1,5 +1,5 @@
 import type { Expert, Moment } from './expert.ts';
-import type { StateArray } from './state.ts';
+import { doubles, type StateArray } from './state.ts';
 
 const levelRate = 0.7;
 /** How much of today's deviation from the usual day is left a step later. */
@@ -9,7 +9,7 @@ const memory = 0.995;
 export class ProfileExpert implements Expert {
   readonly name = 'day_profile';
   readonly #memoryAhead: number;
-  readonly #level = new Float64Array(1).fill(Number.NaN);
+  readonly #level = doubles(1).fill(Number.NaN);
 
   constructor(horizonSteps: number) {
     this.#memoryAhead = memory ** horizonSteps;

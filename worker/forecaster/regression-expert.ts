@@ -1,5 +1,5 @@
 import type { Expert, Moment } from './expert.ts';
-import type { StateArray } from './state.ts';
+import { doubles, type StateArray } from './state.ts';
 
 const features = 8;
 const forgetting = 0.999;
@@ -15,17 +15,17 @@ const traceLimit = 1_000;
  */
 export class RegressionExpert implements Expert {
   readonly name = 'regression';
-  readonly #weights = new Float64Array(features);
-  readonly #covariance = new Float64Array(features * features);
+  readonly #weights = doubles(features);
+  readonly #covariance = doubles(features * features);
   /** Levels: base, slow, slower; mean deviation; steps. */
-  readonly #levels = new Float64Array(5);
+  readonly #levels = doubles(5);
   /** One row a step: features, base, scale. */
   readonly #rows: Float64Array;
-  readonly #cursor = new Float64Array(1);
-  readonly #gain = new Float64Array(features);
+  readonly #cursor = doubles(1);
+  readonly #gain = doubles(features);
 
   constructor(horizonSteps: number) {
-    this.#rows = new Float64Array(horizonSteps * (features + 2)).fill(Number.NaN);
+    this.#rows = doubles(horizonSteps * (features + 2)).fill(Number.NaN);
     this.#weights[4] = 0.5;
     this.#resetCovariance();
   }

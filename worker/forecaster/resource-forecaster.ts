@@ -6,7 +6,7 @@ import type {
 } from '../../shared/domain/scaling-decision.ts';
 import { restore, save } from './checkpoint.ts';
 import { DemandForecaster, type Observation } from './demand-forecaster.ts';
-import { RunningMean, type StateArray, type Stateful } from './state.ts';
+import { doubles, RunningMean, type StateArray, type Stateful } from './state.ts';
 
 export type Metric = 'cpu' | 'memory';
 
@@ -59,7 +59,7 @@ export class ResourceForecaster implements Stateful {
   readonly #series = new Map<Metric, Series>();
   readonly #metrics: readonly Metric[];
   /** Step taken in last (-1: none), steps with a prediction's outcome. */
-  readonly #numbers = new Float64Array([-1, 0]);
+  readonly #numbers = Float64Array.from([-1, 0]);
 
   /** @param metrics those that its samples have; another set is another forecaster. */
   constructor(shape: ForecastShape, metrics: readonly Metric[]) {
@@ -69,9 +69,9 @@ export class ResourceForecaster implements Stateful {
     for (const metric of metrics) {
       this.#series.set(metric, {
         forecaster: new DemandForecaster(shape),
-        recent: new Float64Array(recentSteps * 2),
-        recentCursor: new Float64Array(1),
-        highestRatio: new Float64Array(1),
+        recent: doubles(recentSteps * 2),
+        recentCursor: doubles(1),
+        highestRatio: doubles(1),
         perRequest: new RunningMean(0.01),
       });
     }

@@ -1,4 +1,4 @@
-import type { StateArray, Stateful } from './state.ts';
+import { doubles, type StateArray, type Stateful } from './state.ts';
 
 /** Breaches of the last week count; before a week is full, the stated risk stands in for one day. */
 const windowMs = 7 * 86_400_000;
@@ -23,7 +23,7 @@ export class RiskBudget implements Stateful {
   constructor(stepMs: number) {
     this.#windowSteps = windowMs / stepMs;
     this.#priorSteps = priorMs / stepMs;
-    this.#numbers = new Float64Array(2);
+    this.#numbers = doubles(2);
   }
 
   add(breached: boolean): void {

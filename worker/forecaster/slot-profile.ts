@@ -1,4 +1,4 @@
-import type { StateArray, Stateful } from './state.ts';
+import { doubles, floats, type StateArray, type Stateful } from './state.ts';
 
 /** How much the newest of the days (or weeks) counts. */
 const rate = 0.3;
@@ -8,11 +8,11 @@ export class SlotProfile implements Stateful {
   readonly #slots: Float32Array;
   readonly #radius: number;
   /** Values taken in. */
-  readonly #count = new Float64Array(1);
+  readonly #count = doubles(1);
 
   /** @param radius how many neighbours on each side a slot is averaged with when read. */
   constructor(slots: number, radius: number) {
-    this.#slots = new Float32Array(slots);
+    this.#slots = floats(slots);
     this.#radius = Math.min(radius, Math.floor((slots - 1) / 2));
   }
 

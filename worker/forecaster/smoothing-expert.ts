@@ -1,11 +1,11 @@
 import type { Expert, Moment } from './expert.ts';
-import type { StateArray } from './state.ts';
+import { doubles, type StateArray } from './state.ts';
 
 /** Simple exponential smoothing (Brown 1956): the level, carried forward. */
 export class SmoothingExpert implements Expert {
   readonly name: string;
   readonly #rate: number;
-  readonly #level = new Float64Array(1).fill(Number.NaN);
+  readonly #level = doubles(1).fill(Number.NaN);
 
   constructor(rate: number) {
     this.name = `ses_${rate}`;

@@ -1,4 +1,4 @@
-import type { StateArray, Stateful } from './state.ts';
+import { doubles, floats, type StateArray, type Stateful } from './state.ts';
 
 /**
  * The last `capacity` values, sorted: a rank is a binary search, a quantile is one read. One insertion moves at most
@@ -8,11 +8,11 @@ export class SortedWindow implements Stateful {
   readonly #arrivals: Float32Array;
   readonly #sorted: Float32Array;
   /** How many are in, and where the next arrival goes. */
-  readonly #cursor = new Float64Array(2);
+  readonly #cursor = doubles(2);
 
   constructor(capacity: number) {
-    this.#arrivals = new Float32Array(capacity);
-    this.#sorted = new Float32Array(capacity);
+    this.#arrivals = floats(capacity);
+    this.#sorted = floats(capacity);
   }
 
   get size(): number {

@@ -9,10 +9,10 @@ export type StateArray = Float64Array | Float32Array;
 /** A value comes out as many pushes later as the line is long; NaN until then. */
 export class DelayLine implements Stateful {
   readonly #values: Float64Array;
-  readonly #cursor = new Float64Array(1);
+  readonly #cursor = doubles(1);
 
   constructor(steps: number) {
-    this.#values = new Float64Array(steps).fill(Number.NaN);
+    this.#values = doubles(steps).fill(Number.NaN);
   }
 
   /** @returns what was pushed `steps` pushes ago. */
@@ -33,7 +33,7 @@ export class DelayLine implements Stateful {
 export class RunningMean implements Stateful {
   readonly #rate: number;
   /** Mean, count. */
-  readonly #numbers = new Float64Array(2);
+  readonly #numbers = doubles(2);
 
   constructor(rate: number) {
     this.#rate = rate;
@@ -58,4 +58,34 @@ export class RunningMean implements Stateful {
   state(): readonly StateArray[] {
     return [this.#numbers];
   }
+}
+
+const slabBytes = 32_768;
+let slab = new ArrayBuffer(0);
+let used = 0;
+
+/** Zeros. Small arrays lie side by side: a step touches dozens of them, and each alone would be a page of its own. */
+export function doubles(length: number): Float64Array {
+  return new Float64Array(place(length * 8), lastOffset, length);
+}
+
+export function floats(length: number): Float32Array {
+  return new Float32Array(place(length * 4), lastOffset, length);
+}
+
+let lastOffset = 0;
+
+function place(bytes: number): ArrayBuffer {
+  if (bytes > slabBytes / 4) {
+    lastOffset = 0;
+    return new ArrayBuffer(bytes);
+  }
+  if (used + bytes > slab.byteLength) {
+    slab = new ArrayBuffer(slabBytes);
+    used = 0;
+  }
+  lastOffset = used;
+  // Both kinds have to begin at a multiple of eight.
+  used += (bytes + 7) & ~7;
+  return slab;
 }

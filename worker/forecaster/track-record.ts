@@ -50,7 +50,7 @@ export class TrackRecord implements Stateful {
   readonly #loss: RunningMean;
   readonly #lastLoss: RunningMean;
   /** 1 while trusted. */
-  readonly #trusted = new Float64Array([1]);
+  readonly #trusted = Float64Array.from([1]);
 
   constructor(horizonSteps: number, slotsPerDay: number) {
     this.#forecasts = new DelayLine(horizonSteps);

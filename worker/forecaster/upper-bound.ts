@@ -1,6 +1,6 @@
 import { SlotProfile } from './slot-profile.ts';
 import { SortedWindow } from './sorted-window.ts';
-import { DelayLine, RunningMean, type StateArray, type Stateful } from './state.ts';
+import { DelayLine, doubles, RunningMean, type StateArray, type Stateful } from './state.ts';
 
 /** Under this many residuals a quantile says nothing: three scales are taken instead. */
 const enoughResiduals = 20;
@@ -47,7 +47,7 @@ export class UpperBound implements Stateful {
   readonly #bySlot: SlotProfile;
   readonly #loss: RunningMean;
   /** Forecast and scale of this step. */
-  readonly #numbers = new Float64Array(2);
+  readonly #numbers = doubles(2);
 
   constructor(options: BoundOptions) {
     const { horizonSteps, slotsPerDay, poolSize, slotRadius } = options;
