@@ -225,7 +225,7 @@ function startSweeping(
             { name: 'expire', data: {} },
           );
           const { rows } = await pool.query<{ queue: string; n: number }>(
-            `select queue, count(*)::integer as n from jobs where status in ('queued', 'retrying') group by queue`,
+            `select queue, count(*)::integer as n from jobs where not finished and status in ('queued', 'retrying') group by queue`,
           );
           metrics.queueDepth.reset();
           for (const { queue, n } of rows) metrics.queueDepth.set({ queue: queue as QueueName }, n);

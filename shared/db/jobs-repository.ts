@@ -110,7 +110,7 @@ export async function findFinishedJobs(db: Queryable, ids: readonly string[]): P
 export async function findRunningExecution(db: Queryable, decisionId: string): Promise<string | null> {
   const { rows } = await db.query<{ id: string }>({
     name: 'find_running_execution',
-    text: `select id from jobs where decision_id = $1 and kind = 'execute' and status in ('queued', 'active', 'retrying')`,
+    text: `select id from jobs where decision_id = $1 and kind = 'execute' and not finished`,
     values: [decisionId],
   });
   return rows[0]?.id ?? null;
@@ -269,7 +269,7 @@ export async function takeLostJobs(
     name: 'take_lost_jobs',
     text: `update jobs set dispatch_seq = dispatch_seq + 1, dispatched_at = now()
       where id in (
-        select id from jobs where queue = $1 and status in ('queued', 'retrying') and available_at <= now()
+        select id from jobs where queue = $1 and not finished and status in ('queued', 'retrying') and available_at <= now()
           and dispatched_at < now() - interval '5 seconds'
           and ($2::double precision is null or dispatched_at < to_timestamp($2 / 1000.0) - interval '2 seconds')
         order by available_at limit $3 for update skip locked)
@@ -292,7 +292,7 @@ export async function releaseAbandonedJobs(
     text: `with abandoned as (
         select id, attempts >= $1 and not exists (
           select 1 from attempts a where a.job_id = jobs.id and a.state in ('open', 'unknown')) as poisoned
-        from jobs where status = 'active' and lease_until < now() order by lease_until limit 500 for update skip locked)
+        from jobs where not finished and status = 'active' and lease_until < now() order by lease_until limit 500 for update skip locked)
       update jobs j set
         status = case when a.poisoned then 'failed' else 'retrying' end,
         outcome = case when a.poisoned then 'dead' end,
@@ -315,29 +315,27 @@ export async function releaseAbandonedJobs(
 export async function countUnfinished(db: Queryable): Promise<Record<string, number>> {
   const { rows } = await db.query<{ queue: string; n: string }>({
     name: 'count_unfinished',
-    text: `select queue, count(*) as n from (
-        select queue from jobs where status in ('queued', 'retrying') union all select queue from jobs where status = 'active') unfinished
-      group by queue`,
+    text: `select queue, count(*) as n from jobs where not finished group by queue`,
   });
   return Object.fromEntries(rows.map((row) => [row.queue, Number(row.n)]));
 }
 
-/** How many jobs wait, counted up to `most`. Index: jobs_due. */
+/** How many jobs wait, counted up to `most`. Index: jobs_unfinished. */
 export async function countWaiting(db: Queryable, most: number): Promise<number> {
   const { rows } = await db.query<{ n: number }>({
     name: 'count_waiting',
-    text: `select count(*)::integer as n from (select 1 from jobs where status in ('queued', 'retrying') limit $1) waiting`,
+    text: `select count(*)::integer as n from (select 1 from jobs where not finished and status in ('queued', 'retrying') limit $1) waiting`,
     values: [most],
   });
   return rows[0]?.n ?? 0;
 }
 
-/** How long the longest-waiting due job has waited, in seconds; null when none waits. Index: jobs_due. */
+/** How long the longest-waiting due job has waited, in seconds; null when none waits. Index: jobs_unfinished. */
 export async function oldestWaitSeconds(db: Queryable): Promise<number | null> {
   const { rows } = await db.query<{ seconds: number | null }>({
     name: 'oldest_wait',
     text: `select extract(epoch from now() - min(available_at))::double precision as seconds from jobs
-      where status in ('queued', 'retrying') and available_at <= now()`,
+      where not finished and status in ('queued', 'retrying') and available_at <= now()`,
   });
   return rows[0]?.seconds ?? null;
 }

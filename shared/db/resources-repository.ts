@@ -136,7 +136,7 @@ export async function deleteResource(db: Queryable, id: string, version: number 
   const { rowCount } = await db.query(
     `delete from resources r where id = $1 and ($2::integer is null or version = $2)
       and not exists (select 1 from attempts a where a.resource_id = r.id and a.state in ('open', 'unknown'))
-      and not exists (select 1 from jobs j where j.resource_id = r.id and j.kind = 'execute' and j.status in ('queued', 'active', 'retrying'))`,
+      and not exists (select 1 from jobs j where j.resource_id = r.id and j.kind = 'execute' and not j.finished)`,
     [id, version],
   );
   if (rowCount === 1) return;

@@ -73,7 +73,7 @@ export async function decideDueResources(pool: pg.Pool, queues: Queues): Promise
     if (lock[0]?.held !== true) return [];
     const { rows } = await tx.query<{ resource_id: string }>(
       `select r.id as resource_id from resources r where r.mode in ('recommend', 'auto')
-        and not exists (select 1 from jobs j where j.resource_id = r.id and j.kind = 'decide' and j.status in ('queued', 'active', 'retrying'))
+        and not exists (select 1 from jobs j where j.resource_id = r.id and j.kind = 'decide' and not j.finished)
         and not exists (select 1 from scaling_decisions d where d.resource_id = r.id
           and d.created_at > now() - r.decision_interval * interval '1 second')
         limit 5000`,

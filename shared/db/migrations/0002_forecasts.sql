@@ -27,7 +27,14 @@ alter table jobs drop constraint jobs_kind_check, drop constraint jobs_queue_che
 alter table jobs
   add constraint jobs_kind_check check (kind in ('decide', 'execute', 'forecast', 'simulate', 'verify')),
   add constraint jobs_queue_check check (queue in ('decide', 'execute-aws', 'execute-kubernetes', 'forecast'));
-create unique index jobs_one_forecast on jobs (resource_id) where kind = 'forecast' and status in ('queued', 'active', 'retrying');
+
+-- A claim changes the status of every job, and an index whose condition names the status would have to be written each time,
+-- with all the others. What does not change until the job is over lets PostgreSQL update the row in place (HOT).
+alter table jobs add column finished boolean generated always as (status in ('completed', 'failed')) stored;
+drop index jobs_due, jobs_leases, jobs_one_execution;
+create index jobs_unfinished on jobs (queue, available_at) where not finished;
+create unique index jobs_one_execution on jobs (decision_id) where kind = 'execute' and not finished;
+create unique index jobs_one_forecast on jobs (resource_id) where kind = 'forecast' and not finished;
 
 -- Written with every decision and read whole: kept as they come, not taken apart.
 alter table scaling_decisions alter column inputs type json using inputs::json, alter column explanation type json using explanation::json;
