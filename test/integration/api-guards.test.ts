@@ -136,6 +136,7 @@ describe('an Idempotency-Key on a request that starts no job', () => {
     await pool.query(dead, [30]);
     expect((await post('/resources', body, 'create-9')).body.code).toBe('request_in_progress');
     await pool.query(dead, [61]);
+    expect((await post('/resources', group(), 'create-9')).status).toBe(422);
     expect((await post('/resources', body, 'create-9')).body.code).toBe('resource_exists');
   });
 });

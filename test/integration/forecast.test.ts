@@ -173,6 +173,11 @@ describe('forecasts', () => {
     worker = await startWorkerOf(api.environment);
     expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
     await expect.poll(async () => (await decideNow(id)).body.explanation.forecast.used).toBe(true);
+    // As another release wrote it: of the same length, and of another meaning.
+    await worker.close(5_000);
+    await api.api.deps.pool.query(`update forecasts set format = 0 where resource_id = $1`, [id]);
+    worker = await startWorkerOf(api.environment);
+    expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
   });
 
   it('are neither built nor used for those who do not ask for predictions', async () => {
