@@ -88,7 +88,7 @@ export function forecastAsks(
   current: number,
 ): readonly Ask[] {
   return forecast.metrics.map((given) => {
-    const { metric, expected, upper, risk } = given;
+    const { metric, expected, upper } = given;
     const limit = limitRatio(policy);
     const target = plannedRatio(policy, metric);
     const need = forecastNeed(given, metric, policy);
@@ -96,7 +96,7 @@ export function forecastAsks(
     const name = metricName(metric);
     const goal = forTarget
       ? `a ${name} target of ${percent(target)}`
-      : `a ${name} limit of ${percent(limit)} at a risk of ${percentOf(risk)}`;
+      : `a ${name} limit of ${percent(limit)} at a tolerated risk of ${percentOf(policy.toleratedRisk)}`;
     return {
       source: 'forecast',
       metric,

@@ -207,7 +207,7 @@ describe('what a forecast asks for', () => {
     const stepped = decide(given(steady(18, 9)));
     expect(stepped).toMatchObject({ targetInstances: 7, reasonCode: 'scale_up_step' });
     expect(stepped.reason).toBe(
-      'Predicted CPU: 225% on 4 instances: scaling up from 4 to 7 because at most 3 may be added at once, where 20 would meet a CPU limit of 90% at a risk of 2%.',
+      'Predicted CPU: 225% on 4 instances: scaling up from 4 to 7 because at most 3 may be added at once, where 20 would meet a CPU limit of 90% at a tolerated risk of 2%.',
     );
     expect(decide(given(steady(18), {}, { maxInstances: 5 }))).toMatchObject({
       targetInstances: 5,
@@ -229,7 +229,7 @@ describe('tolerance, with a forecast', () => {
     const held = decide(given(cpu(halfHour(9)), running(10)));
     expect(held).toMatchObject({ targetInstances: 10, reasonCode: 'within_tolerance' });
     expect(held.reason).toBe(
-      'Predicted CPU: 40% on 10 instances: 9 instances would meet a CPU limit of 90% at a risk of 2%, but the count stays at 10 because giving back 10% waits until half an hour has needed less.',
+      'Predicted CPU: 40% on 10 instances: 9 instances would meet a CPU limit of 90% at a tolerated risk of 2%, but the count stays at 10 because giving back 10% waits until half an hour has needed less.',
     );
     expect(decide(given(cpu(halfHour(8.1)), running(10))).targetInstances).toBe(9);
   });
@@ -270,7 +270,7 @@ describe('stabilization, with a forecast', () => {
     const decision = decide(given(forecast, running(10), { maxScaleDownStep: 9 }));
     expect(decision).toMatchObject({ targetInstances: 8, reasonCode: 'stabilized' });
     expect(decision.reason).toBe(
-      'Predicted CPU: 40% on 10 instances: scaling down from 10 to 8 because a forecast of the last 300 s still needs 8, where 5 would meet a CPU limit of 90% at a risk of 2%.',
+      'Predicted CPU: 40% on 10 instances: scaling down from 10 to 8 because a forecast of the last 300 s still needs 8, where 5 would meet a CPU limit of 90% at a tolerated risk of 2%.',
     );
   });
 
@@ -435,19 +435,19 @@ describe('the sentence, with a forecast', () => {
       'one metric',
       steady(3.6, 3),
       {},
-      'Predicted CPU: 75% on 4 instances: 4 instances will do for a CPU limit of 90% at a risk of 2%.',
+      'Predicted CPU: 75% on 4 instances: 4 instances will do for a CPU limit of 90% at a tolerated risk of 2%.',
     ],
     [
       'both',
       both(plan(3.6, 3), plan(3.2, 2)),
       {},
-      'Predicted CPU: 75%, Memory: 50% on 4 instances: 4 instances will do for a CPU limit of 90% at a risk of 2%.',
+      'Predicted CPU: 75%, Memory: 50% on 4 instances: 4 instances will do for a CPU limit of 90% at a tolerated risk of 2%.',
     ],
     [
       'memory alone, of a finer risk',
       engineForecast([metricForecast({ metric: 'memory', ...plan(5.4, 3), risk: 0.00512 })]),
       {},
-      'Predicted Memory: 75% on 4 instances: scaling up from 4 to 6 for a memory limit of 90% at a risk of 0.51%.',
+      'Predicted Memory: 75% on 4 instances: scaling up from 4 to 6 for a memory limit of 90% at a tolerated risk of 2%.',
     ],
   ])('of %s', (_, forecast, values, reason) => {
     expect(decide(given(forecast, values)).reason).toBe(reason);
