@@ -6,26 +6,71 @@ export interface Stateful {
 
 export type StateArray = Float64Array | Float32Array;
 
-/** A value comes out as many pushes later as the line is long; NaN until then. */
+/** Rows that come out as many steps later as there are rows, one number a column; NaN until then. All in one array. */
 export class DelayLine implements Stateful {
+  readonly #width: number;
+  /** The rows, and at the end which one is due. */
   readonly #values: Float64Array;
-  readonly #cursor = doubles(1);
 
-  constructor(steps: number) {
-    this.#values = doubles(steps).fill(Number.NaN);
+  constructor(steps: number, width = 1) {
+    this.#width = width;
+    this.#values = doubles(steps * width + 1).fill(Number.NaN);
+    this.#values[steps * width] = 0;
   }
 
-  /** @returns what was pushed `steps` pushes ago. */
-  push(value: number): number {
-    const at = this.#cursor[0] as number;
-    const due = this.#values[at] as number;
-    this.#values[at] = value;
-    this.#cursor[0] = at + 1 === this.#values.length ? 0 : at + 1;
+  /** Stores a number of this step. @returns the one that was stored in this column a delay ago. */
+  swap(column: number, value: number): number {
+    const values = this.#values;
+    const at = (values[values.length - 1] as number) + column;
+    const due = values[at] as number;
+    values[at] = value;
     return due;
   }
 
+  /** Ends the step. */
+  next(): void {
+    const values = this.#values;
+    const last = values.length - 1;
+    const at = (values[last] as number) + this.#width;
+    values[last] = at === last ? 0 : at;
+  }
+
   state(): readonly StateArray[] {
-    return [this.#values, this.#cursor];
+    return [this.#values];
+  }
+}
+
+/** Exponentially weighted means, each a plain mean until it has seen enough values for its rate. All in one array. */
+export class RunningMeans implements Stateful {
+  readonly #rates: readonly number[];
+  /** Mean and count of each. */
+  readonly #numbers: Float64Array;
+
+  constructor(...rates: readonly number[]) {
+    this.#rates = rates;
+    this.#numbers = doubles(rates.length * 2);
+  }
+
+  add(index: number, value: number): void {
+    const numbers = this.#numbers;
+    const at = index * 2;
+    const count = (numbers[at + 1] as number) + 1;
+    numbers[at + 1] = count;
+    const mean = numbers[at] as number;
+    numbers[at] = mean + Math.max(this.#rates[index] as number, 1 / count) * (value - mean);
+  }
+
+  /** 0 before the first value. */
+  value(index: number): number {
+    return this.#numbers[index * 2] as number;
+  }
+
+  count(index: number): number {
+    return this.#numbers[index * 2 + 1] as number;
+  }
+
+  state(): readonly StateArray[] {
+    return [this.#numbers];
   }
 }
 

@@ -1,4 +1,4 @@
-import { DelayLine, RunningMean, type StateArray, type Stateful } from './state.ts';
+import { DelayLine, RunningMeans, type StateArray, type Stateful } from './state.ts';
 import { pinball } from './upper-bound.ts';
 
 /** How well forecasts did, as means over about the last day. Demand is in instances' worth of work. */
@@ -36,35 +36,21 @@ const freeShare = 0.05;
 /** A millionth above the bound is the arithmetic's, not the demand's. */
 const roundingNoise = 1e-6;
 
+/** The means that are kept. */
+const mean = { bias: 0, absolute: 1, naive: 2, misses: 3, risk: 4, loss: 5, lastLoss: 6 } as const;
+
 /** Keeps score of forecasts as their time comes. */
 export class TrackRecord implements Stateful {
-  readonly #forecasts: DelayLine;
-  readonly #uppers: DelayLine;
-  readonly #lasts: DelayLine;
-  readonly #risks: DelayLine;
-  readonly #bias: RunningMean;
-  readonly #absolute: RunningMean;
-  readonly #naive: RunningMean;
-  readonly #misses: RunningMean;
-  readonly #risk: RunningMean;
-  readonly #loss: RunningMean;
-  readonly #lastLoss: RunningMean;
+  /** Forecast, upper bound, last demand and risk of the last horizon. */
+  readonly #pending: DelayLine;
+  readonly #means: RunningMeans;
   /** 1 while trusted. */
   readonly #trusted = Float64Array.from([1]);
 
   constructor(horizonSteps: number, slotsPerDay: number) {
-    this.#forecasts = new DelayLine(horizonSteps);
-    this.#uppers = new DelayLine(horizonSteps);
-    this.#lasts = new DelayLine(horizonSteps);
-    this.#risks = new DelayLine(horizonSteps);
+    this.#pending = new DelayLine(horizonSteps, 4);
     const rate = 1 / slotsPerDay;
-    this.#bias = new RunningMean(rate);
-    this.#absolute = new RunningMean(rate);
-    this.#naive = new RunningMean(rate);
-    this.#misses = new RunningMean(rate);
-    this.#risk = new RunningMean(rate);
-    this.#loss = new RunningMean(rate);
-    this.#lastLoss = new RunningMean(rate);
+    this.#means = new RunningMeans(rate, rate, rate, rate, rate, rate, rate);
   }
 
   /** @param yesterday demand at the same time a day ago; NaN on day one. */
@@ -76,28 +62,30 @@ export class TrackRecord implements Stateful {
     risk: number,
     observed: boolean,
   ): void {
-    const dueForecast = this.#forecasts.push(forecast);
-    const dueUpper = this.#uppers.push(upper);
-    const dueLast = this.#lasts.push(demand);
-    const dueRisk = this.#risks.push(risk);
+    const pending = this.#pending;
+    const dueForecast = pending.swap(0, forecast);
+    const dueUpper = pending.swap(1, upper);
+    const dueLast = pending.swap(2, demand);
+    const dueRisk = pending.swap(3, risk);
+    pending.next();
     if (!observed || Number.isNaN(dueForecast)) return;
-    this.#bias.add(dueForecast - demand);
-    this.#absolute.add(Math.abs(dueForecast - demand));
-    this.#naive.add(Math.abs((Number.isNaN(yesterday) ? dueLast : yesterday) - demand));
-    this.#misses.add(demand - dueUpper > roundingNoise * Math.max(1, demand) ? 1 : 0);
-    this.#risk.add(dueRisk);
-    this.#loss.add(pinball(demand, dueUpper, dueRisk));
-    this.#lastLoss.add(pinball(demand, dueLast, dueRisk));
+    this.#means.add(mean.bias, dueForecast - demand);
+    this.#means.add(mean.absolute, Math.abs(dueForecast - demand));
+    this.#means.add(mean.naive, Math.abs((Number.isNaN(yesterday) ? dueLast : yesterday) - demand));
+    this.#means.add(mean.misses, demand - dueUpper > roundingNoise * Math.max(1, demand) ? 1 : 0);
+    this.#means.add(mean.risk, dueRisk);
+    this.#means.add(mean.loss, pinball(demand, dueUpper, dueRisk));
+    this.#means.add(mean.lastLoss, pinball(demand, dueLast, dueRisk));
     this.#judge(demand);
   }
 
   #judge(demand: number): void {
-    if (this.#absolute.count < enoughSteps) return;
+    if (this.#means.count(mean.absolute) < enoughSteps) return;
     const bar = this.trusted ? bars.lose : bars.regain;
-    const misses = Math.max(bar.misses, bar.timesRisk * this.#risk.value);
-    const free = this.#risk.value * Math.max(freeInstances, freeShare * demand);
-    const most = bar.pinballRatio * this.#lastLoss.value + free;
-    const good = this.#misses.value <= misses && this.#loss.value <= most;
+    const misses = Math.max(bar.misses, bar.timesRisk * this.#means.value(mean.risk));
+    const free = this.#means.value(mean.risk) * Math.max(freeInstances, freeShare * demand);
+    const most = bar.pinballRatio * this.#means.value(mean.lastLoss) + free;
+    const good = this.#means.value(mean.misses) <= misses && this.#means.value(mean.loss) <= most;
     this.#trusted[0] = good ? 1 : 0;
   }
 
@@ -107,31 +95,17 @@ export class TrackRecord implements Stateful {
 
   get accuracy(): Accuracy {
     return {
-      bias: this.#bias.value,
-      meanAbsoluteError: this.#absolute.value,
-      mase: ratio(this.#absolute.value, this.#naive.value),
-      coverage: 1 - this.#misses.value,
-      pinballRatio: ratio(this.#loss.value, this.#lastLoss.value),
-      steps: this.#absolute.count,
+      bias: this.#means.value(mean.bias),
+      meanAbsoluteError: this.#means.value(mean.absolute),
+      mase: ratio(this.#means.value(mean.absolute), this.#means.value(mean.naive)),
+      coverage: 1 - this.#means.value(mean.misses),
+      pinballRatio: ratio(this.#means.value(mean.loss), this.#means.value(mean.lastLoss)),
+      steps: this.#means.count(mean.absolute),
     };
   }
 
   state(): readonly StateArray[] {
-    return [
-      this.#forecasts,
-      this.#uppers,
-      this.#lasts,
-      this.#risks,
-      this.#bias,
-      this.#absolute,
-      this.#naive,
-      this.#misses,
-      this.#risk,
-      this.#loss,
-      this.#lastLoss,
-    ]
-      .flatMap((part) => part.state())
-      .concat(this.#trusted);
+    return [...this.#pending.state(), ...this.#means.state(), this.#trusted];
   }
 }
 

@@ -1,9 +1,12 @@
 import { SlotProfile } from './slot-profile.ts';
 import { SortedWindow } from './sorted-window.ts';
-import { DelayLine, doubles, RunningMean, type StateArray, type Stateful } from './state.ts';
+import { DelayLine, doubles, RunningMeans, type StateArray, type Stateful } from './state.ts';
 
 /** Under this many residuals a quantile says nothing: three scales are taken instead. */
 const enoughResiduals = 20;
+
+/** The means that a bound keeps. */
+const [fast, slow, loss] = [0, 1, 2];
 
 /** How residuals are made comparable before they are pooled. */
 export interface BoundOptions {
@@ -39,13 +42,11 @@ export interface BoundStep {
 export class UpperBound implements Stateful {
   readonly #scaled: boolean;
   readonly #pool: SortedWindow;
-  readonly #forecasts: DelayLine;
-  readonly #scales: DelayLine;
-  readonly #bounds: DelayLine;
-  readonly #fast = new RunningMean(0.02);
-  readonly #slow = new RunningMean(0.002);
+  /** Forecast, scale and bound of the last horizon. */
+  readonly #pending: DelayLine;
   readonly #bySlot: SlotProfile;
-  readonly #loss: RunningMean;
+  /** Size of errors, fast and slow, and the bound's pinball loss. */
+  readonly #means: RunningMeans;
   /** Forecast and scale of this step. */
   readonly #numbers = doubles(2);
 
@@ -53,39 +54,38 @@ export class UpperBound implements Stateful {
     const { horizonSteps, slotsPerDay, poolSize, slotRadius } = options;
     this.#scaled = options.scaled;
     this.#pool = new SortedWindow(poolSize);
-    this.#forecasts = new DelayLine(horizonSteps);
-    this.#scales = new DelayLine(horizonSteps);
-    this.#bounds = new DelayLine(horizonSteps);
+    this.#pending = new DelayLine(horizonSteps, 3);
     this.#bySlot = new SlotProfile(options.scaled ? slotsPerDay : 1, slotRadius);
-    this.#loss = new RunningMean(1 / slotsPerDay);
+    this.#means = new RunningMeans(0.02, 0.002, 1 / slotsPerDay);
   }
 
   /** Takes in what happened and what is forecast now. */
   update(step: BoundStep, forecast: number): void {
     const numbers = this.#numbers;
-    const dueForecast = this.#forecasts.push(forecast);
-    const error = step.demand - dueForecast;
+    const pending = this.#pending;
+    const error = step.demand - pending.swap(0, forecast);
     const scale = this.#scaled ? this.#scaleAt(step, forecast) : 1;
-    const dueScale = this.#scales.push(scale);
+    const dueScale = pending.swap(1, scale);
     numbers[0] = forecast;
     numbers[1] = scale;
     if (step.observed && !Number.isNaN(error)) {
       const size = Math.abs(error);
-      this.#fast.add(size);
-      this.#slow.add(size);
+      this.#means.add(fast, size);
+      this.#means.add(slow, size);
       if (this.#scaled) this.#bySlot.learn(step.slot, size);
       if (step.pooled) this.#pool.add(error / dueScale);
     }
-    const due = this.#bounds.push(this.at(1 - step.risk));
-    if (step.observed && !Number.isNaN(due)) this.#loss.add(pinball(step.demand, due, step.risk));
+    const due = pending.swap(2, this.at(1 - step.risk));
+    if (step.observed && !Number.isNaN(due)) this.#means.add(loss, pinball(step.demand, due, step.risk));
+    pending.next();
   }
 
   #scaleAt(step: BoundStep, forecast: number): number {
-    const fast = this.#fast.value;
-    const slow = this.#slow.value;
-    const usual = this.#bySlot.periods > 0 ? this.#bySlot.at(step.slotAhead) : slow;
+    const lately = this.#means.value(fast);
+    const longer = this.#means.value(slow);
+    const usual = this.#bySlot.periods > 0 ? this.#bySlot.at(step.slotAhead) : longer;
     const floor = 0.03 * Math.max(forecast, 0.2 * step.level);
-    return Math.max(floor + 0.4 * fast + 0.2 * slow + 0.4 * usual, 1e-6);
+    return Math.max(floor + 0.4 * lately + 0.2 * longer + 0.4 * usual, 1e-6);
   }
 
   /** The demand not exceeded with this probability; never under half of what is forecast. */
@@ -100,13 +100,13 @@ export class UpperBound implements Stateful {
     if (this.#pool.size >= enoughResiduals) return scale * this.#pool.quantile(probability);
     // A median is no margin: three scales are for the far side of the distribution.
     if (probability <= 0.5) return 0;
-    const spread = this.#scaled ? scale : Math.max(this.#fast.value, this.#slow.value);
+    const spread = this.#scaled ? scale : Math.max(this.#means.value(fast), this.#means.value(slow));
     return 3 * Math.max(spread, 0.05 * forecast) * (2 * probability - 1);
   }
 
   /** Running mean of the bound's pinball loss. */
   get loss(): number {
-    return this.#loss.value;
+    return this.#means.value(loss);
   }
 
   get residuals(): number {
@@ -116,13 +116,9 @@ export class UpperBound implements Stateful {
   state(): readonly StateArray[] {
     return [
       ...this.#pool.state(),
-      ...this.#forecasts.state(),
-      ...this.#scales.state(),
-      ...this.#bounds.state(),
-      ...this.#fast.state(),
-      ...this.#slow.state(),
+      ...this.#pending.state(),
       ...this.#bySlot.state(),
-      ...this.#loss.state(),
+      ...this.#means.state(),
       this.#numbers,
     ];
   }

@@ -1,10 +1,17 @@
 import { describe, expect, it } from 'vitest';
 import { DelayLine, RunningMean } from '../../../worker/forecaster/state.ts';
 
+/** One step of a line with one column. */
+function pushed(line: DelayLine, value: number): number {
+  const due = line.swap(0, value);
+  line.next();
+  return due;
+}
+
 describe('DelayLine', () => {
   it('gives back what was pushed so many pushes ago, NaN until then', () => {
     const line = new DelayLine(3);
-    expect([1, 2, 3, 4, 5, 6, 7].map((value) => line.push(value))).toEqual([
+    expect([1, 2, 3, 4, 5, 6, 7].map((value) => pushed(line, value))).toEqual([
       Number.NaN,
       Number.NaN,
       Number.NaN,
@@ -17,7 +24,7 @@ describe('DelayLine', () => {
 
   it('of one step gives back the one before', () => {
     const line = new DelayLine(1);
-    expect([5, 6, 7].map((value) => line.push(value))).toEqual([Number.NaN, 5, 6]);
+    expect([5, 6, 7].map((value) => pushed(line, value))).toEqual([Number.NaN, 5, 6]);
   });
 });
 
