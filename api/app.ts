@@ -17,6 +17,7 @@ import { mountDashboard } from './routes/dashboard.ts';
 import type { Deps } from './routes/deps.ts';
 import { forecastRoutes } from './routes/forecasts.ts';
 import { operationRoutes } from './routes/operations.ts';
+import { protectionRoutes } from './routes/protection.ts';
 import { resourceRoutes } from './routes/resources.ts';
 import type { Answer, Call, Route } from './routes/route.ts';
 import { scalingRoutes } from './routes/scaling.ts';
@@ -30,6 +31,7 @@ export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] }
     ...resourceRoutes(deps),
     ...forecastRoutes(deps),
     ...operationRoutes(deps),
+    ...protectionRoutes(deps),
   ];
   for (const route of routes) {
     if (route.scope === undefined)

@@ -20,6 +20,7 @@ const policyFields = {
   max_scale_down_step: z.int().min(1).max(100_000),
   scale_down_cooldown: seconds(86_400).nullable(),
   max_actions_per_hour: z.int().min(1).max(3_600),
+  max_reversals_per_half_hour: z.int().min(1).max(3_600),
   tolerance: z.number().min(0).lt(1),
   stabilization_window: seconds(3_600),
   provisioning_delay: seconds(3_600),

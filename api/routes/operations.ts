@@ -3,20 +3,15 @@ import { audit } from '../../shared/db/audit-repository.ts';
 import { countUnfinished, oldestWaitSeconds } from '../../shared/db/jobs-repository.ts';
 import { createKey, listKeys, revokeKey, rotateKey } from '../../shared/db/keys-repository.ts';
 import { scopes } from '../../shared/domain/api-key.ts';
-import { NotFound } from '../../shared/errors.ts';
+import { errorMessage, NotFound } from '../../shared/errors.ts';
 import { queueNames } from '../../shared/queues/queues.ts';
 import type { Deps } from './deps.ts';
+import { readActive, sayProtection } from './protection-state.ts';
 import { type Route, route } from './route.ts';
 
-const controlScope = z
-  .string()
-  .regex(
-    /^(global|provider:(aws|kubernetes)|scope:(aws|kubernetes):[\x21-\x7e]{1,200}|resource:[0-9a-f-]{36})$/,
-    'must be global, provider:…, scope:…:… or resource:…',
-  );
 const keyId = z.strictObject({ id: z.string().regex(/^[0-9A-Za-z]{12}$/) });
 
-/** Liveness, readiness, metrics; the kill switch; keys. */
+/** Liveness, readiness, metrics; keys. */
 export function operationRoutes(deps: Deps): Route[] {
   return [
     route({
@@ -65,58 +60,13 @@ export function operationRoutes(deps: Deps): Route[] {
       operationId: 'metrics',
       summary: 'Prometheus metrics of this API process',
       responses: { 200: { description: 'Prometheus text format' } },
-      handle: async () => ({
-        status: 200,
-        body: await deps.metrics.registry.metrics(),
-        headers: { 'Content-Type': deps.metrics.registry.contentType },
-      }),
-    }),
-    route({
-      method: 'get',
-      path: '/controls',
-      scope: 'read',
-      operationId: 'listControls',
-      summary: 'What is stopped',
-      responses: { 200: { description: 'Controls', schema: z.object({ controls: z.array(z.unknown()) }) } },
-      handle: async () => ({
-        status: 200,
-        body: {
-          controls: (
-            await deps.pool.query(
-              'select scope, stopped, reason, actor, updated_at from controls order by scope',
-            )
-          ).rows,
-        },
-      }),
-    }),
-    route({
-      method: 'put',
-      path: '/controls/{scope}',
-      scope: 'admin',
-      operationId: 'setControl',
-      summary: 'Stop executions in a scope, or allow them again',
-      params: z.strictObject({ scope: controlScope }),
-      body: z.strictObject({ stopped: z.boolean(), reason: z.string().min(3).max(500) }),
-      responses: {
-        200: { description: 'Set', schema: z.looseObject({ scope: z.string(), stopped: z.boolean() }) },
-      },
-      handle: async (call) => {
-        const { scope } = call.params;
-        const { stopped, reason } = call.body;
-        await deps.pool.query(
-          `insert into controls (scope, stopped, reason, actor) values ($1, $2, $3, $4)
-            on conflict (scope) do update set stopped = $2, reason = $3, actor = $4, updated_at = clock_timestamp()`,
-          [scope, stopped, reason, call.keyId],
-        );
-        await audit(deps.pool, {
-          actor: call.keyId,
-          action: stopped ? 'control.stopped' : 'control.released',
-          subject: scope,
-          request_id: call.requestId,
-          remote_address: call.remoteAddress,
-          detail: { reason },
-        });
-        return { status: 200, body: { scope, stopped, reason, actor: call.keyId } };
+      handle: async () => {
+        await measureProtection(deps);
+        return {
+          status: 200,
+          body: await deps.metrics.registry.metrics(),
+          headers: { 'Content-Type': deps.metrics.registry.contentType },
+        };
       },
     }),
     route({
@@ -207,15 +157,27 @@ export function operationRoutes(deps: Deps): Route[] {
   ];
 }
 
+/** The gauges that only PostgreSQL knows; with it away they keep what was known last. */
+async function measureProtection(deps: Deps): Promise<void> {
+  try {
+    const active = await readActive(deps.pool);
+    for (const kind of ['stops', 'freezes', 'holds', 'circuits'] as const)
+      deps.metrics.protections.set({ kind }, active[kind].length);
+  } catch (error) {
+    deps.logger.warn({ event: 'metrics.stale', detail: errorMessage(error) });
+  }
+}
+
 async function readiness(deps: Deps) {
   const redis = await deps.redis.ping().then(
     () => 'ok' as const,
     () => 'away' as const,
   );
   try {
-    const [depth, oldest, workers] = await Promise.all([
+    const [depth, oldest, protection, workers] = await Promise.all([
       countUnfinished(deps.pool),
       oldestWaitSeconds(deps.pool),
+      readActive(deps.pool),
       deps.pool.query<{ queues: string[]; age_seconds: number }>(
         `select queues, extract(epoch from now() - beat_at)::double precision as age_seconds from worker_heartbeats
           where beat_at > now() - interval '15 seconds' order by worker_id`,
@@ -229,10 +191,17 @@ async function readiness(deps: Deps) {
       ...(redis === 'away' ? ['Redis is away: jobs are accepted and wait in PostgreSQL'] : []),
       ...(live > 0 && unserved.length > 0 ? [`no worker serves ${unserved.join(', ')}`] : []),
     ];
-    const status = live === 0 ? 'not_ready' : reasons.length > 0 ? 'degraded' : 'ready';
+    const held = sayProtection(protection);
+    const status = live === 0 ? 'not_ready' : reasons.length + held.length > 0 ? 'degraded' : 'ready';
     return {
       status,
-      reasons,
+      reasons: [...reasons, ...held],
+      protection: {
+        stops: protection.stops.length,
+        freezes: protection.freezes.length,
+        holds: protection.holds.length,
+        circuits: protection.circuits.length,
+      },
       postgres: 'ok',
       redis,
       queue_depth: depth,

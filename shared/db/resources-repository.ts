@@ -6,7 +6,7 @@ import { constraintOf, type Queryable } from './pool.ts';
 const iso = (column: string) =>
   `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 const columns = `id, name, resource_type, cloud_provider, min_instances, max_instances, current_instances, target_cpu, target_memory,
-  cooldown_period, ${iso('created_at')}, region, cluster, max_scale_up_step, max_scale_down_step, scale_down_cooldown, max_actions_per_hour,
+  cooldown_period, ${iso('created_at')}, region, cluster, max_scale_up_step, max_scale_down_step, scale_down_cooldown, max_actions_per_hour, max_reversals_per_half_hour,
   tolerance, stabilization_window, provisioning_delay, decision_interval, hourly_price::text, instance_type, cpu_request::text,
   memory_request::text, mode, actuation, planning, max_utilization, tolerated_risk, shortage_price, ${iso('scale_up_paused_until')}, ${iso('scale_down_paused_until')}, version, ${iso('updated_at')},
   ${iso('observed_at')}, observed_ready`;
@@ -28,6 +28,7 @@ const writable = new Set([
   'max_scale_down_step',
   'scale_down_cooldown',
   'max_actions_per_hour',
+  'max_reversals_per_half_hour',
   'tolerance',
   'stabilization_window',
   'provisioning_delay',

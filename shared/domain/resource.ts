@@ -21,6 +21,8 @@ export interface Resource {
   /** Seconds; null means `cooldown_period`. */
   readonly scale_down_cooldown: number | null;
   readonly max_actions_per_hour: number;
+  /** Changes of direction within half an hour after which scaling in is held. */
+  readonly max_reversals_per_half_hour: number;
   /** Fraction of the current capacity within which no change is made. */
   readonly tolerance: number;
   /** Seconds. */

@@ -29,6 +29,19 @@ export interface EnginePolicy {
   readonly decisionIntervalMs: number;
   readonly scaleUpPausedUntilMs: number | null;
   readonly scaleDownPausedUntilMs: number | null;
+  /** Changes of direction within half an hour after which scaling in is held. Absent in decisions of engines before 1.3. */
+  readonly maxReversalsPerHalfHour?: number;
+}
+
+/** What holds or limits every resource of a scope. */
+export interface FleetProtection {
+  readonly code: 'frozen' | 'correlated_scale_in' | 'circuit_open' | 'fleet_budget';
+  readonly direction: 'up' | 'down' | 'both';
+  /** Instances by which the resource may still change; 0 holds it. */
+  readonly allowed: number;
+  /** A clause that fits behind "because". */
+  readonly detail: string;
+  readonly untilMs: number | null;
 }
 
 /** One measured value. Ratios may exceed 1 (Kubernetes usage over request). */
@@ -105,6 +118,8 @@ export interface EngineInput {
   readonly recentActions: readonly { readonly atMs: number; readonly action: 'ScaleUp' | 'ScaleDown' }[];
   /** Why the resource may not be touched at all now (kill switch), or null. */
   readonly stopped: { readonly scope: string; readonly reason: string } | null;
+  /** What holds the resource's scopes, where anything does. */
+  readonly protections?: readonly FleetProtection[];
   readonly nowMs: number;
 }
 
@@ -123,6 +138,8 @@ export type ReasonCode =
   | 'rate_limited'
   | 'paused'
   | 'stopped'
+  | 'flapping'
+  | FleetProtection['code']
   | 'direction_kept'
   | 'saturated'
   | 'demand_above_capacity'
@@ -142,7 +159,8 @@ export type StageName =
   | 'bounds'
   | 'cooldown'
   | 'rate_limit'
-  | 'pause';
+  | 'pause'
+  | 'protection';
 
 /** One stage's effect on the number. `code` is set only when the stage changed it or held it. */
 export interface StageRecord {

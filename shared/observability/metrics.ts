@@ -9,6 +9,8 @@ export interface Metrics {
   readonly decisions: Counter<'outcome' | 'reason'>;
   readonly providerCalls: Counter<'provider' | 'operation' | 'result'>;
   readonly circuitOpen: Gauge<'provider'>;
+  readonly refused: Counter<'code'>;
+  readonly protections: Gauge<'kind'>;
   readonly unclassified: Counter<'where'>;
 }
 
@@ -63,6 +65,18 @@ export function createMetrics(): Metrics {
       name: 'autoscaler_circuit_open',
       help: 'Circuit breakers now open',
       labelNames: ['provider'],
+      registers,
+    }),
+    refused: new Counter({
+      name: 'autoscaler_executions_refused_total',
+      help: 'Executions that were refused or failed, by code',
+      labelNames: ['code'],
+      registers,
+    }),
+    protections: new Gauge({
+      name: 'autoscaler_protections_active',
+      help: 'What holds executions now: stops, freezes, holds for correlated scale-in, open circuits',
+      labelNames: ['kind'],
       registers,
     }),
     unclassified: new Counter({

@@ -385,12 +385,26 @@ describe('cost, operations and documents', () => {
         .status,
     ).toBe(200);
     expect((await api.call('GET', '/controls', { key: all })).body.controls).toMatchObject([
-      { scope: 'global', stopped: true },
+      { scope: 'global', state: 'stopped', reason: 'a drill' },
     ]);
-    expect(
-      (await api.call('PUT', '/controls/global', { key: all, body: { stopped: false, reason: 'over' } }))
-        .status,
-    ).toBe(200);
+    const release = async (body: Record<string, unknown>) =>
+      await api.call('PUT', '/controls/global', {
+        key: all,
+        body: { stopped: false, reason: 'over', ...body },
+      });
+    const asked = await release({});
+    expect(asked).toMatchObject({
+      status: 200,
+      body: { state: 'stopped', release_code: expect.any(String) },
+    });
+    expect((await release({ release_code: 'guessed' })).body.code).toBe('release_code_wrong');
+    expect(await release({ release_code: asked.body.release_code, observe_seconds: 0 })).toMatchObject({
+      status: 200,
+      body: { state: 'observing', observe_until: expect.any(String) },
+    });
+    expect((await api.call('GET', '/controls', { key: all })).body.controls).toMatchObject([
+      { scope: 'global', state: 'released' },
+    ]);
   });
 });
 

@@ -4,48 +4,9 @@ import { type ClaimedJob, claimJobs, findJob } from '../../shared/db/jobs-reposi
 import { createPool } from '../../shared/db/pool.ts';
 import { ProviderError } from '../../shared/errors.ts';
 import { type ExecuteDeps, executeDecision } from '../../worker/jobs/execute-decision.ts';
-import type { CapacityState, ScalingProvider } from '../../worker/providers/scaling-provider.ts';
+import { ScriptedCloud } from '../support/scripted-cloud.ts';
 import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
-
-/** A cloud at the provider port, for the interleavings a protocol simulator cannot be asked for; the wire is tested elsewhere. */
-class ScriptedCloud implements ScalingProvider {
-  readonly name = 'aws' as const;
-  settleMs = 60_000;
-  desired = 4;
-  min = 0;
-  max: number | null = 100;
-  blocks: CapacityState['blocks'] = [];
-  readonly writes: number[] = [];
-  beforeWrite: () => Promise<void> | void = () => {};
-  afterWrite: () => Promise<void> | void = () => {};
-  describeFault: ProviderError | null = null;
-
-  async describe(): Promise<CapacityState> {
-    if (this.describeFault !== null) throw this.describeFault;
-    return {
-      desired: this.desired,
-      ready: this.desired,
-      min: this.min,
-      max: this.max,
-      blocks: this.blocks,
-      fence: {},
-      instanceType: 'm5.large',
-      cpuRequest: null,
-      memoryRequest: null,
-    };
-  }
-  async describeMany(): Promise<CapacityState[]> {
-    return [];
-  }
-  async setCapacity(_target: unknown, instances: number): Promise<void> {
-    await this.beforeWrite();
-    this.writes.push(instances);
-    this.desired = instances;
-    await this.afterWrite();
-  }
-  async close(): Promise<void> {}
-}
 
 let database: TestDatabase;
 let pool: pg.Pool;

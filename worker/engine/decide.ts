@@ -16,6 +16,7 @@ import { limitStep } from './limit-step.ts';
 import { type CheckedForecast, checkForecast } from './own-forecast.ts';
 import { pause } from './pause.ts';
 import { type CheckedPrediction, checkPrediction } from './prediction.ts';
+import { protect } from './protection.ts';
 import { sayNothingKnown, sayReason, saySeen } from './reason.ts';
 import { foresee, type Need, recommend, weigh } from './recommend.ts';
 import { stabilize } from './stabilize.ts';
@@ -24,7 +25,7 @@ import { tolerate } from './tolerance.ts';
 import { percent } from './words.ts';
 
 /** Changes whenever the same input may give another decision. */
-export const engineVersion = '1.2.0';
+export const engineVersion = '1.3.0';
 
 const stagesAfterData: readonly StageName[] = [
   'demand',
@@ -37,6 +38,7 @@ const stagesAfterData: readonly StageName[] = [
   'cooldown',
   'rate_limit',
   'pause',
+  'protection',
 ];
 
 /**
@@ -70,6 +72,7 @@ export function decide(input: EngineInput): EngineDecision {
   trail.add('cooldown', coolDown(asked, input));
   trail.add('rate_limit', limitRate(asked, trail.capacity, input));
   trail.add('pause', pause(asked, trail.capacity, input));
+  trail.add('protection', protect(asked, trail.capacity, input));
 
   const seen = saySeen(data, newest, direct.usable, need, current);
   return conclude(input, data, direct, own, need, trail, sayReason(input, seen, need, trail));

@@ -11,9 +11,10 @@ import {
   type NewJob,
 } from '../../shared/db/jobs-repository.ts';
 import { withTransaction } from '../../shared/db/pool.ts';
-import type { EngineDecision } from '../../shared/domain/scaling-decision.ts';
+import type { EngineDecision, FleetProtection } from '../../shared/domain/scaling-decision.ts';
 import { decide } from '../engine/decide.ts';
 import { type DecisionInputs, loadDecisionInputs } from './decision-inputs.ts';
+import type { FleetProtections } from './fleet-protections.ts';
 import type { Forecasted, ForecastStore } from './forecast-store.ts';
 import { presentExplanation } from './present-decision.ts';
 import { packInputs } from './stored-inputs.ts';
@@ -22,6 +23,7 @@ export interface DecideDeps {
   readonly pool: pg.Pool;
   readonly decisionLifetimeMs: number;
   readonly forecasts: ForecastStore;
+  readonly protections: FleetProtections;
   readonly onDecision: (decision: EngineDecision) => void;
 }
 
@@ -59,7 +61,10 @@ export async function decideForResources(
     .map((job) =>
       failed(job, 'expired', 'deadline_passed', 'The job waited past its deadline: ask again.', 409),
     );
-  const forecasts = await forecastsFor(deps, fresh, inputs);
+  const [forecasts, protections] = await Promise.all([
+    forecastsFor(deps, fresh, inputs),
+    deps.protections.of(inputs.values()),
+  ]);
   const prepared: Prepared[] = [];
   for (const [index, job] of fresh.entries()) {
     if (index > 0 && index % decisionsPerTurn === 0) await nextTurn();
@@ -74,7 +79,7 @@ export async function decideForResources(
           404,
         ),
       );
-    else prepared.push(prepare(job, known, forecasts.get(job.resource_id)));
+    else prepared.push(prepare(job, known, forecasts.get(job.resource_id), protections.get(job.resource_id)));
   }
   const result = await save(deps, prepared, failures);
   for (const { decision } of prepared) deps.onDecision(decision);
@@ -97,7 +102,12 @@ async function forecastsFor(
   return asked.length === 0 ? new Map() : await deps.forecasts.forecast(asked);
 }
 
-function prepare(job: ClaimedJob, inputs: DecisionInputs, forecasted: Forecasted | undefined): Prepared {
+function prepare(
+  job: ClaimedJob,
+  inputs: DecisionInputs,
+  forecasted: Forecasted | undefined,
+  protections: readonly FleetProtection[] | undefined,
+): Prepared {
   const usePrediction = wantsPrediction(job);
   const engineInput = {
     ...inputs.engine,
@@ -105,6 +115,7 @@ function prepare(job: ClaimedJob, inputs: DecisionInputs, forecasted: Forecasted
     ...(usePrediction && forecasted !== undefined
       ? { forecast: forecasted.forecast, noForecast: forecasted.why }
       : {}),
+    ...(protections === undefined ? {} : { protections }),
   };
   const decision = decide(engineInput);
   const price = unitPrice(inputs.price);

@@ -14,6 +14,12 @@ export interface DecisionInputs {
     readonly cpu_request: string | null;
     readonly memory_request: string | null;
   };
+  readonly place: {
+    readonly id: string;
+    readonly cloud_provider: 'aws' | 'kubernetes';
+    readonly region: string | null;
+    readonly cluster: string | null;
+  };
   readonly mode: 'manual' | 'recommend' | 'auto';
   readonly executeQueue: 'execute-aws' | 'execute-kubernetes';
 }
@@ -26,6 +32,7 @@ interface InputRow {
   id: string;
   cloud_provider: 'aws' | 'kubernetes';
   region: string | null;
+  cluster: string | null;
   instance_type: string | null;
   hourly_price: string | null;
   cpu_request: string | null;
@@ -51,6 +58,7 @@ interface InputRow {
   decision_interval: number;
   up_paused_ms: number | null;
   down_paused_ms: number | null;
+  max_reversals_per_half_hour: number;
   now_ms: number;
   samples: HistoryRow[] | null;
   prediction: [number, number, number | null, number | null, number | null, number | null] | null;
@@ -72,7 +80,7 @@ export async function loadDecisionInputs(
       select r.id, r.cloud_provider, r.region, r.instance_type, r.hourly_price::text, r.cpu_request::text, r.memory_request::text, r.mode,
         r.current_instances, r.version, r.min_instances, r.max_instances, r.target_cpu, r.target_memory, r.max_scale_up_step,
         r.max_scale_down_step, r.cooldown_period, r.scale_down_cooldown, r.max_actions_per_hour, r.tolerance, r.planning, r.max_utilization, coalesce(1 / (1 + r.shortage_price), r.tolerated_risk) as tolerated_risk, r.stabilization_window,
-        r.provisioning_delay, r.decision_interval,
+        r.provisioning_delay, r.decision_interval, r.max_reversals_per_half_hour, r.cluster,
         floor(extract(epoch from r.scale_up_paused_until) * 1000)::double precision as up_paused_ms,
         floor(extract(epoch from r.scale_down_paused_until) * 1000)::double precision as down_paused_ms,
         floor(extract(epoch from clock.now) * 1000)::double precision as now_ms,
@@ -97,8 +105,8 @@ export async function loadDecisionInputs(
             and intent_at > clock.now - greatest(3600, r.cooldown_period, coalesce(r.scale_down_cooldown, 0)) * interval '1 second'
           order by intent_at desc limit 4000) a) actions on true
       left join lateral (
-        select json_build_object('scope', c.scope, 'reason', c.reason) as row from controls c
-        where c.stopped and c.scope in ('global', 'provider:' || r.cloud_provider, 'resource:' || r.id::text,
+        select json_build_object('scope', c.scope, 'reason', c.reason) as row from active_stops c
+        where c.scope in ('global', 'provider:' || r.cloud_provider, 'resource:' || r.id::text,
           'scope:' || r.cloud_provider || ':' || coalesce(r.region, r.cluster, '')) order by c.scope limit 1) stop on true
       where r.id = any ($1::uuid[])`,
     values: [resourceIds, lookbackSeconds, maxSamples],
@@ -130,6 +138,7 @@ function toInputs(row: InputRow): DecisionInputs {
         decisionIntervalMs: row.decision_interval * 1_000,
         scaleUpPausedUntilMs: row.up_paused_ms,
         scaleDownPausedUntilMs: row.down_paused_ms,
+        maxReversalsPerHalfHour: row.max_reversals_per_half_hour,
       },
       samples: (row.samples ?? []).map(toSample),
       prediction: row.prediction === null ? null : toPrediction(row.prediction, row.current_instances),
@@ -145,6 +154,7 @@ function toInputs(row: InputRow): DecisionInputs {
       cpu_request: row.cpu_request,
       memory_request: row.memory_request,
     },
+    place: { id: row.id, cloud_provider: row.cloud_provider, region: row.region, cluster: row.cluster },
     mode: row.mode,
     executeQueue: row.cloud_provider === 'aws' ? 'execute-aws' : 'execute-kubernetes',
   };

@@ -1,11 +1,15 @@
 import type pg from 'pg';
+import { audit } from '../../shared/db/audit-repository.ts';
+import { circuitAnswered, circuitFailed, passCircuit } from '../../shared/db/circuits-repository.ts';
 import { type EventRow, findSuccessfulEvent } from '../../shared/db/events-repository.ts';
 import type { ClaimedJob, JobCompletion, JobError } from '../../shared/db/jobs-repository.ts';
 import { isDatabaseAway } from '../../shared/db/pool.ts';
+import { cloudScope } from '../../shared/domain/protection-scope.ts';
 import type { CloudProvider } from '../../shared/domain/resource.ts';
 import { errorMessage, ProviderError } from '../../shared/errors.ts';
 import type { CapacityState, ProviderTarget, ScalingProvider } from '../providers/scaling-provider.ts';
 import { fullJitter } from '../resilience/backoff.ts';
+import { holdsForAll } from '../resilience/call-policy.ts';
 import {
   beginAttempt,
   type Closing,
@@ -58,6 +62,7 @@ export async function executeDecision(deps: ExecuteDeps, job: ClaimedJob): Promi
       deps,
       job,
       null,
+      null,
       'rejected',
       'decision_not_found',
       'There is no such decision: decide first.',
@@ -76,6 +81,7 @@ export async function executeDecision(deps: ExecuteDeps, job: ClaimedJob): Promi
     return await reject(
       deps,
       job,
+      view,
       'superseded',
       'superseded',
       'resource_not_found',
@@ -83,12 +89,17 @@ export async function executeDecision(deps: ExecuteDeps, job: ClaimedJob): Promi
       404,
     );
   const bound = view as BoundView;
+  if (bound.circuit === 'open') {
+    const waitMs = await passCircuit(deps.pool, cloudScope(bound.resource));
+    if (waitMs !== null) return circuitOpen(waitMs, bound);
+  }
   if (bound.attempt !== null) return await resolveAttempt(deps, job, bound, bound.attempt);
   if (view.decision_state === 'executed') return await repeatSuccess(deps, job, decisionId);
   if (view.expired || view.decision_state === 'expired') {
     return await reject(
       deps,
       job,
+      view,
       'expired',
       'expired',
       'decision_expired',
@@ -100,6 +111,7 @@ export async function executeDecision(deps: ExecuteDeps, job: ClaimedJob): Promi
     return await reject(
       deps,
       job,
+      view,
       null,
       'superseded',
       `decision_${view.decision_state}`,
@@ -126,8 +138,11 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
   try {
     state = await provider.describe(target, deps.shutdown);
   } catch (error) {
-    return await afterFault(deps, job, classified(deps, error, 'unavailable'));
+    const fault = classified(deps, error, 'unavailable');
+    await countFault(deps, job, view, fault);
+    return await afterFault(deps, job, view, fault);
   }
+  if (view.circuit !== 'closed') await circuitAnswered(deps.pool, cloudScope(view.resource));
   await recordObservation(deps.pool, view.resource, state, deps.workerId);
   if (state.desired === view.target_instances) {
     const completion = await finishSatisfied(deps.pool, job, view, actorOf(deps, job), (event) =>
@@ -141,7 +156,7 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
   }
   if (state.desired !== view.from_instances) {
     const message = `The decision starts from ${view.from_instances}, but the cloud has ${state.desired}: somebody else changed it. Decide again.`;
-    return await reject(deps, job, 'superseded', 'superseded', 'conflict', message, 409, {
+    return await reject(deps, job, view, 'superseded', 'superseded', 'conflict', message, 409, {
       expected: view.from_instances,
       observed: state.desired,
     });
@@ -150,7 +165,8 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
   const block = state.blocks.find(
     (candidate) => candidate.direction === 'both' || candidate.direction === direction,
   );
-  if (block !== undefined) return await reject(deps, job, null, 'rejected', block.code, block.message, 409);
+  if (block !== undefined)
+    return await reject(deps, job, view, null, 'rejected', block.code, block.message, 409);
 
   const begun = await beginAttempt(deps.pool, job, view, state, {
     settleMs: provider.settleMs,
@@ -165,9 +181,10 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
       'resource_busy',
       'Another execution of this resource is running.',
     );
+  if (begun.kind === 'circuit_open') return circuitOpen(1_000, view);
   if (begun.kind === 'refused') {
     const { code, message, context, lasting } = begun.refusal;
-    return await reject(deps, job, null, lasting ?? 'rejected', code, message, 409, context);
+    return await reject(deps, job, view, null, lasting ?? 'rejected', code, message, 409, context);
   }
   return await send(deps, job, view, provider, target, state, begun.attempt, committedAt);
 }
@@ -237,6 +254,7 @@ async function closeFault(
   committedAt: number,
 ): Promise<ExecuteOutcome> {
   const error = jobError(fault);
+  await persistently(() => countFault(deps, job, view, fault));
   if (fault.fault === 'unknown') {
     await persistently(() =>
       markUnknown(deps.pool, view.resource.id, attempt, job.decision_id, error, actorOf(deps, job)),
@@ -268,11 +286,16 @@ async function closeFault(
     ),
   );
   if (completion !== null) return { kind: 'finished', completion };
-  return final ? lostClaim() : await afterFault(deps, job, fault);
+  return final ? lostClaim() : await afterFault(deps, job, view, fault);
 }
 
 /** Nothing was applied: give up, or come back. */
-async function afterFault(deps: ExecuteDeps, job: ClaimedJob, fault: ProviderError): Promise<ExecuteOutcome> {
+async function afterFault(
+  deps: ExecuteDeps,
+  job: ClaimedJob,
+  view: BoundView,
+  fault: ProviderError,
+): Promise<ExecuteOutcome> {
   const error = jobError(fault);
   if (fault.retry === 'never') {
     const completion = fail(job, 'rejected', error);
@@ -280,6 +303,7 @@ async function afterFault(deps: ExecuteDeps, job: ClaimedJob, fault: ProviderErr
       deps.pool,
       completion,
       job.decision_id === null ? null : { id: job.decision_id, state: 'failed' },
+      { job, view, actor: actorOf(deps, job) },
     );
     return { kind: 'finished', completion };
   }
@@ -302,6 +326,7 @@ async function afterFault(deps: ExecuteDeps, job: ClaimedJob, fault: ProviderErr
       deps.pool,
       completion,
       job.decision_id === null ? null : { id: job.decision_id, state: 'failed' },
+      { job, view, actor: actorOf(deps, job) },
     );
     return { kind: 'finished', completion };
   }
@@ -336,6 +361,7 @@ async function resolveAttempt(
     state = await provider.describe(targetOf(view), deps.shutdown);
   } catch (error) {
     const fault = classified(deps, error, 'unavailable');
+    await countFault(deps, job, view, fault);
     if (fault.code !== 'target_not_found' || !attempt.settled) {
       return {
         kind: 'postpone',
@@ -354,6 +380,7 @@ async function resolveAttempt(
       null,
     );
   }
+  if (view.circuit !== 'closed') await circuitAnswered(deps.pool, cloudScope(view.resource));
   if (state.desired === attempt.target_instances)
     return await recordSuccess(deps, job, view, attempt, 'inferred', attempt.age_ms);
   if (!attempt.settled) {
@@ -438,6 +465,7 @@ async function repeatSuccess(
 async function reject(
   deps: ExecuteDeps,
   job: ClaimedJob,
+  view: ExecutionView | null,
   decisionState: 'expired' | 'superseded' | null,
   outcome: 'rejected' | 'expired' | 'superseded',
   code: string,
@@ -455,8 +483,48 @@ async function reject(
     deps.pool,
     completion,
     decisionState === null ? null : { id: job.decision_id as string, state: decisionState },
+    { job, view, actor: actorOf(deps, job) },
   );
   return { kind: 'finished', completion };
+}
+
+function circuitOpen(waitMs: number, view: BoundView): ExecuteOutcome {
+  const message = `Calls to ${cloudScope(view.resource)} are held for ${Math.ceil(waitMs / 1_000)} s after repeated failures; GET /protection tells which.`;
+  return postpone(waitMs + fullJitter(1_000, 0), true, 'circuit_open', message);
+}
+
+/** Our own refusals to send, and calls not made at all, say nothing about the cloud. */
+const notTheClouds: ReadonlySet<string> = new Set([
+  'aborted',
+  'fence_missing',
+  'send_deadline',
+  'circuit_open',
+]);
+
+/** What failed for the region or cluster as a whole counts towards its circuit, for all workers. */
+async function countFault(
+  deps: ExecuteDeps,
+  job: ClaimedJob,
+  view: BoundView,
+  fault: ProviderError,
+): Promise<void> {
+  const counts = new Set(['identity', 'unknown', 'unavailable', 'pre_send']).has(fault.fault);
+  if (!counts || notTheClouds.has(fault.code) || fault.code === 'target_not_found') return;
+  const scope = cloudScope(view.resource);
+  const opened = await circuitFailed(deps.pool, scope, {
+    code: fault.code,
+    message: fault.message,
+    holdsForAll: holdsForAll(fault),
+  });
+  if (opened === null) return;
+  await audit(deps.pool, {
+    actor: deps.workerId,
+    action: 'circuit.opened',
+    subject: scope,
+    request_id: job.request_id ?? job.id,
+    remote_address: null,
+    detail: { code: fault.code, message: fault.message, until: opened.open_until },
+  });
 }
 
 /** The outcome of a write is worth some patience: PostgreSQL gets five tries before the lease has to speak for us. */

@@ -7,7 +7,11 @@ import {
   type JobError,
 } from '../../shared/db/jobs-repository.ts';
 import { constraintOf, withTransaction } from '../../shared/db/pool.ts';
+import { lockForIntent } from '../../shared/db/protection-lock.ts';
+import { activeFreezes, type FreezeWindow, freezeOf } from '../../shared/domain/freeze-window.ts';
+import { cloudScope, scopesOf } from '../../shared/domain/protection-scope.ts';
 import type { CapacityState } from '../providers/scaling-provider.ts';
+import { fleetRefusal } from './fleet-guards.ts';
 
 export interface ExecutionView {
   readonly decision_state:
@@ -32,7 +36,11 @@ export interface ExecutionView {
     readonly epoch: string;
   } | null;
   readonly attempt: OpenAttempt | null;
+  /** Of the resource's region or cluster: calls failed lately, or are held. */
+  readonly circuit: 'closed' | 'failing' | 'open';
 }
+
+type BoundView = ExecutionView & { readonly resource: NonNullable<ExecutionView['resource']> };
 
 export interface OpenAttempt {
   readonly id: string;
@@ -56,7 +64,9 @@ export interface Refusal {
 export type BeginResult =
   | { readonly kind: 'begun'; readonly attempt: OpenAttempt }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
-  | { readonly kind: 'busy' };
+  | { readonly kind: 'busy' }
+  /** The region's or cluster's circuit opened meanwhile. */
+  | { readonly kind: 'circuit_open' };
 
 /** Reads what an execution is about. Null when there is no such decision. */
 export async function loadExecution(db: pg.Pool, decisionId: string): Promise<ExecutionView | null> {
@@ -69,9 +79,11 @@ export async function loadExecution(db: pg.Pool, decisionId: string): Promise<Ex
         case when a.id is null then null else json_build_object('id', a.id::text, 'epoch', a.epoch::text, 'action', a.action,
           'from_instances', a.from_instances, 'target_instances', a.target_instances, 'settled', a.settle_after < clock_timestamp(),
           'intent_at_ms', floor(extract(epoch from a.intent_at) * 1000),
-          'age_ms', floor(extract(epoch from clock_timestamp() - a.intent_at) * 1000)) end as attempt
+          'age_ms', floor(extract(epoch from clock_timestamp() - a.intent_at) * 1000)) end as attempt,
+        case when c.open_until is not null then 'open' when c.failures > 0 then 'failing' else 'closed' end as circuit
       from scaling_decisions d
       left join resources r on r.id = d.resource_id
+      left join circuits c on c.scope = 'scope:' || r.cloud_provider || ':' || coalesce(r.region, r.cluster, '')
       left join attempts a on a.decision_id = d.id and a.state in ('open', 'unknown')
       where d.id = $1`,
     values: [decisionId],
@@ -95,6 +107,12 @@ interface GuardRow {
   stop_scope: string | null;
   stop_reason: string | null;
   other_open: boolean;
+  now_ms: number;
+  freezes: FreezeWindow[] | null;
+  /** Changes of direction in the last half hour, this one included. */
+  reversals: number;
+  max_reversals: number;
+  circuit_open: boolean;
 }
 
 /**
@@ -104,7 +122,7 @@ interface GuardRow {
 export async function beginAttempt(
   pool: pg.Pool,
   job: ClaimedJob,
-  view: ExecutionView & { readonly resource: NonNullable<ExecutionView['resource']> },
+  view: BoundView,
   state: CapacityState,
   options: { readonly settleMs: number; readonly actor: string; readonly stopped: boolean },
 ): Promise<BeginResult> {
@@ -116,6 +134,7 @@ export async function beginAttempt(
       ]);
       if (locked.rowCount === 0) return { kind: 'busy' };
       await tx.query('select 1 from resources where id = $1 for update', [view.resource.id]);
+      await lockForIntent(tx);
       const guard = await readGuards(tx, job, view, action);
       if (guard === null)
         return {
@@ -126,7 +145,10 @@ export async function beginAttempt(
             lasting: 'superseded',
           },
         };
-      const refusal = refusalOf(guard, view, state, action, options.stopped);
+      if (guard.circuit_open) return { kind: 'circuit_open' };
+      const refusal =
+        refusalOf(guard, view, state, action, options.stopped) ??
+        (await fleetRefusal(tx, view, action, options.actor, job.request_id));
       if (refusal === 'busy') return { kind: 'busy' };
       if (refusal !== null) {
         if (refusal.lasting !== undefined) {
@@ -193,7 +215,7 @@ export async function beginAttempt(
 async function readGuards(
   tx: pg.PoolClient,
   job: ClaimedJob,
-  view: ExecutionView & { readonly resource: NonNullable<ExecutionView['resource']> },
+  view: BoundView,
   action: 'ScaleUp' | 'ScaleDown',
 ): Promise<GuardRow | null> {
   const { rows } = await tx.query<GuardRow>({
@@ -212,14 +234,29 @@ async function readGuards(
           and coalesce(a.effect_at, a.intent_at) > clock.now - interval '1 hour') as next_slot_ms,
         r.max_actions_per_hour,
         case when pause.until > clock.now then to_char(pause.until at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') end as paused_until,
-        stop.scope as stop_scope, stop.reason as stop_reason,
+        stop.scope as stop_scope, stop.reason as stop_reason, floor(extract(epoch from clock.now) * 1000)::double precision as now_ms,
+        (select json_agg(json_build_object('id', f.id, 'scope', f.scope, 'direction', f.direction, 'schedule', f.schedule, 'time_zone', f.time_zone,
+          'duration_minutes', f.duration_minutes, 'starts_at_ms', floor(extract(epoch from f.starts_at) * 1000),
+          'ends_at_ms', floor(extract(epoch from f.ends_at) * 1000), 'reason', f.reason)) from freezes f where f.scope = any ($5::text[])) as freezes,
+        (select count(*)::integer from (
+          select a.action, lead(a.action, 1, $4) over (order by a.intent_at) as next_action from attempts a
+          where a.resource_id = r.id and a.state in ('open', 'unknown', 'succeeded') and a.intent_at > clock.now - interval '30 minutes') turns
+          where action <> next_action) as reversals,
+        r.max_reversals_per_half_hour as max_reversals,
+        exists (select 1 from circuits c where c.scope = $6 and c.open_until is not null) as circuit_open,
         exists (select 1 from attempts a where a.resource_id = r.id and a.state in ('open', 'unknown')) as other_open
       from scaling_decisions d join resources r on r.id = d.resource_id cross join clock
       cross join lateral (select case $4 when 'ScaleUp' then r.scale_up_paused_until else r.scale_down_paused_until end as until) pause
-      left join lateral (select c.scope, c.reason from controls c where c.stopped and c.scope in ('global', 'provider:' || r.cloud_provider,
-        'resource:' || r.id::text, 'scope:' || r.cloud_provider || ':' || coalesce(r.region, r.cluster, '')) order by c.scope limit 1) stop on true
+      left join lateral (select s.scope, s.reason from active_stops s where s.scope = any ($5::text[]) order by s.scope limit 1) stop on true
       where d.id = $1 and r.id = $2`,
-    values: [job.decision_id, view.resource.id, view.resource.epoch, action],
+    values: [
+      job.decision_id,
+      view.resource.id,
+      view.resource.epoch,
+      action,
+      scopesOf(view.resource),
+      cloudScope(view.resource),
+    ],
   });
   return rows[0] ?? null;
 }
@@ -227,7 +264,7 @@ async function readGuards(
 /** The first guard that says no, in the order of how lasting it is. A pure function of what T1 read under its locks. */
 export function refusalOf(
   guard: GuardRow,
-  view: Pick<ExecutionView, 'from_instances' | 'target_instances'>,
+  view: Pick<BoundView, 'from_instances' | 'target_instances' | 'resource'>,
   state: Pick<CapacityState, 'min' | 'max'>,
   action: 'ScaleUp' | 'ScaleDown',
   stopped: boolean,
@@ -260,6 +297,19 @@ export function refusalOf(
       code: 'stopped',
       message: `Executions are stopped for ${where}: ${guard.stop_reason ?? 'set by the operator'}.`,
       context: { scope: where },
+    };
+  }
+  const freeze = freezeOf(
+    activeFreezes(guard.freezes ?? [], guard.now_ms),
+    scopesOf(view.resource),
+    action === 'ScaleUp' ? 'up' : 'down',
+  );
+  if (freeze !== null) {
+    const until = isoOrNull(freeze.untilMs);
+    return {
+      code: 'frozen',
+      message: `${action} is frozen for ${freeze.window.scope}${until === null ? '' : ` until ${until}`}: ${freeze.window.reason}.`,
+      context: { scope: freeze.window.scope, freeze_id: freeze.window.id, earliest: until },
     };
   }
   const min = Math.max(guard.min_instances, state.min);
@@ -302,10 +352,22 @@ export function refusalOf(
     return {
       code: 'rate_limited',
       message: `${guard.actions_last_hour} changes in the last hour reach the limit of ${guard.max_actions_per_hour}.`,
-      context: { earliest: guard.next_slot_ms === null ? null : new Date(guard.next_slot_ms).toISOString() },
+      context: { earliest: isoOrNull(guard.next_slot_ms) },
+    };
+  }
+  // Capacity that swings is held high: scaling out is never refused for it.
+  if (action === 'ScaleDown' && guard.reversals > guard.max_reversals) {
+    return {
+      code: 'flapping',
+      message: `This would be the change of direction number ${guard.reversals} within half an hour, and ${guard.max_reversals} are allowed: look at what drives it, then decide again.`,
+      context: { reversals: guard.reversals, max_reversals: guard.max_reversals },
     };
   }
   return null;
+}
+
+function isoOrNull(ms: number | null): string | null {
+  return ms === null || !Number.isFinite(ms) ? null : new Date(ms).toISOString();
 }
 
 export interface Closing {
@@ -413,11 +475,12 @@ export async function markUnknown(
   });
 }
 
-/** Finishes an execution that never began an attempt. */
+/** Finishes an execution that never began an attempt. One that was refused leaves a word in the history. */
 export async function finishWithoutAttempt(
   pool: pg.Pool,
   completion: JobCompletion,
   decision: { readonly id: string; readonly state: 'failed' | 'expired' | 'superseded' } | null,
+  refused?: { readonly job: ClaimedJob; readonly view: ExecutionView | null; readonly actor: string },
 ): Promise<void> {
   await withTransaction(pool, async (tx) => {
     if (decision !== null) {
@@ -426,7 +489,38 @@ export async function finishWithoutAttempt(
         [decision.id, decision.state],
       );
     }
-    await finishJobs(tx, [completion]);
+    const finished = await finishJobs(tx, [completion]);
+    if (refused !== undefined && finished.size === 1) await appendRefusal(tx, completion, refused);
+  });
+}
+
+async function appendRefusal(
+  tx: pg.PoolClient,
+  completion: JobCompletion,
+  {
+    job,
+    view,
+    actor,
+  }: { readonly job: ClaimedJob; readonly view: ExecutionView | null; readonly actor: string },
+): Promise<void> {
+  const { from_instances = null, target_instances = null } = view ?? {};
+  await appendEvent(tx, {
+    resource_id: job.resource_id,
+    decision_id: job.decision_id,
+    phase: 'control',
+    outcome: 'refused',
+    action:
+      from_instances === null || target_instances === null || from_instances === target_instances
+        ? null
+        : target_instances > from_instances
+          ? 'ScaleUp'
+          : 'ScaleDown',
+    previous_instances: from_instances,
+    new_instances: from_instances,
+    success: false,
+    error_code: completion.error?.code ?? null,
+    error_message: completion.error?.message ?? null,
+    actor,
   });
 }
 
@@ -434,7 +528,7 @@ export async function finishWithoutAttempt(
 export async function finishSatisfied(
   pool: pg.Pool,
   job: ClaimedJob,
-  view: ExecutionView & { readonly resource: NonNullable<ExecutionView['resource']> },
+  view: BoundView,
   actor: string,
   complete: (event: EventRow) => JobCompletion,
 ): Promise<JobCompletion> {

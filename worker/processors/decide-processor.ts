@@ -4,6 +4,7 @@ import { errorMessage } from '../../shared/errors.ts';
 import { Batcher } from '../../shared/jobs/batcher.ts';
 import { enqueue } from '../../shared/queues/queues.ts';
 import { decideForResources } from '../jobs/decide-for-resources.ts';
+import { FleetProtections } from '../jobs/fleet-protections.ts';
 import type { ForecastStore } from '../jobs/forecast-store.ts';
 import { afterUnexpected, announce, createClaims, type JobEnd, type RunDeps, runEntry } from './run-job.ts';
 
@@ -12,6 +13,7 @@ export function createDecideProcessor(
   deps: RunDeps & { readonly decisionLifetimeMs: number; readonly forecasts: ForecastStore },
 ): (entry: Job) => Promise<unknown> {
   const claims = createClaims(deps.pool);
+  const protections = new FleetProtections(deps.pool);
   const decisions = new Batcher<ClaimedJob, JobCompletion | null>(async (jobs) => {
     const startedAt = performance.now();
     const { completions, followUps } = await decideForResources(
@@ -19,6 +21,7 @@ export function createDecideProcessor(
         pool: deps.pool,
         decisionLifetimeMs: deps.decisionLifetimeMs,
         forecasts: deps.forecasts,
+        protections,
         onDecision: (decision) =>
           deps.metrics.decisions.inc({ outcome: decision.decisionType, reason: decision.reasonCode }),
       },

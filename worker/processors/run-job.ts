@@ -88,6 +88,8 @@ export function announce(
       outcome: completion.outcome,
       attempt: job.attempts,
     };
+    if (job.kind === 'execute' && completion.error !== null)
+      deps.metrics.refused.inc({ code: completion.error.code });
     if (completion.error === null) deps.logger.debug(fields);
     else deps.logger.warn({ ...fields, code: completion.error.code, detail: completion.error.message });
   }

@@ -62,7 +62,7 @@ export function withCallPolicy(provider: ScalingProvider, options: CallPolicyOpt
     } else if (failure.fault === 'identity' || counts(failure)) {
       scope.failures++;
       const failedProbe = scope.openUntil > 0;
-      if (failure.fault === 'identity' || failedProbe || scope.failures >= options.failures) {
+      if (holdsForAll(failure) || failedProbe || scope.failures >= options.failures) {
         scope.openUntil = options.now() + options.openMs;
         report();
         setTimeout(report, options.openMs + 1).unref();
@@ -121,6 +121,11 @@ const answered: ReadonlySet<string> = new Set(['throttled', 'conflict', 'permane
 
 /** Our own refusals to send say nothing about the cloud. */
 const ownRefusals: ReadonlySet<string> = new Set(['aborted', 'fence_missing']);
+
+/** Credentials that are not known fail for all of a scope; a permission may lack for one object alone. */
+export function holdsForAll({ fault, code }: ProviderError): boolean {
+  return fault === 'identity' && !code.endsWith('_denied');
+}
 
 function counts({ fault, code }: ProviderError): boolean {
   return (fault === 'unknown' || fault === 'unavailable' || fault === 'pre_send') && !ownRefusals.has(code);

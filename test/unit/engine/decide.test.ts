@@ -419,6 +419,7 @@ describe('decide', () => {
         'cooldown',
         'rate_limit',
         'pause',
+        'protection',
       ]);
       let at = currentInstances;
       for (const record of explanation.stages) {
@@ -477,15 +478,19 @@ describe('decide', () => {
         ...busy,
         ...justNow(),
         policy: policy({ maxActionsPerHour: 1, scaleUpPausedUntilMs: now + 60_000 }),
+        protections: [
+          { code: 'frozen', direction: 'up', allowed: 0, detail: 'sale', untilMs: now + 3_600_000 },
+        ],
       }),
     );
-    expect(explanation.stages.slice(-3).map(({ before, after, code }) => ({ before, after, code }))).toEqual([
+    expect(explanation.stages.slice(-4).map(({ before, after, code }) => ({ before, after, code }))).toEqual([
       { before: 6, after: 4, code: 'cooldown' },
       { before: 4, after: 4, code: 'rate_limited' },
       { before: 4, after: 4, code: 'paused' },
+      { before: 4, after: 4, code: 'frozen' },
     ]);
-    expect(reasonCode).toBe('paused');
-    expect(explanation.earliestNextChangeMs).toBe(now - 100_000 + 3_600_000);
+    expect(reasonCode).toBe('frozen');
+    expect(explanation.earliestNextChangeMs).toBe(now + 3_600_000);
   });
 
   it.each<[string, Partial<EngineInput>, number | null]>([

@@ -1,0 +1,260 @@
+import { z } from 'zod';
+import { audit } from '../../shared/db/audit-repository.ts';
+import { listHolds, releaseHold } from '../../shared/db/fleet-holds-repository.ts';
+import {
+  deleteFleetLimits,
+  listFleetLimits,
+  setFleetLimits,
+} from '../../shared/db/fleet-limits-repository.ts';
+import {
+  createFreeze,
+  deleteFreeze,
+  type FreezeRow,
+  listFreezes,
+} from '../../shared/db/freezes-repository.ts';
+import { askRelease, listStops, release, stop } from '../../shared/db/stops-repository.ts';
+import { frozenUntil, nextFreeze } from '../../shared/domain/freeze-window.ts';
+import { Conflict, NotFound } from '../../shared/errors.ts';
+import { idParams } from '../contracts/common.ts';
+import {
+  controlBody,
+  controlSchema,
+  fleetLimitsBody,
+  fleetLimitsSchema,
+  freezeBody,
+  freezeSchema,
+  holdParams,
+  limitsParams,
+  protectionSchema,
+  reasonQuery,
+  releaseHoldBody,
+  scopeParams,
+} from '../contracts/protection.ts';
+import type { Deps } from './deps.ts';
+import { readProtection } from './protection-state.ts';
+import { type Call, type Route, route } from './route.ts';
+
+/** Long enough to think, too short to be forgotten. */
+const releaseCodeSeconds = 600;
+const observeSeconds = 60;
+
+/** What stops, freezes, limits and holds executions of whole scopes, for people who must act fast and those who look later. */
+export function protectionRoutes(deps: Deps): Route[] {
+  const { pool } = deps;
+  const record = (
+    call: Pick<Call, 'keyId' | 'requestId' | 'remoteAddress'>,
+    action: string,
+    subject: string,
+    detail: Record<string, unknown>,
+  ) =>
+    audit(pool, {
+      actor: call.keyId,
+      action,
+      subject,
+      request_id: call.requestId,
+      remote_address: call.remoteAddress,
+      detail,
+    });
+  return [
+    route({
+      method: 'get',
+      path: '/protection',
+      scope: 'read',
+      operationId: 'getProtection',
+      summary: 'What is stopped, frozen, held or short of budget now',
+      responses: { 200: { description: 'Protection', schema: protectionSchema } },
+      handle: async () => ({ status: 200, body: await readProtection(pool) }),
+    }),
+    route({
+      method: 'get',
+      path: '/controls',
+      scope: 'read',
+      operationId: 'listControls',
+      summary: 'Every stop there was, with its state now',
+      responses: { 200: { description: 'Controls', schema: z.object({ controls: z.array(controlSchema) }) } },
+      handle: async () => ({ status: 200, body: { controls: await listStops(pool) } }),
+    }),
+    route({
+      method: 'put',
+      path: '/controls/{scope}',
+      scope: 'admin',
+      operationId: 'setControl',
+      summary: 'Stop executions in a scope at once, or release them in two steps',
+      params: scopeParams,
+      body: controlBody,
+      responses: { 200: { description: 'Its state now', schema: controlSchema } },
+      handle: async (call) => {
+        const { scope } = call.params;
+        const { stopped, reason, release_code: code } = call.body;
+        const said = { scope, reason, actor: call.keyId };
+        if (stopped) {
+          await stop(pool, scope, reason, call.keyId);
+          await record(call, 'control.stopped', scope, { reason });
+          return { status: 200, body: { ...said, state: 'stopped', stopped: true } };
+        }
+        if (code === undefined) {
+          const asked = await askRelease(pool, scope, releaseCodeSeconds);
+          if (asked === null)
+            throw new Conflict('not_stopped', `${scope} is not stopped: GET /controls tells what is.`);
+          await record(call, 'control.release_asked', scope, { reason });
+          const next = `Send this again with "release_code": "${asked.code}" before ${asked.valid_until}. Until then it stays stopped.`;
+          return {
+            status: 200,
+            body: {
+              ...said,
+              state: 'stopped',
+              stopped: true,
+              release_code: asked.code,
+              valid_until: asked.valid_until,
+              next,
+            },
+          };
+        }
+        const seconds = call.body.observe_seconds ?? observeSeconds;
+        const released = await release(pool, scope, code, seconds, reason, call.keyId);
+        if (released === null)
+          throw new Conflict(
+            'release_code_wrong',
+            'The release code is not the one given out last, or is too old: ask for a new one by leaving it out.',
+          );
+        await record(call, 'control.released', scope, { reason, ...released });
+        return { status: 200, body: { ...said, state: 'observing', stopped: false, ...released } };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/freezes',
+      scope: 'read',
+      operationId: 'listFreezes',
+      summary: 'Freeze windows, with whether they freeze now and when they do next',
+      responses: { 200: { description: 'Freezes', schema: z.object({ freezes: z.array(freezeSchema) }) } },
+      handle: async () => ({
+        status: 200,
+        body: { freezes: (await listFreezes(pool)).map((freeze) => presentFreeze(freeze, Date.now())) },
+      }),
+    }),
+    route({
+      method: 'post',
+      path: '/freezes',
+      scope: 'admin',
+      operationId: 'createFreeze',
+      summary: 'Forbid scaling in (or out) in a window of time, once or on a schedule in a time zone',
+      body: freezeBody,
+      responses: { 201: { description: 'The freeze', schema: freezeSchema } },
+      handle: async (call) => {
+        const freeze = await createFreeze(pool, { ...call.body, actor: call.keyId });
+        await record(call, 'freeze.created', freeze.scope, { freeze_id: freeze.id, ...call.body });
+        return {
+          status: 201,
+          body: presentFreeze(freeze, Date.now()),
+          headers: { Location: `/freezes/${freeze.id}` },
+        };
+      },
+    }),
+    route({
+      method: 'delete',
+      path: '/freezes/{id}',
+      scope: 'admin',
+      operationId: 'deleteFreeze',
+      summary: 'Take a freeze window away',
+      params: idParams,
+      query: reasonQuery,
+      responses: { 204: { description: 'Gone' } },
+      handle: async (call) => {
+        const scope = await deleteFreeze(pool, call.params.id);
+        if (scope === null)
+          throw new NotFound(
+            'freeze_not_found',
+            `There is no freeze ${call.params.id}: GET /freezes lists them.`,
+          );
+        await record(call, 'freeze.deleted', scope, { freeze_id: call.params.id, reason: call.query.reason });
+        return { status: 204 };
+      },
+    }),
+    route({
+      method: 'get',
+      path: '/fleet-limits',
+      scope: 'read',
+      operationId: 'listFleetLimits',
+      summary: 'What all resources of a scope together may change',
+      responses: {
+        200: { description: 'Limits', schema: z.object({ fleet_limits: z.array(fleetLimitsSchema) }) },
+      },
+      handle: async () => ({ status: 200, body: { fleet_limits: await listFleetLimits(pool) } }),
+    }),
+    route({
+      method: 'put',
+      path: '/fleet-limits/{scope}',
+      scope: 'admin',
+      operationId: 'setFleetLimits',
+      summary: 'Set the limits of a scope; fields left out take their defaults',
+      params: limitsParams,
+      body: fleetLimitsBody,
+      responses: { 200: { description: 'The limits', schema: fleetLimitsSchema } },
+      handle: async (call) => {
+        const limits = { scope: call.params.scope, ...call.body, actor: call.keyId };
+        await setFleetLimits(pool, limits);
+        await record(call, 'fleet_limits.set', limits.scope, call.body);
+        return { status: 200, body: limits };
+      },
+    }),
+    route({
+      method: 'delete',
+      path: '/fleet-limits/{scope}',
+      scope: 'admin',
+      operationId: 'deleteFleetLimits',
+      summary: 'Take the limits of a scope away; a region or cluster then comes under those named default',
+      params: limitsParams,
+      query: reasonQuery,
+      responses: { 204: { description: 'Gone' } },
+      handle: async (call) => {
+        const { scope } = call.params;
+        if (scope === 'default')
+          throw new Conflict('default_stays', 'The default limits can be changed (PUT), not taken away.');
+        if (!(await deleteFleetLimits(pool, scope)))
+          throw new NotFound(
+            'fleet_limits_not_found',
+            `${scope} has no limits of its own: GET /fleet-limits lists them.`,
+          );
+        await record(call, 'fleet_limits.deleted', scope, { reason: call.query.reason });
+        return { status: 204 };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/fleet-holds/{scope}/release',
+      scope: 'admin',
+      operationId: 'releaseFleetHold',
+      summary: 'Let a region or cluster that is held for correlated scale-in scale in again',
+      params: holdParams,
+      body: releaseHoldBody,
+      responses: { 200: { description: 'Released', schema: z.looseObject({ scope: z.string() }) } },
+      handle: async (call) => {
+        const { scope } = call.params;
+        const { reason, quiet_seconds } = call.body;
+        if (!(await releaseHold(pool, scope, quiet_seconds, call.keyId, reason)))
+          throw new Conflict('not_held', `${scope} is not held: GET /protection tells what is.`);
+        await record(call, 'fleet.released', scope, { reason, quiet_seconds });
+        const hold = (await listHolds(pool)).find((row) => row.scope === scope);
+        return { status: 200, body: { ...hold, scope } };
+      },
+    }),
+  ];
+}
+
+function presentFreeze(freeze: FreezeRow, nowMs: number): Record<string, unknown> {
+  const { starts_at_ms, ends_at_ms, ...row } = freeze;
+  const until = frozenUntil(freeze, nowMs);
+  return {
+    ...row,
+    starts_at: isoOrNull(starts_at_ms),
+    ends_at: isoOrNull(ends_at_ms),
+    active: until !== null,
+    active_until: isoOrNull(until),
+    next_start: isoOrNull(nextFreeze(freeze, nowMs)),
+  };
+}
+
+function isoOrNull(ms: number | null): string | null {
+  return ms === null || !Number.isFinite(ms) ? null : new Date(ms).toISOString();
+}

@@ -1,0 +1,67 @@
+import type pg from 'pg';
+import type { FreezeWindow } from '../domain/freeze-window.ts';
+import type { Queryable } from './pool.ts';
+import { changeProtection } from './protection-lock.ts';
+
+const iso = (column: string) =>
+  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
+
+export interface FreezeRow extends FreezeWindow {
+  readonly actor: string;
+  readonly created_at: string;
+}
+
+const freezeColumns = `id, scope, direction, schedule, time_zone, duration_minutes,
+  floor(extract(epoch from starts_at) * 1000)::double precision as starts_at_ms,
+  floor(extract(epoch from ends_at) * 1000)::double precision as ends_at_ms, reason`;
+
+export async function listFreezes(db: Queryable): Promise<FreezeRow[]> {
+  const { rows } = await db.query<FreezeRow>({
+    name: 'list_freezes',
+    text: `select ${freezeColumns}, actor, ${iso('created_at')} from freezes order by freezes.created_at, id`,
+  });
+  return rows;
+}
+
+export interface NewFreeze {
+  readonly scope: string;
+  readonly direction: 'up' | 'down' | 'both';
+  readonly schedule: string | null;
+  readonly time_zone: string;
+  readonly duration_minutes: number | null;
+  readonly starts_at: string | null;
+  readonly ends_at: string | null;
+  readonly reason: string;
+  readonly actor: string;
+}
+
+export async function createFreeze(pool: pg.Pool, freeze: NewFreeze): Promise<FreezeRow> {
+  return await changeProtection(pool, async (tx) => {
+    const { rows } = await tx.query<FreezeRow>(
+      `insert into freezes (scope, direction, schedule, time_zone, duration_minutes, starts_at, ends_at, reason, actor)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9) returning ${freezeColumns}, actor, ${iso('created_at')}`,
+      [
+        freeze.scope,
+        freeze.direction,
+        freeze.schedule,
+        freeze.time_zone,
+        freeze.duration_minutes,
+        freeze.starts_at,
+        freeze.ends_at,
+        freeze.reason,
+        freeze.actor,
+      ],
+    );
+    return rows[0] as FreezeRow;
+  });
+}
+
+/** @returns the scope it held for, or null when there is no such freeze. */
+export async function deleteFreeze(pool: pg.Pool, id: string): Promise<string | null> {
+  return await changeProtection(pool, async (tx) => {
+    const { rows } = await tx.query<{ scope: string }>('delete from freezes where id = $1 returning scope', [
+      id,
+    ]);
+    return rows[0]?.scope ?? null;
+  });
+}

@@ -1,0 +1,507 @@
+import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { circuitAnswered, listCircuits } from '../../shared/db/circuits-repository.ts';
+import { releaseHold } from '../../shared/db/fleet-holds-repository.ts';
+import {
+  type FleetLimits,
+  listFleetLimits,
+  setFleetLimits,
+} from '../../shared/db/fleet-limits-repository.ts';
+import { createFreeze, deleteFreeze } from '../../shared/db/freezes-repository.ts';
+import { type ClaimedJob, claimJobs, findJob } from '../../shared/db/jobs-repository.ts';
+import { createPool } from '../../shared/db/pool.ts';
+import { lockForIntent } from '../../shared/db/protection-lock.ts';
+import { askRelease, release, stop } from '../../shared/db/stops-repository.ts';
+import { ProviderError } from '../../shared/errors.ts';
+import { loadDecisionInputs } from '../../worker/jobs/decision-inputs.ts';
+import { type ExecuteDeps, executeDecision } from '../../worker/jobs/execute-decision.ts';
+import { FleetProtections } from '../../worker/jobs/fleet-protections.ts';
+import { ScriptedCloud } from '../support/scripted-cloud.ts';
+import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
+import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+
+let database: TestDatabase;
+let pool: pg.Pool;
+let region: string;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  pool = createPool(database.url, { name: 'test' });
+});
+afterAll(async () => {
+  await pool.end();
+  await database.drop();
+});
+// A region of its own for each test: what it stops, limits and opens is nobody else's.
+beforeEach(() => {
+  region = `test-${randomUUID().slice(0, 8)}`;
+});
+
+const cloudScope = () => `scope:aws:${region}`;
+
+function depsWith(cloud: ScriptedCloud): ExecuteDeps {
+  return {
+    pool,
+    providers: new Map([['aws', cloud]]),
+    workerId: 'worker-1',
+    shutdown: new AbortController().signal,
+    stopped: false,
+    onUnclassified: () => {},
+  };
+}
+
+async function claim(jobId: string): Promise<ClaimedJob> {
+  await pool.query(`update jobs set available_at = now() where id = $1`, [jobId]);
+  const [job] = await claimJobs(pool, [jobId], 30_000);
+  if (job === undefined) throw new Error('not claimable');
+  return job;
+}
+
+const member = (instances: number, values: Record<string, unknown> = {}) =>
+  seedResource(pool, {
+    region,
+    current_instances: instances,
+    cooldown_period: 0,
+    max_instances: 1_000,
+    max_scale_up_step: 500,
+    max_scale_down_step: 500,
+    ...values,
+  });
+
+const ordinarySteps = { max_scale_up_step: 3, max_scale_down_step: 2 };
+
+/** Decides, executes, and tells how that ended. */
+async function change(
+  resourceId: string,
+  from: number,
+  target: number,
+  prepare: (cloud: ScriptedCloud) => void = () => {},
+) {
+  const cloud = new ScriptedCloud();
+  cloud.desired = from;
+  cloud.max = 1_000;
+  prepare(cloud);
+  const decisionId = await seedDecision(pool, resourceId, from, target);
+  const jobId = await seedExecuteJob(pool, resourceId, decisionId);
+  const outcome = await executeDecision(depsWith(cloud), await claim(jobId));
+  const { rows: events } = await pool.query(
+    `select phase, outcome, error_code, actor from scaling_events where decision_id = $1 order by seq`,
+    [decisionId],
+  );
+  const error = (await findJob(pool, jobId))?.error ?? null;
+  return { outcome, writes: cloud.writes, code: error?.code ?? null, error, events, jobId, decisionId };
+}
+
+async function limit(values: Partial<FleetLimits>, scope = cloudScope()) {
+  const [standard] = (await listFleetLimits(pool)).filter((row) => row.scope === 'default');
+  await setFleetLimits(pool, {
+    ...(standard as FleetLimits),
+    reason: 'a test',
+    actor: 'test',
+    ...values,
+    scope,
+  });
+}
+
+describe('a stop', () => {
+  it.each([
+    ['its region', () => cloudScope()],
+    ['the resource', (id: string) => `resource:${id}`],
+  ])('of %s refuses with the reason, sends nothing, and says so in the history', async (_, scopeOf) => {
+    const id = await member(4);
+    await stop(pool, scopeOf(id), 'incident 42', 'admin-key');
+    const { code, error, writes, events } = await change(id, 4, 6);
+    expect({ code, writes }).toEqual({ code: 'stopped', writes: [] });
+    expect(error?.message).toContain('incident 42');
+    expect(events).toEqual([
+      { phase: 'control', outcome: 'refused', error_code: 'stopped', actor: 'test-key' },
+    ]);
+  });
+
+  it('of another region is none', async () => {
+    await stop(pool, 'scope:aws:elsewhere', 'incident', 'admin-key');
+    expect((await change(await member(4), 4, 6)).writes).toEqual([6]);
+  });
+
+  it('is released in two steps, observing before it executes', async () => {
+    const id = await member(4);
+    await stop(pool, cloudScope(), 'incident', 'admin-key');
+    const asked = await askRelease(pool, cloudScope(), 600);
+    expect((await change(id, 4, 6)).code).toBe('stopped');
+    expect(await release(pool, cloudScope(), 'guessed', 0, 'over', 'admin-key')).toBeNull();
+    expect(await release(pool, cloudScope(), asked?.code as string, 60, 'over', 'admin-key')).not.toBeNull();
+    expect(await release(pool, cloudScope(), asked?.code as string, 0, 'again', 'admin-key')).toBeNull();
+    expect((await change(id, 4, 6)).code).toBe('stopped');
+    await pool.query(`update controls set observe_until = now() where scope = $1`, [cloudScope()]);
+    expect((await change(id, 4, 6)).writes).toEqual([6]);
+  });
+
+  it('forgets a release that was asked for when it is stopped again, or after its time', async () => {
+    await stop(pool, cloudScope(), 'incident', 'admin-key');
+    const first = await askRelease(pool, cloudScope(), 600);
+    await stop(pool, cloudScope(), 'another one', 'admin-key');
+    expect(await release(pool, cloudScope(), first?.code as string, 0, 'over', 'admin-key')).toBeNull();
+    const second = await askRelease(pool, cloudScope(), 0);
+    expect(await release(pool, cloudScope(), second?.code as string, 0, 'over', 'admin-key')).toBeNull();
+  });
+
+  it('waits for intents that are being written, and those that come later see it', async () => {
+    const client = await pool.connect();
+    await client.query('begin');
+    await lockForIntent(client);
+    let stopped = false;
+    const stopping = stop(pool, cloudScope(), 'incident', 'admin-key').then(() => {
+      stopped = true;
+    });
+    await expect
+      .poll(
+        async () =>
+          (await pool.query(`select 1 from pg_locks where locktype = 'advisory' and not granted`)).rowCount,
+      )
+      .toBe(1);
+    expect(stopped).toBe(false);
+    await client.query('commit');
+    client.release();
+    await stopping;
+    expect((await change(await member(4), 4, 6)).code).toBe('stopped');
+  });
+});
+
+describe('a freeze', () => {
+  const hour = (offset: number) => new Date(Date.now() + offset * 3_600_000).toISOString();
+  const freeze = (values: Partial<Parameters<typeof createFreeze>[1]> = {}) =>
+    createFreeze(pool, {
+      scope: cloudScope(),
+      direction: 'down',
+      schedule: null,
+      time_zone: 'UTC',
+      duration_minutes: null,
+      starts_at: hour(-1),
+      ends_at: hour(1),
+      reason: 'Black Friday',
+      actor: 'admin-key',
+      ...values,
+    });
+
+  it('forbids scaling in and allows scaling out, until it is taken away', async () => {
+    const id = await member(4);
+    const { id: freezeId } = await freeze();
+    const refused = await change(id, 4, 3);
+    expect(refused).toMatchObject({
+      code: 'frozen',
+      writes: [],
+      error: { context: { freeze_id: freezeId } },
+    });
+    expect(refused.error?.message).toContain('Black Friday');
+    expect((await change(id, 4, 5)).writes).toEqual([5]);
+    expect(await deleteFreeze(pool, freezeId)).toBe(cloudScope());
+    expect((await change(id, 5, 4)).writes).toEqual([4]);
+  });
+
+  it.each([
+    ['that is over', { ends_at: hour(-0.5) }],
+    ['that has not begun', { starts_at: hour(0.5) }],
+    ['of another scope', { scope: 'scope:aws:elsewhere' }],
+    ['of the other direction', { direction: 'up' as const }],
+  ])('%s forbids nothing', async (_, values) => {
+    await freeze(values);
+    expect((await change(await member(4), 4, 3)).writes).toEqual([3]);
+  });
+
+  it('on a schedule holds by the clock of PostgreSQL', async () => {
+    await freeze({ schedule: '* * * * *', duration_minutes: 5, starts_at: null, ends_at: null });
+    expect((await change(await member(4), 4, 3)).code).toBe('frozen');
+  });
+
+  it('is told by a decision that would scale in', async () => {
+    const id = await member(8, ordinarySteps);
+    await freeze();
+    const inputs = await loadDecisionInputs(pool, [id]);
+    const protections = await new FleetProtections(pool).of(inputs.values());
+    expect(protections.get(id)).toMatchObject([{ code: 'frozen', direction: 'down', allowed: 0 }]);
+  });
+});
+
+describe('the budget of scaling in', () => {
+  it('is a share of the instances that a region began the window with', async () => {
+    const ids = await Promise.all([1, 2, 3, 4, 5].map(() => member(20)));
+    const results = [];
+    for (const id of ids.slice(0, 4)) results.push(await change(id, 20, 17));
+    // A tenth of 100 is 10: 3 + 3 + 3, and 3 more are too many.
+    expect(results.map(({ code }) => code)).toEqual([null, null, null, 'fleet_budget']);
+    expect(results[3]?.error).toMatchObject({
+      context: { scope: cloudScope(), limit: 10, used: 9, window_seconds: 600 },
+    });
+    expect((await change(ids[3] as string, 20, 19)).writes).toEqual([19]);
+    expect((await change(ids[4] as string, 20, 19)).code).toBe('fleet_budget');
+    // Scaling out has a budget of its own.
+    expect((await change(ids[4] as string, 20, 23)).writes).toEqual([23]);
+  });
+
+  it('is never less than its floor, so that a small fleet can give back', async () => {
+    const id = await member(6);
+    expect((await change(id, 6, 4)).writes).toEqual([4]);
+    expect((await change(id, 4, 2)).writes).toEqual([2]);
+    expect((await change(id, 2, 1)).code).toBe('fleet_budget');
+  });
+
+  it('comes back when its window has passed', async () => {
+    const id = await member(10);
+    await limit({ scale_in_floor: 2, window_seconds: 60 });
+    expect((await change(id, 10, 8)).writes).toEqual([8]);
+    expect((await change(id, 8, 7)).code).toBe('fleet_budget');
+    await pool.query(
+      `update attempts set intent_at = intent_at - interval '61 seconds' where resource_id = $1`,
+      [id],
+    );
+    expect((await change(id, 8, 7)).writes).toEqual([7]);
+  });
+
+  it('counts a write whose outcome is not known, and not one that was not applied', async () => {
+    await limit({ scale_in_floor: 2 });
+    const unsure = await member(10);
+    await change(unsure, 10, 8, (cloud) => {
+      cloud.beforeWrite = () => {
+        throw new ProviderError('unknown', 'timeout', 'The cloud did not answer.');
+      };
+    });
+    expect((await change(await member(10), 10, 9)).code).toBe('fleet_budget');
+    await pool.query(`update attempts set state = 'not_applied', blocked = 'empty' where resource_id = $1`, [
+      unsure,
+    ]);
+    expect((await change(await member(10), 10, 9)).writes).toEqual([9]);
+  });
+
+  it('is not exceeded by many at once', async () => {
+    await limit({ scale_in_floor: 3, scale_in_percent: 0 });
+    const ids = await Promise.all(Array.from({ length: 8 }, () => member(10)));
+    const results = await Promise.all(ids.map((id) => change(id, 10, 9)));
+    expect(results.filter(({ writes }) => writes.length === 1)).toHaveLength(3);
+    expect(results.filter(({ code }) => code === 'fleet_budget')).toHaveLength(5);
+  });
+
+  it('of a provider holds beside that of its regions', async () => {
+    const id = await member(10);
+    await limit({ scale_in_floor: 0, scale_in_percent: 0 }, 'provider:aws');
+    try {
+      expect((await change(id, 10, 9)).error).toMatchObject({
+        code: 'fleet_budget',
+        context: { scope: 'provider:aws' },
+      });
+    } finally {
+      await pool.query(`delete from fleet_limits where scope = 'provider:aws'`);
+    }
+  });
+
+  it('counts what a worker of an earlier release began, which knows no scopes', async () => {
+    await limit({ scale_in_floor: 2 });
+    const id = await member(10);
+    const other = await member(10);
+    const decisionId = await seedDecision(pool, other, 10, 8);
+    await pool.query(
+      `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, blocked)
+        values ($1, $2, gen_random_uuid(), 1, 1, 10, 8, 'ScaleDown', 'open', now(), now(), tstzrange(now(), 'infinity'))`,
+      [decisionId, other],
+    );
+    expect((await change(id, 10, 9)).code).toBe('fleet_budget');
+  });
+
+  it('is told by a decision, with what is left of it', async () => {
+    await limit({ scale_in_floor: 3 });
+    const id = await member(10, ordinarySteps);
+    await change(id, 10, 8);
+    const inputs = await loadDecisionInputs(pool, [id]);
+    const protections = await new FleetProtections(pool).of(inputs.values());
+    expect(protections.get(id)).toMatchObject([{ code: 'fleet_budget', direction: 'down', allowed: 1 }]);
+  });
+});
+
+describe('the budget of changes', () => {
+  it('holds for both directions together', async () => {
+    await limit({ change_percent: 0, change_floor: 6, scale_in_floor: 100 });
+    const id = await member(10);
+    expect((await change(id, 10, 14)).writes).toEqual([14]);
+    expect((await change(id, 14, 12)).writes).toEqual([12]);
+    expect((await change(id, 12, 13)).error).toMatchObject({
+      code: 'fleet_budget',
+      context: { limit: 6, used: 6 },
+    });
+  });
+});
+
+describe('correlated scale-in', () => {
+  const wishes = async (members: number, wanting: number) => {
+    const ids = [];
+    for (let index = 0; index < members; index++) ids.push(await member(10, ordinarySteps));
+    for (const id of ids.slice(0, wanting)) await seedDecision(pool, id, 10, 9);
+    return ids as [string, ...string[]];
+  };
+
+  it('is held, once too many resources of a region want it at once, and told to the people on call', async () => {
+    const [id] = await wishes(15, 10);
+    const held = await change(id, 10, 9);
+    expect(held).toMatchObject({
+      code: 'correlated_scale_in',
+      writes: [],
+      error: { context: { scope: cloudScope() } },
+    });
+    // Scaling out goes on.
+    expect((await change(id, 10, 12)).writes).toEqual([12]);
+    const { rows } = await pool.query(
+      `select detail from audit_log where action = 'fleet.held' and subject = $1`,
+      [cloudScope()],
+    );
+    expect(rows).toMatchObject([{ detail: { wanting: 10, resources: 15 } }]);
+    const inputs = await loadDecisionInputs(pool, [id]);
+    const protections = await new FleetProtections(pool).of(inputs.values());
+    expect(protections.get(id)).toMatchObject([
+      { code: 'correlated_scale_in', direction: 'down', allowed: 0 },
+    ]);
+  });
+
+  it.each([
+    ['few resources', 12, 8],
+    ['a small share of the resources', 20, 11],
+  ])('is not seen in %s', async (_, members, wanting) => {
+    const [id] = await wishes(members, wanting);
+    expect((await change(id, 10, 9)).writes).toEqual([9]);
+  });
+
+  it('is not seen in wishes of long ago', async () => {
+    const [id] = await wishes(12, 12);
+    await pool.query(
+      `update scaling_decisions set created_at = now() - interval '6 minutes' where resource_id in (select id from resources where region = $1)`,
+      [region],
+    );
+    expect((await change(id, 10, 9)).writes).toEqual([9]);
+  });
+
+  it('goes on when someone who has looked releases it, and is then left alone for a while', async () => {
+    const [id] = await wishes(12, 11);
+    expect((await change(id, 10, 9)).code).toBe('correlated_scale_in');
+    expect(await releaseHold(pool, cloudScope(), 3_600, 'admin-key', 'a real lull')).toBe(true);
+    expect(await releaseHold(pool, cloudScope(), 3_600, 'admin-key', 'twice')).toBe(false);
+    expect((await change(id, 10, 9)).writes).toEqual([9]);
+  });
+
+  it('goes on at the pace of the budget when nobody looks', async () => {
+    const [id] = await wishes(12, 11);
+    expect((await change(id, 10, 9)).code).toBe('correlated_scale_in');
+    await pool.query(`update fleet_holds set held_until = now() where scope = $1`, [cloudScope()]);
+    expect((await change(id, 10, 9)).writes).toEqual([9]);
+  });
+});
+
+describe('a resource that swings', () => {
+  it('is held high after three changes of direction in half an hour, and can still grow', async () => {
+    await limit({ scale_in_floor: 1_000 });
+    const id = await member(10);
+    for (const [from, target] of [
+      [10, 12],
+      [12, 10],
+      [10, 12],
+      [12, 10],
+      [10, 12],
+    ] as const)
+      expect((await change(id, from, target)).code, `${from} to ${target}`).toBe(null);
+    expect(await change(id, 12, 10)).toMatchObject({ code: 'flapping', writes: [] });
+    expect((await change(id, 12, 14)).writes).toEqual([14]);
+    await pool.query(
+      `update attempts set intent_at = intent_at - interval '31 minutes' where resource_id = $1`,
+      [id],
+    );
+    expect((await change(id, 14, 12)).writes).toEqual([12]);
+  });
+
+  it('may swing as often as its policy allows', async () => {
+    await limit({ scale_in_floor: 1_000 });
+    const id = await member(10, { max_reversals_per_half_hour: 1 });
+    expect((await change(id, 10, 12)).code).toBe(null);
+    expect((await change(id, 12, 10)).code).toBe(null);
+    expect((await change(id, 10, 12)).code).toBe(null);
+    expect((await change(id, 12, 10)).code).toBe('flapping');
+  });
+});
+
+describe('the circuit of a region', () => {
+  const failing = (fault: ProviderError) => (cloud: ScriptedCloud) => {
+    cloud.describeFault = fault;
+  };
+  const away = new ProviderError('unavailable', 'timeout', 'The cloud did not answer.');
+  const describes = async (fault: ProviderError | null) =>
+    await change(await member(4), 4, 5, fault === null ? () => {} : failing(fault));
+  const circuit = async () => (await listCircuits(pool)).find((row) => row.scope === cloudScope());
+  const timeIsOver = () =>
+    pool.query(
+      `update circuits set open_until = now() - interval '1 second', probe_until = null where scope = $1`,
+      [cloudScope()],
+    );
+
+  it('opens after five failures in a row, for all workers, and costs executions no attempt', async () => {
+    for (let index = 0; index < 4; index++) await describes(away);
+    expect(await circuit()).toMatchObject({ failures: 4, open: false });
+    await describes(away);
+    expect(await circuit()).toMatchObject({ failures: 5, open: true, last_code: 'timeout' });
+    const { outcome, writes } = await describes(null);
+    expect(outcome).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'circuit_open' } });
+    expect(writes).toEqual([]);
+    const { rows } = await pool.query(
+      `select actor from audit_log where action = 'circuit.opened' and subject = $1`,
+      [cloudScope()],
+    );
+    expect(rows).toEqual([{ actor: 'worker-1' }]);
+  });
+
+  it('opens at once for credentials that are not known, and not for a permission that lacks', async () => {
+    await describes(new ProviderError('identity', 'aws_denied', 'Denied.'));
+    expect(await circuit()).toMatchObject({ failures: 1, open: false });
+    await describes(new ProviderError('identity', 'aws_identity', 'Expired.'));
+    expect(await circuit()).toMatchObject({ open: true });
+  });
+
+  it('lets one try when its time is over, and closes when that works', async () => {
+    await describes(new ProviderError('identity', 'aws_identity', 'Expired.'));
+    await timeIsOver();
+    const [first, second] = await Promise.all([describes(null), describes(null)]);
+    const kinds = [first.outcome.kind, second.outcome.kind].sort();
+    // The second either found the first one trying, or came after it had closed the circuit.
+    expect(kinds[0]).toBe('finished');
+    expect((await describes(null)).writes).toEqual([5]);
+    expect(await circuit()).toBeUndefined();
+  });
+
+  it('opens for twice as long when the trial fails', async () => {
+    await describes(new ProviderError('identity', 'aws_identity', 'Expired.'));
+    const first = (await circuit())?.open_ms as number;
+    await timeIsOver();
+    await describes(away);
+    const second = (await circuit())?.open_ms as number;
+    expect(first).toBeGreaterThan(25_000);
+    expect(second / first).toBeGreaterThan(1.8);
+  });
+
+  it('counts only failures in a row', async () => {
+    for (let index = 0; index < 4; index++) await describes(away);
+    await describes(null);
+    for (let index = 0; index < 4; index++) await describes(away);
+    expect(await circuit()).toMatchObject({ failures: 4, open: false });
+    await circuitAnswered(pool, cloudScope());
+  });
+
+  it('counts writes that fail, and what the cloud refuses does not', async () => {
+    await change(await member(4), 4, 5, (cloud) => {
+      cloud.beforeWrite = () => {
+        throw new ProviderError('unknown', 'server_error', 'The cloud failed.');
+      };
+    });
+    expect(await circuit()).toMatchObject({ failures: 1, last_code: 'server_error' });
+    await change(await member(4), 4, 5, (cloud) => {
+      cloud.beforeWrite = () => {
+        throw new ProviderError('permanent', 'aws_rejected', 'No.');
+      };
+    });
+    // The look before that write worked.
+    expect(await circuit()).toBeUndefined();
+  });
+});
