@@ -162,11 +162,17 @@ async function run(
     provisioning_delay: 1,
     decision_interval: 5,
     max_actions_per_hour: 3600,
+    max_reversals_per_half_hour: 3600,
     target_cpu: 70,
     target_memory: 80,
     min_instances: 1,
     max_instances: 60,
   };
+  // So is the time in which a region or cluster may give back a tenth.
+  await client.call('PUT', '/fleet-limits/default', {
+    window_seconds: 1,
+    reason: 'the demo compresses time',
+  });
   const [asg, deployment, history] = await Promise.all([
     client.call<{ id: string }>('POST', '/resources', {
       name: 'web-asg',
