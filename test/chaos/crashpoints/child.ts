@@ -1,0 +1,233 @@
+import type { Job } from 'bullmq';
+import pg from 'pg';
+import { claimJobs } from '../../../shared/db/jobs-repository.ts';
+import { createPool } from '../../../shared/db/pool.ts';
+import type { CloudProvider } from '../../../shared/domain/resource.ts';
+import { createLogger } from '../../../shared/observability/logger.ts';
+import { createMetrics } from '../../../shared/observability/metrics.ts';
+import { createProducerConnection, createQueues, type JobQueueName } from '../../../shared/queues/queues.ts';
+import { type ExecuteDeps, executeDecision } from '../../../worker/jobs/execute-decision.ts';
+import { createExecuteProcessor } from '../../../worker/processors/execute-processor.ts';
+import type { RunDeps } from '../../../worker/processors/run-job.ts';
+import type { ScalingProvider } from '../../../worker/providers/scaling-provider.ts';
+import { withCallPolicy } from '../../../worker/resilience/call-policy.ts';
+import { decideDueResources, expireOldRows, observeResources } from '../../../worker/upkeep/chores.ts';
+import { sweep } from '../../../worker/upkeep/relay.ts';
+import { arm, type CrashPoint, hitsSoFar } from './failpoint.ts';
+
+/** What happens beside the worker, at the moment a scenario is about; it dies with the worker. */
+export type Mischief =
+  | 'none'
+  /** After the first write, every connection of the worker to PostgreSQL ends. */
+  | 'cut-after-write'
+  /** The same after the first read of the cloud. */
+  | 'cut-after-describe'
+  /** After each write another worker, for whom our lease ran out, resolves the attempt first. */
+  | 'resolved-elsewhere'
+  /** After a write that failed, somebody removes the cloud object. */
+  | 'removed-after-write'
+  /** After a write that failed, somebody changes the cloud object. */
+  | 'changed-after-write'
+  /** After a write that failed, the decision grows too old. */
+  | 'expired-after-write'
+  /** The cloud says something that cannot be stored. */
+  | 'nonsense';
+
+export interface ChildTask {
+  readonly id: number;
+  readonly step: 'execute' | 'sweep' | 'observe' | 'chores';
+  readonly provider: CloudProvider;
+  /** One entry a delivery; each holds the jobs delivered at the same moment. */
+  readonly deliveries: readonly (readonly string[])[];
+  readonly mischief: Mischief;
+  /** Calls in flight to one region. */
+  readonly concurrency: number;
+  /** Where the simulator takes orders; AWS only. */
+  readonly control: string;
+  readonly arm: CrashPoint | null;
+}
+
+export interface ChildReport {
+  readonly id: number;
+  readonly hits: Readonly<Record<string, number>>;
+  readonly error: string | null;
+}
+
+const { DATABASE_URL = '', REDIS_URL = '', QUEUE_PREFIX = '' } = process.env;
+/** So short that a test can wait for it, and longer than a request on the loopback is on its way. */
+const settleMs = 400;
+const queueOf: Record<CloudProvider, JobQueueName> = {
+  aws: 'execute-aws',
+  kubernetes: 'execute-kubernetes',
+};
+
+// Everything of the test's own goes over a connection that has no failpoints.
+const own = new pg.Client({ connectionString: DATABASE_URL, application_name: 'crash-test' });
+const provider = await loadProvider(process.argv[2] as CloudProvider);
+const redis = createProducerConnection(REDIS_URL, () => {});
+await Promise.all([own.connect(), new Promise((resolve) => redis.once('ready', resolve))]);
+const queues = createQueues(redis, QUEUE_PREFIX, () => {});
+const pool = createPool(DATABASE_URL, { name: 'crash-child' });
+
+process.on('message', (task: ChildTask) => {
+  run(task).then(
+    () => process.send?.({ id: task.id, hits: hitsSoFar(), error: null } satisfies ChildReport),
+    (error: unknown) =>
+      process.send?.({ id: task.id, hits: hitsSoFar(), error: String(error) } satisfies ChildReport),
+  );
+});
+process.on('disconnect', () => process.exit(0));
+process.send?.('ready');
+
+async function loadProvider(name: CloudProvider): Promise<ScalingProvider> {
+  const limits = { readMs: 3_000, writeMs: 3_000, manyMs: 5_000 };
+  if (name === 'aws') {
+    const { AwsAutoScaling } = await import('../../../worker/providers/aws-auto-scaling.ts');
+    return new AwsAutoScaling({ defaultRegion: 'us-east-1', settleMs, limits });
+  }
+  const { Kubernetes } = await import('../../../worker/providers/kubernetes.ts');
+  return new Kubernetes({ settleMs, limits });
+}
+
+async function run(task: ChildTask): Promise<void> {
+  arm(task.arm);
+  const providers = new Map([[task.provider, disturbed(task)]]);
+  if (task.step === 'sweep') {
+    await sweep(pool, queues);
+    await own.query(`update jobs set dispatched_at = now() - interval '1 minute' where not finished`);
+    await sweep(pool, queues);
+    return;
+  }
+  if (task.step === 'observe') {
+    const options = {
+      maxAgeSeconds: 0,
+      defaultRegion: 'us-east-1',
+      workerId: 'crash-child',
+      signal: new AbortController().signal,
+    };
+    await observeResources(pool, providers, options);
+    await observeResources(pool, providers, options);
+    return;
+  }
+  if (task.step === 'chores') {
+    for (let round = 0; round < 2; round++) {
+      await decideDueResources(pool, queues);
+      await expireOldRows(pool, 30);
+      await own.query(`update resources set mode = 'recommend' where mode = 'auto'`);
+      await own.query(`update jobs set status = 'completed', outcome = 'succeeded', finished_at = now()
+        where kind = 'decide' and not finished`);
+    }
+    return;
+  }
+  await deliver(task, providers);
+}
+
+/** Delivers until every job is finished, without the waits between: time is not what is tested here. */
+async function deliver(
+  task: ChildTask,
+  providers: ReadonlyMap<CloudProvider, ScalingProvider>,
+): Promise<void> {
+  const processor = createExecuteProcessor(depsOf(providers), queueOf[task.provider]);
+  for (const together of task.deliveries) {
+    for (let round = 0; round < 60; round++) {
+      await Promise.allSettled(together.map((id) => processor({ data: { ids: [id], v: 1 } } as Job)));
+      const { rows } = await own.query<{ error: { code?: string } | null }>(
+        `update jobs set available_at = now() where id = any ($1::uuid[]) and not finished returning error`,
+        [together],
+      );
+      if (rows.length === 0) break;
+      if (rows.some(({ error }) => error?.code === 'outcome_unknown'))
+        await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+  }
+}
+
+function depsOf(providers: ReadonlyMap<CloudProvider, ScalingProvider>): RunDeps & ExecuteDeps {
+  return {
+    pool,
+    queues,
+    publisher: redis,
+    prefix: QUEUE_PREFIX,
+    logger: createLogger({ level: 'silent', name: 'crash-child' }),
+    metrics: createMetrics(),
+    providers,
+    workerId: 'crash-child',
+    shutdown: new AbortController().signal,
+    stopped: false,
+    onUnclassified: () => {},
+  };
+}
+
+function disturbed(task: ChildTask): ScalingProvider {
+  const inner = withCallPolicy(provider, {
+    concurrency: task.concurrency,
+    failures: 1_000,
+    openMs: 1,
+    now: () => performance.now(),
+    onCall: () => {},
+    onCircuit: () => {},
+  });
+  let reads = 0;
+  let writes = 0;
+  return {
+    name: inner.name,
+    settleMs: inner.settleMs,
+    describe: async (target, signal) => {
+      const state = await inner.describe(target, signal);
+      if (task.mischief === 'cut-after-describe' && reads++ % 2 === 0) await cutConnections();
+      return task.mischief === 'nonsense' ? { ...state, cpuRequest: 'much' } : state;
+    },
+    describeMany: (targets, signal) => inner.describeMany(targets, signal),
+    setCapacity: async (target, instances, expected, options) => {
+      const first = writes++ % 2 === 0;
+      try {
+        await inner.setCapacity(target, instances, expected, options);
+        if (task.mischief === 'cut-after-write' && first) await cutConnections();
+        if (task.mischief === 'resolved-elsewhere') await resolveElsewhere(task, target.name);
+      } catch (error) {
+        await afterFailedWrite(task, target.name);
+        throw error;
+      }
+    },
+    close: () => inner.close(),
+  };
+}
+
+async function cutConnections(): Promise<void> {
+  await own.query(
+    `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'crash-child' and datname = current_database()`,
+  );
+  // All of them, idle ones too, are replaced only once they are seen to have ended.
+  await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+async function afterFailedWrite(task: ChildTask, name: string): Promise<void> {
+  if (task.mischief === 'removed-after-write') await external({ group: name, remove: true }, task);
+  if (task.mischief === 'changed-after-write') await external({ group: name, desired: 9 }, task);
+  if (task.mischief === 'expired-after-write') {
+    await own.query(
+      `update scaling_decisions set expires_at = now() - interval '1 second' where resource_id = (select id from resources where name = $1)`,
+      [name],
+    );
+  }
+}
+
+async function external(change: Record<string, unknown>, task: ChildTask): Promise<void> {
+  await fetch(task.control, { method: 'POST', body: JSON.stringify(change) });
+}
+
+/** As if our lease had run out while the answer was on its way, and a quicker worker had the job since. */
+async function resolveElsewhere(task: ChildTask, name: string): Promise<void> {
+  const { rows } = await own.query<{ id: string }>(
+    `update jobs set lease_until = now() - interval '1 second'
+      where status = 'active' and resource_id = (select id from resources where name = $1) returning id`,
+    [name],
+  );
+  const [job] = await claimJobs(
+    pool,
+    rows.map(({ id }) => id),
+    30_000,
+  );
+  if (job === undefined) return;
+  await executeDecision({ ...depsOf(new Map([[task.provider, provider]])), workerId: 'quicker-worker' }, job);
+}
