@@ -30,6 +30,11 @@ export function createPool(
 export async function withTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect();
   let broken: Error | undefined;
+  // While it is ours the pool does not listen: a server that went away between two statements would end the process.
+  const onLost = (error: Error): void => {
+    broken = error;
+  };
+  client.on('error', onLost);
   try {
     await client.query('begin');
     const result = await work(client);
@@ -41,6 +46,7 @@ export async function withTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient
     });
     throw error;
   } finally {
+    client.off('error', onLost);
     client.release(broken);
   }
 }

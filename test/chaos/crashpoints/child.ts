@@ -20,8 +20,16 @@ export type Mischief =
   | 'none'
   /** After the first write, every connection of the worker to PostgreSQL ends. */
   | 'cut-after-write'
+  /** The same in the middle of the transaction that records the outcome. */
+  | 'cut-in-outcome'
   /** The same after the first read of the cloud. */
   | 'cut-after-describe'
+  /** The decision grows too old between the read of the cloud and the intent. */
+  | 'expired-after-describe'
+  /** Six seconds pass between intent and request, the first time. */
+  | 'slow'
+  /** Somebody holds the row of the second job for longer than a claim waits. */
+  | 'claim-locked'
   /** After each write another worker, for whom our lease ran out, resolves the attempt first. */
   | 'resolved-elsewhere'
   /** After a write that failed, somebody removes the cloud object. */
@@ -93,9 +101,15 @@ async function run(task: ChildTask): Promise<void> {
   arm(task.arm);
   const providers = new Map([[task.provider, disturbed(task)]]);
   if (task.step === 'sweep') {
-    await sweep(pool, queues);
-    await own.query(`update jobs set dispatched_at = now() - interval '1 minute' where not finished`);
-    await sweep(pool, queues);
+    for (let round = 0; round < 2; round++) {
+      await own.query(
+        `update jobs set status = 'active', lease_until = now() - interval '1 second' where id = any ($1::uuid[])`,
+        [task.deliveries.flat()],
+      );
+      await sweep(pool, queues);
+      await own.query(`update jobs set dispatched_at = now() - interval '1 minute' where not finished`);
+      await sweep(pool, queues);
+    }
     return;
   }
   if (task.step === 'observe') {
@@ -128,6 +142,7 @@ async function deliver(
   providers: ReadonlyMap<CloudProvider, ScalingProvider>,
 ): Promise<void> {
   const processor = createExecuteProcessor(depsOf(providers), queueOf[task.provider]);
+  if (task.mischief === 'claim-locked') await lockJob(task.deliveries[0]?.[1]);
   for (const together of task.deliveries) {
     for (let round = 0; round < 60; round++) {
       await Promise.allSettled(together.map((id) => processor({ data: { ids: [id], v: 1 } } as Job)));
@@ -175,6 +190,8 @@ function disturbed(task: ChildTask): ScalingProvider {
     describe: async (target, signal) => {
       const state = await inner.describe(target, signal);
       if (task.mischief === 'cut-after-describe' && reads++ % 2 === 0) await cutConnections();
+      if (task.mischief === 'expired-after-describe') await expire(target.name);
+      if (task.mischief === 'slow' && reads++ % 2 === 0) skipAhead();
       return task.mischief === 'nonsense' ? { ...state, cpuRequest: 'much' } : state;
     },
     describeMany: (targets, signal) => inner.describeMany(targets, signal),
@@ -183,6 +200,7 @@ function disturbed(task: ChildTask): ScalingProvider {
       try {
         await inner.setCapacity(target, instances, expected, options);
         if (task.mischief === 'cut-after-write' && first) await cutConnections();
+        if (task.mischief === 'cut-in-outcome' && first) void cutInTransaction();
         if (task.mischief === 'resolved-elsewhere') await resolveElsewhere(task, target.name);
       } catch (error) {
         await afterFailedWrite(task, target.name);
@@ -204,12 +222,47 @@ async function cutConnections(): Promise<void> {
 async function afterFailedWrite(task: ChildTask, name: string): Promise<void> {
   if (task.mischief === 'removed-after-write') await external({ group: name, remove: true }, task);
   if (task.mischief === 'changed-after-write') await external({ group: name, desired: 9 }, task);
-  if (task.mischief === 'expired-after-write') {
-    await own.query(
-      `update scaling_decisions set expires_at = now() - interval '1 second' where resource_id = (select id from resources where name = $1)`,
-      [name],
-    );
+  if (task.mischief === 'expired-after-write') await expire(name);
+}
+
+async function expire(name: string): Promise<void> {
+  await own.query(
+    `update scaling_decisions set expires_at = now() - interval '1 second' where resource_id = (select id from resources where name = $1)`,
+    [name],
+  );
+}
+
+/** Blocks whoever records an outcome, and ends its connection while it waits. */
+async function cutInTransaction(): Promise<void> {
+  const waiting = `select 1 from pg_stat_activity where application_name = 'crash-child' and datname = current_database() and wait_event_type = 'Lock'`;
+  await own.query('begin');
+  await own.query('lock table attempts in exclusive mode');
+  for (let tries = 0; tries < 400; tries++) {
+    if (((await own.query(waiting)).rowCount ?? 0) > 0) break;
+    await new Promise((resolve) => setTimeout(resolve, 2));
   }
+  await cutConnections();
+  await own.query('rollback');
+}
+
+/** The next two looks at the clock after the intent are six seconds apart, as if the process had been stopped. */
+function skipAhead(): void {
+  const real = performance.now.bind(performance);
+  let skippedMs = 0;
+  let looks = 0;
+  performance.now = () => {
+    looks++;
+    if (looks > 1) skippedMs = 6_000;
+    if (looks > 2) performance.now = real;
+    return real() + skippedMs;
+  };
+}
+
+/** @returns when the row is locked; it is let go after a claim has given up. */
+async function lockJob(id: string | undefined): Promise<void> {
+  await own.query('begin');
+  await own.query('select 1 from jobs where id = $1 for update', [id]);
+  setTimeout(() => void own.query('commit'), 2_200);
 }
 
 async function external(change: Record<string, unknown>, task: ChildTask): Promise<void> {

@@ -2,17 +2,12 @@ import { randomUUID } from 'node:crypto';
 import type { Job } from 'bullmq';
 import type { Redis } from 'ioredis';
 import type pg from 'pg';
-import { insertJobs } from '../../../shared/db/jobs-repository.ts';
+import { claimJobs, finishJobs, insertJobs } from '../../../shared/db/jobs-repository.ts';
 import { createPool } from '../../../shared/db/pool.ts';
 import type { CloudProvider } from '../../../shared/domain/resource.ts';
 import { createLogger } from '../../../shared/observability/logger.ts';
 import { createMetrics } from '../../../shared/observability/metrics.ts';
-import {
-  createProducerConnection,
-  createQueues,
-  jobQueueNames,
-  type Queues,
-} from '../../../shared/queues/queues.ts';
+import { createProducerConnection, createQueues, type Queues } from '../../../shared/queues/queues.ts';
 import { createExecuteProcessor } from '../../../worker/processors/execute-processor.ts';
 import { AwsAutoScaling } from '../../../worker/providers/aws-auto-scaling.ts';
 import { Kubernetes } from '../../../worker/providers/kubernetes.ts';
@@ -158,9 +153,10 @@ export async function recover(rig: Rig, subjects: readonly Subject[], redisWiped
   }
 }
 
-/** As if Redis had been wiped: every entry of these queues is gone. */
+/** As if Redis had been wiped: nothing under this rig's prefix is left. */
 async function wipe(rig: Rig): Promise<void> {
-  for (const name of jobQueueNames) await rig.queues[name].obliterate({ force: true });
+  const script = `for _, key in ipairs(redis.call('keys', ARGV[1])) do redis.call('del', key) end`;
+  await rig.redis.eval(script, 0, `${rig.environment.QUEUE_PREFIX}:*`);
 }
 
 /** Takes every entry of the execution queues as a consumer would. */
@@ -185,6 +181,27 @@ async function serveQueues(rig: Rig): Promise<void> {
       await processor(entry).catch(() => {});
       await entry.remove();
     }
+  }
+  await serveDecides(rig);
+}
+
+/** A stand-in for the decide worker: what counts here is that the entry comes, and once. */
+async function serveDecides(rig: Rig): Promise<void> {
+  const entries: Job<{ ids: string[] }>[] = await rig.queues.decide.getJobs(['wait', 'delayed']);
+  for (const entry of entries) {
+    const claimed = await claimJobs(rig.pool, entry.data.ids, 30_000);
+    await finishJobs(
+      rig.pool,
+      claimed.map(({ id, fence }) => ({
+        id,
+        fence,
+        status: 'completed',
+        outcome: 'succeeded',
+        result: {},
+        error: null,
+      })),
+    );
+    await entry.remove();
   }
 }
 

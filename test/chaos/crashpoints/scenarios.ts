@@ -244,6 +244,35 @@ export const scenarios: readonly Scenario[] = [
     mischief: 'cut-after-write',
   },
   {
+    name: 'database-cut-in-outcome',
+    place: 'group',
+    ...scaling,
+    outcomes: ['succeeded'],
+    mischief: 'cut-in-outcome',
+  },
+  {
+    name: 'too-slow-to-send',
+    place: 'group',
+    ...scaling,
+    outcomes: ['succeeded'],
+    mischief: 'slow',
+  },
+  {
+    name: 'expired-in-between',
+    place: 'group',
+    ...scaling,
+    outcomes: ['succeeded', 'expired'],
+    mischief: 'expired-after-describe',
+  },
+  {
+    name: 'claims-blocked',
+    place: 'group',
+    ...scaling,
+    outcomes: ['succeeded'],
+    mischief: 'claim-locked',
+    together: true,
+  },
+  {
     name: 'database-cut-after-describe',
     place: 'group',
     ...scaling,
@@ -289,6 +318,9 @@ export const scenarios: readonly Scenario[] = [
     step: 'chores',
     outcomes: ['succeeded'],
     resource: { mode: 'auto' },
+    arrange: sql(
+      `update scaling_decisions set created_at = now() - interval '1 hour' where resource_id = $1`,
+    ),
   },
 ];
 

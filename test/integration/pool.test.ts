@@ -1,0 +1,43 @@
+import type pg from 'pg';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createPool, isDatabaseAway, withTransaction } from '../../shared/db/pool.ts';
+import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+
+let database: TestDatabase;
+let pool: pg.Pool;
+
+beforeAll(async () => {
+  database = await createTestDatabase();
+  pool = createPool(database.url, { name: 'pool-test', size: 1 });
+});
+afterAll(async () => {
+  await pool.end();
+  await database.drop();
+});
+
+describe('a transaction whose connection is ended by the server', () => {
+  it('fails with an error its caller can act on, and takes nothing else down', async () => {
+    const surprises: unknown[] = [];
+    const onSurprise = (error: unknown) => surprises.push(error);
+    process.on('uncaughtException', onSurprise);
+    const admin = createPool(database.url, { name: 'pool-test-admin', size: 1 });
+    const work = withTransaction(pool, async (tx) => {
+      const { rows } = await tx.query<{ pid: number }>('select pg_backend_pid() as pid');
+      await admin.query('select pg_terminate_backend($1)', [rows[0]?.pid]);
+      // Nothing is under way when the end of the connection is seen.
+      await expect
+        .poll(() => (tx as unknown as { _queryable: boolean })._queryable, { timeout: 5_000 })
+        .toBe(false);
+      await tx.query('select 1');
+    });
+    const failure = await work.then(
+      () => null,
+      (error: unknown) => error,
+    );
+    process.off('uncaughtException', onSurprise);
+    await admin.end();
+    expect(surprises).toEqual([]);
+    expect(isDatabaseAway(failure)).toBe(true);
+    expect((await pool.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
+  });
+});
