@@ -84,6 +84,7 @@ export class DemandForecaster implements Stateful {
       slotsPerDay,
       poolSize: Math.round((poolDays * dayMs) / (this.#poolEvery * stepMs)),
       slotRadius: Math.round((stepMs >= poolEveryMs ? 1_200_000 : 480_000) / stepMs),
+      levels,
     };
     this.#calibration = new Calibration(horizonSteps, options.poolSize);
     // Of the ensemble, scaled and raw; of Holt-Winters, scaled; of the envelope of the last days, raw.
@@ -129,7 +130,7 @@ export class DemandForecaster implements Stateful {
     this.#updateBounds(step, slot, slotAhead, observed, risk, forecast);
     this.#weighBounds();
     this.#plan(risk);
-    this.#calibration.update(value, observed && this.#step.pooled, this.#quantile);
+    this.#calibration.update(value, observed && this.#step.pooled, this.#quantileAt);
     this.#record.add(value, yesterday, forecast, numbers[5] as number, numbers[6] as number, observed);
   }
 
@@ -238,7 +239,15 @@ export class DemandForecaster implements Stateful {
   }
 
   // Bound once: a closure made anew each step would be garbage.
-  readonly #quantile = (probability: number): number => this.upper(probability);
+  readonly #quantileAt = (index: number): number => {
+    const weights = this.#boundWeights;
+    let sum = 0;
+    for (let bound = 0; bound < weights.length; bound++) {
+      const weight = weights[bound] as number;
+      if (weight > 0) sum += weight * (this.#bounds[bound] as UpperBound).atLevel(index);
+    }
+    return sum;
+  };
 
   /** The bounds, mixed by their pinball losses: the demand at the horizon that is not exceeded with this probability. */
   upper(probability: number): number {
@@ -276,10 +285,10 @@ export class DemandForecaster implements Stateful {
 
   /** The distribution of demand at the horizon: [probability of not more, demand], both ascending. */
   get distribution(): readonly (readonly [number, number])[] {
-    const quantiles = this.#calibration.newest;
-    const points: (readonly [number, number])[] = [[this.#calibration.underLowest, quantiles[0] as number]];
+    const calibration = this.#calibration;
+    const points: (readonly [number, number])[] = [[calibration.underLowest, calibration.newestAt(0)]];
     for (let index = 0; index < levels.length; index++) {
-      points.push([this.#calibration.calibrated(levels[index] as number), quantiles[index] as number]);
+      points.push([calibration.calibratedAt(index), calibration.newestAt(index)]);
     }
     return points;
   }

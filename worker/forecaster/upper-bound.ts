@@ -17,6 +17,8 @@ export interface BoundOptions {
   readonly poolSize: number;
   /** How many steps the deviation by time of day is smoothed over, on each side. */
   readonly slotRadius: number;
+  /** The probabilities that `atLevel` is asked for. */
+  readonly levels: readonly number[];
 }
 
 /** What a bound needs to know of a step. One object, filled anew each step: this runs for every sample of every resource. */
@@ -41,6 +43,7 @@ export interface BoundStep {
  */
 export class UpperBound implements Stateful {
   readonly #scaled: boolean;
+  readonly #levels: readonly number[];
   readonly #pool: SortedWindow;
   /** Forecast, scale and bound of the last horizon. */
   readonly #pending: DelayLine;
@@ -51,9 +54,10 @@ export class UpperBound implements Stateful {
   readonly #numbers = doubles(2);
 
   constructor(options: BoundOptions) {
-    const { horizonSteps, slotsPerDay, poolSize, slotRadius } = options;
+    const { horizonSteps, slotsPerDay, poolSize, slotRadius, levels } = options;
     this.#scaled = options.scaled;
-    this.#pool = new SortedWindow(poolSize);
+    this.#levels = levels;
+    this.#pool = new SortedWindow(poolSize, levels);
     this.#pending = new DelayLine(horizonSteps, 3);
     this.#bySlot = new SlotProfile(options.scaled ? slotsPerDay : 1, slotRadius);
     this.#means = new RunningMeans(0.02, 0.002, 1 / slotsPerDay);
@@ -91,16 +95,31 @@ export class UpperBound implements Stateful {
   /** The demand not exceeded with this probability; never under half of what is forecast. */
   at(probability: number): number {
     const forecast = this.#numbers[0] as number;
-    return Math.max(forecast / 2, forecast + this.#margin(probability));
+    const margin = this.#isLearning
+      ? this.#guess(probability)
+      : (this.#numbers[1] as number) * this.#pool.quantile(probability);
+    return Math.max(forecast / 2, forecast + margin);
   }
 
-  #margin(probability: number): number {
+  /** The same for the probability `levels[index]`. */
+  atLevel(index: number): number {
+    if (this.#isLearning) return this.at(this.#levels[index] as number);
     const forecast = this.#numbers[0] as number;
-    const scale = this.#numbers[1] as number;
-    if (this.#pool.size >= enoughResiduals) return scale * this.#pool.quantile(probability);
+    return Math.max(forecast / 2, forecast + (this.#numbers[1] as number) * this.#pool.quantileAt(index));
+  }
+
+  get #isLearning(): boolean {
+    return this.#pool.size < enoughResiduals;
+  }
+
+  /** The margin while there are too few residuals. */
+  #guess(probability: number): number {
     // A median is no margin: three scales are for the far side of the distribution.
     if (probability <= 0.5) return 0;
-    const spread = this.#scaled ? scale : Math.max(this.#means.value(fast), this.#means.value(slow));
+    const forecast = this.#numbers[0] as number;
+    const spread = this.#scaled
+      ? (this.#numbers[1] as number)
+      : Math.max(this.#means.value(fast), this.#means.value(slow));
     return 3 * Math.max(spread, 0.05 * forecast) * (2 * probability - 1);
   }
 

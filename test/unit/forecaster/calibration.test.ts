@@ -6,7 +6,7 @@ import { randoms } from '../../support/forecast-input.ts';
 describe('interpolate', () => {
   const demands = [10, 20, 40];
   const probabilities = [0.1, 0.5, 0.9];
-  const at = (demand: number) => interpolate(demands, probabilities, demand);
+  const at = (demand: number) => interpolate(demands, 0, probabilities, demand);
 
   it('is a straight line between the points', () => {
     expect(at(15)).toBeCloseTo(0.3, 12);
@@ -33,7 +33,7 @@ describe('interpolate', () => {
         const said = values.asked
           .concat(quantiles)
           .sort((a, b) => a - b)
-          .map((demand) => interpolate(quantiles, shares, demand));
+          .map((demand) => interpolate([7, 7, ...quantiles], 2, shares, demand));
         for (const [index, probability] of said.entries()) {
           expect(probability > 0 && probability < 1).toBe(true);
           if (index > 0) expect(probability).toBeGreaterThanOrEqual(said[index - 1] as number);
@@ -46,33 +46,35 @@ describe('interpolate', () => {
 
 describe('Calibration', () => {
   /** States that demand is spread evenly over 0 to 100, whatever comes. */
-  const claimed = (probability: number) => 100 * probability;
+  const claimed = (index: number) => 100 * (levels[index] as number);
+  const calibrated = (calibration: Calibration, level: number) =>
+    calibration.calibratedAt(levels.indexOf(level));
 
   it('takes a probability as it is until there are fifty outcomes', () => {
     const calibration = new Calibration(1, 100);
     for (let count = 0; count < 50; count++) calibration.update(90, true, claimed);
-    expect(calibration.calibrated(0.7)).toBe(0.7);
+    expect(calibrated(calibration, 0.7)).toBe(0.7);
     calibration.update(90, true, claimed);
     // All fifty were at 0.9 of the distribution: (0 + 0.5) / 51 and (50 + 0.5) / 51.
-    expect(calibration.calibrated(0.7)).toBeCloseTo(0.5 / 51, 12);
-    expect(calibration.calibrated(0.95)).toBeCloseTo(50.5 / 51, 12);
+    expect(calibrated(calibration, 0.7)).toBeCloseTo(0.5 / 51, 12);
+    expect(calibrated(calibration, 0.95)).toBeCloseTo(50.5 / 51, 12);
   });
 
   it('judges each outcome by what was forecast a horizon before', () => {
     const calibration = new Calibration(2, 100);
     // Only even steps claim the truth; an outcome two steps later is then in the middle.
     for (let step = 0; step < 120; step++) {
-      calibration.update(50, true, step % 2 === 0 ? claimed : (probability) => 1_000 + probability);
+      calibration.update(50, true, step % 2 === 0 ? claimed : (index) => 1_000 + index);
     }
     // Half of the outcomes were at 0.5, half below the lowest claim.
-    expect(calibration.calibrated(0.4)).toBeCloseTo((50 + 0.5) / 101, 12);
-    expect(calibration.calibrated(0.6)).toBeCloseTo(100.5 / 101, 12);
+    expect(calibrated(calibration, 0.4)).toBeCloseTo((50 + 0.5) / 101, 12);
+    expect(calibrated(calibration, 0.6)).toBeCloseTo(100.5 / 101, 12);
   });
 
   it('does not count what was made up', () => {
     const calibration = new Calibration(1, 100);
     for (let count = 0; count < 99; count++) calibration.update(90, false, claimed);
-    expect(calibration.calibrated(0.7)).toBe(0.7);
+    expect(calibrated(calibration, 0.7)).toBe(0.7);
   });
 
   it('leaves an honest distribution alone, and corrects one that claims too little spread', () => {
@@ -82,13 +84,35 @@ describe('Calibration', () => {
     for (let count = 0; count < 2_001; count++) {
       const demand = 100 * random();
       honest.update(demand, true, claimed);
-      narrow.update(demand, true, (probability) => 50 + (claimed(probability) - 50) / 2);
+      narrow.update(demand, true, (index) => 50 + (claimed(index) - 50) / 2);
     }
     for (const level of levels) {
-      expect(Math.abs(honest.calibrated(level) - level)).toBeLessThan(0.04);
+      expect(Math.abs(calibrated(honest, level) - level)).toBeLessThan(0.04);
       const truth = 0.5 + (level - 0.5) / 2;
-      expect(Math.abs(narrow.calibrated(level) - truth)).toBeLessThan(0.04);
+      expect(Math.abs(calibrated(narrow, level) - truth)).toBeLessThan(0.04);
     }
+  });
+
+  it('forgets the oldest outcome when the window is full, at every level', () => {
+    const calibration = new Calibration(1, 60);
+    const came: number[] = [];
+    const random = randoms(8);
+    calibration.update(50, true, claimed);
+    for (let count = 0; count < 200; count++) {
+      const place = 0.99 * random() + 0.005;
+      came.push(place);
+      calibration.update(100 * place, true, claimed);
+    }
+    for (const level of levels.slice(1, -1)) {
+      const below = came.slice(-60).filter((place) => place < level).length;
+      expect(calibrated(calibration, level)).toBeCloseTo((below + 0.5) / 61, 12);
+    }
+  });
+
+  it('tells how often outcomes are under the lowest of the distribution', () => {
+    const calibration = new Calibration(1, 100);
+    for (let count = 0; count < 101; count++) calibration.update(count % 4 === 0 ? 0.5 : 60, true, claimed);
+    expect(calibration.underLowest).toBeCloseTo(25.5 / 101, 12);
   });
 
   it('keeps levels that rise', () => {

@@ -52,7 +52,8 @@ describe('SortedWindow', () => {
     );
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 12 }), fc.array(value, { maxLength: 60 }), (capacity, values) => {
-        const window = new SortedWindow(capacity);
+        const shares = [0, 0.1, 0.5, 0.77, 0.98, 1];
+        const window = new SortedWindow(capacity, shares);
         for (const [index, added] of values.entries()) {
           window.add(added);
           const naive = values
@@ -65,6 +66,8 @@ describe('SortedWindow', () => {
             const share = (rank - 0.5) / (naive.length + 1);
             expect(window.quantile(share) === naive[rank - 1]).toBe(true);
           }
+          for (const [at, share] of shares.entries())
+            expect(window.quantileAt(at)).toBe(window.quantile(share));
           const probe = values[(index * 7) % values.length] as number;
           expect(window.countBelow(probe)).toBe(naive.filter((each) => each < probe).length);
         }

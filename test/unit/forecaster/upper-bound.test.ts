@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import { type BoundStep, pinball, UpperBound } from '../../../worker/forecaster/upper-bound.ts';
 import { normals } from '../../support/forecast-input.ts';
 
-const options = { horizonSteps: 1, slotsPerDay: 288, poolSize: 2_016, slotRadius: 4 };
+const levels = [0.1, 0.5, 0.75, 0.98];
+const options = { horizonSteps: 1, slotsPerDay: 288, poolSize: 2_016, slotRadius: 4, levels };
 const step = (values: Partial<BoundStep> = {}): BoundStep => ({
   demand: 10,
   level: 10,
@@ -130,5 +131,14 @@ describe('UpperBound', () => {
       if (at === 288 * 9 + 216) widths[1] = bound.at(0.98) - 20;
     }
     expect(widths[1]).toBeGreaterThan(1.8 * widths[0]);
+  });
+
+  it.each([true, false])('says the same of a level as of its probability (scaled: %s)', (scaled) => {
+    const bound = new UpperBound({ ...options, poolSize: 30, scaled });
+    const noise = normals(4);
+    for (let count = 0; count < 80; count++) {
+      bound.update(step({ demand: 10 + noise() }), 10 + noise());
+      for (const [index, level] of levels.entries()) expect(bound.atLevel(index)).toBe(bound.at(level));
+    }
   });
 });
