@@ -91,6 +91,12 @@ describe('the original', () => {
     expect(feed(original, 10, [1, 1, 1, 1, 1, 1])).toEqual([13, 13, 13, 13, 13, 16]);
     expect(feed(original, 10, [0.1])).toEqual([8]);
   });
+  it('keeps a tenth and one spare', () => {
+    // 4 x 0.5 x 1.1 / 0.5 = 4.4: five, and one spare.
+    expect(feed(original, 4, [0.5])).toEqual([6]);
+    // At the target exactly: 10 x 0.4 x 1.1 / 0.5 = 8.8.
+    expect(feed(original, 10, [0.4])).toEqual([10]);
+  });
 });
 
 describe('every policy', () => {
