@@ -1,3 +1,4 @@
+import { workerVersion } from '../domain/worker-version.ts';
 import type { JobQueueName } from '../queues/queues.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import type { Queryable } from './pool.ts';
@@ -182,14 +183,14 @@ export async function claimJobs(
 ): Promise<ClaimedJob[]> {
   const { rows } = await db.query<ClaimedJob>({
     name: 'claim_jobs',
-    text: `update jobs set status = 'active', fence = fence + 1, attempts = attempts + 1,
+    text: `update jobs set status = 'active', fence = fence + 1, checked_fence = fence + 1, attempts = attempts + 1,
         started_at = coalesce(started_at, now()), lease_until = now() + $2 * interval '1 millisecond'
-      where id = any ($1::uuid[]) and (
+      where id = any ($1::uuid[]) and $3::integer >= (select min_worker_version from fleet_settings) and (
         (status in ('queued', 'retrying') and available_at <= now() + interval '50 milliseconds')
         or (status = 'active' and lease_until < now()))
       returning id, kind, queue, resource_id, decision_id, input, notify, fence, attempts, max_attempts, dispatch_seq,
         deadline_at < now() as expired, extract(epoch from now() - created_at)::double precision * 1000 as waited_ms, actor_key_id, request_id`,
-    values: [ids, leaseMs],
+    values: [ids, leaseMs, workerVersion],
   });
   return rows;
 }

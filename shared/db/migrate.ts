@@ -1,24 +1,46 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { runner } from 'node-pg-migrate';
+import pg from 'pg';
 import { errorMessage } from '../errors.ts';
 import { projectRoot } from '../project-root.ts';
+import { applyGrants } from './grants.ts';
 
 /**
  * Brings the database to this release's schema: every file of db/migrations not yet applied, each in a transaction,
- * under a lock so that two runs at once are harmless.
+ * under a lock for which a second run waits; then the privileges of the application roles.
+ * @param count at most this many migrations; for tests of older schemas.
  * @returns the names of the migrations applied now.
  */
-export async function migrate(databaseUrl: string): Promise<string[]> {
+export async function migrate(databaseUrl: string, count = Number.POSITIVE_INFINITY): Promise<string[]> {
   const applied = await runner({
     databaseUrl,
     dir: join(projectRoot(), 'shared/db/migrations'),
     migrationsTable: 'schema_migrations',
     direction: 'up',
-    count: Number.POSITIVE_INFINITY,
+    count,
+    advisoryLockMode: 'wait',
     logger: { debug() {}, info() {}, warn: console.warn, error: console.error },
   });
+  await grant(databaseUrl);
   return applied.map((migration) => migration.name);
+}
+
+async function grant(databaseUrl: string): Promise<void> {
+  const client = new pg.Client(databaseUrl);
+  await client.connect();
+  try {
+    await client.query('begin');
+    await client.query(`select pg_advisory_xact_lock(hashtext('scaler grants'))`);
+    const missing = await applyGrants(client);
+    await client.query('commit');
+    if (missing.length > 0)
+      console.warn(
+        `migrate: this user may not create roles, so ${missing.join(', ')} got no privileges: have an administrator run \`create role … nologin\` for each, then migrate again. As the tables' owner everything works without them.`,
+      );
+  } finally {
+    await client.end();
+  }
 }
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {

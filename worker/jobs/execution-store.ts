@@ -10,6 +10,7 @@ import { constraintOf, withTransaction } from '../../shared/db/pool.ts';
 import { lockForIntent } from '../../shared/db/protection-lock.ts';
 import { activeFreezes, type FreezeWindow, freezeOf } from '../../shared/domain/freeze-window.ts';
 import { cloudScope, scopesOf } from '../../shared/domain/protection-scope.ts';
+import { workerVersion } from '../../shared/domain/worker-version.ts';
 import type { CapacityState } from '../providers/scaling-provider.ts';
 import { fleetRefusal } from './fleet-guards.ts';
 
@@ -163,9 +164,9 @@ export async function beginAttempt(
         `with moved as (
           update resources set epoch = epoch + 1 where id = $2 returning epoch)
         insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at,
-          settle_after, fence, blocked)
+          settle_after, fence, blocked, worker_version)
         select $1, $2, $3, (select count(*) + 1 from attempts where decision_id = $1), moved.epoch, $4, $5, $6, 'open', clock.now,
-          clock.now + $7 * interval '1 millisecond', $8, tstzrange(clock.now, 'infinity')
+          clock.now + $7 * interval '1 millisecond', $8, tstzrange(clock.now, 'infinity'), $9
         from moved, (select clock_timestamp() as now) clock
         returning id::text, epoch::text, action, from_instances, target_instances, false as settled,
           floor(extract(epoch from intent_at) * 1000)::double precision as intent_at_ms, 0 as age_ms`,
@@ -178,6 +179,7 @@ export async function beginAttempt(
           action,
           options.settleMs,
           JSON.stringify(state.fence),
+          workerVersion,
         ],
       );
       const attempt = rows[0] as OpenAttempt;
