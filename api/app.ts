@@ -5,17 +5,21 @@ import { dirname } from 'node:path';
 import express, { type Express, type Request, type Response } from 'express';
 import helmet from 'helmet';
 import { Histogram } from 'prom-client';
+import type { KeyRow } from '../shared/db/keys-repository.ts';
 import { InvalidInput, NotFound, ScalerError } from '../shared/errors.ts';
+import { addressBlock } from './http/address-block.ts';
 import { parseStrictJson } from './http/strict-json.ts';
 import { answerOnce } from './middleware/answer-once.ts';
 import { Authenticator } from './middleware/authenticate.ts';
+import { guardSelectors } from './middleware/guard-selectors.ts';
 import { invalidRequest, problemOf, sendProblem } from './middleware/problem-response.ts';
 import { QueueGate } from './middleware/queue-gate.ts';
-import { RateLimit } from './middleware/rate-limit.ts';
+import { RateLimit, tooManyRequests } from './middleware/rate-limit.ts';
 import { openApiDocument } from './openapi/document.ts';
 import { mountDashboard } from './routes/dashboard.ts';
 import type { Deps } from './routes/deps.ts';
 import { forecastRoutes } from './routes/forecasts.ts';
+import { keyRoutes } from './routes/keys.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { protectionRoutes } from './routes/protection.ts';
 import { resourceRoutes } from './routes/resources.ts';
@@ -25,13 +29,18 @@ import { scalingRoutes } from './routes/scaling.ts';
 const defaultBodyLimit = 64 * 1024;
 
 /** The whole API without a port, so that tests can call it. @throws Error at boot for a route without a scope. */
-export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] } {
+export function buildApp(
+  deps: Deps,
+  more: readonly Route[] = [],
+): { app: Express; routes: readonly Route[] } {
   const routes = [
     ...scalingRoutes(deps),
     ...resourceRoutes(deps),
     ...forecastRoutes(deps),
+    ...keyRoutes(deps),
     ...operationRoutes(deps),
     ...protectionRoutes(deps),
+    ...more,
   ];
   for (const route of routes) {
     if (route.scope === undefined)
@@ -57,9 +66,10 @@ export function buildApp(deps: Deps): { app: Express; routes: readonly Route[] }
     app[route.method](expressPath, async (request: Request, response: Response) => {
       const requestId = response.locals.requestId as string;
       try {
-        const keyId = await admit(route, request, authenticator, limits);
+        const key = await admit(route, request, authenticator, limits);
         if (route.startsJob === true) await gate.pass();
-        const call = await parse(route, request, response, bodyReader, keyId, requestId);
+        const call = await parse(route, request, response, bodyReader, key, requestId);
+        await guardSelectors(deps.pool, route, call);
         send(
           response,
           route.startsJob === true ? await route.handle(call) : await answerOnce(deps.pool, route, call),
@@ -132,28 +142,35 @@ function observe(deps: Deps) {
 type Limits = ReturnType<typeof createLimits>;
 
 function createLimits(deps: Deps) {
-  const prefix = `${deps.config.QUEUE_PREFIX}:limit`;
+  const { QUEUE_PREFIX, RATE_LIMIT_PER_MINUTE, FAILED_AUTH_PER_MINUTE, API_REPLICAS } = deps.config;
+  const prefix = `${QUEUE_PREFIX}:limit`;
   return {
-    byKey: new RateLimit(deps.redis, `${prefix}:key`, deps.config.RATE_LIMIT_PER_MINUTE),
-    failedByAddress: new RateLimit(deps.redis, `${prefix}:failed`, 60),
+    byKey: new RateLimit(deps.redis, `${prefix}:key`, RATE_LIMIT_PER_MINUTE, API_REPLICAS),
+    failedByAddress: new RateLimit(deps.redis, `${prefix}:failed`, FAILED_AUTH_PER_MINUTE, API_REPLICAS),
   };
 }
+
+type Admitted = Pick<KeyRow, 'id' | 'selectors'>;
 
 async function admit(
   route: Route,
   request: Request,
   authenticator: Authenticator,
   limits: Limits,
-): Promise<string> {
-  if (route.scope === 'public') return 'anonymous';
+): Promise<Admitted> {
+  if (route.scope === 'public') return { id: 'anonymous', selectors: null };
+  const header = request.get('authorization');
+  const address = addressBlock(request.ip);
+  if (limits.failedByAddress.isUsedUp(address) && !authenticator.isFamiliar(header))
+    throw tooManyRequests(1_000);
   try {
-    const key = await authenticator.authorize(request.get('authorization'), route.scope);
+    const key = await authenticator.authorize(header, route.scope);
     if (request.res !== undefined) request.res.locals.keyId = key.id;
     await limits.byKey.consume(key.id);
-    return key.id;
+    return key;
   } catch (error) {
     if (error instanceof ScalerError && error.httpStatus === 401)
-      await limits.failedByAddress.consume(request.ip ?? 'unknown');
+      await limits.failedByAddress.consume(address);
     throw error;
   }
 }
@@ -163,7 +180,7 @@ async function parse(
   request: Request,
   response: Response,
   readBody: ReturnType<typeof express.raw>,
-  keyId: string,
+  key: Admitted,
   requestId: string,
 ): Promise<Call> {
   const params = check('path', route.params, request.params);
@@ -173,10 +190,12 @@ async function parse(
     params,
     query,
     body,
-    keyId,
+    keyId: key.id,
+    selectors: key.selectors,
+    scope: route.scope,
     requestId,
     remoteAddress: request.ip ?? null,
-    idempotency: idempotencyOf(route, request, keyId, bytes),
+    idempotency: idempotencyOf(route, request, key.id, bytes),
     raw: request,
   };
 }

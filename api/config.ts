@@ -15,6 +15,10 @@ const schema = z
     LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     DATABASE_POOL: z.coerce.number().int().min(2).max(100).default(8),
     RATE_LIMIT_PER_MINUTE: z.coerce.number().int().min(1).max(10_000_000).default(6_000),
+    /** 401s a minute and address (IPv6: /56); more are answered 429 without looking the key up. */
+    FAILED_AUTH_PER_MINUTE: z.coerce.number().int().min(1).max(10_000_000).default(60),
+    /** API processes that share the limits: while Redis is away each allows its share. */
+    API_REPLICAS: z.coerce.number().int().min(1).max(10_000).default(1),
     /** Decide jobs that arrive together travel as one queue entry of at most this many. */
     DECIDE_PACK_SIZE: z.coerce.number().int().min(1).max(200).default(packSize),
     DECISION_LIFETIME_SECONDS: z.coerce.number().int().min(10).max(86_400).default(900),

@@ -4,12 +4,14 @@ import { createKey, listKeys, revokeKey } from '../shared/db/keys-repository.ts'
 import { createPool } from '../shared/db/pool.ts';
 import { scopes } from '../shared/domain/api-key.ts';
 import { errorMessage } from '../shared/errors.ts';
+import { selectorsSchema } from './contracts/keys.ts';
 
-const help = `Usage: npm run keys -- create --name NAME --scopes ${scopes.join(',')} [--expires-days 90]
+const help = `Usage: npm run keys -- create --name NAME --scopes ${scopes.join(',')} [--expires-days 90] [--selectors JSON]
        npm run keys -- list
        npm run keys -- revoke ID
 
-Needs DATABASE_URL, and API_KEY_PEPPER as the API has it. A new key is shown once.`;
+Needs DATABASE_URL, and API_KEY_PEPPER as the API has it. A new key is shown once. Without --selectors it may touch
+every resource; with them only those that fit, e.g. '[{"provider":"aws","scope":"us-east-1","name":"shop-*"}]'.`;
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
@@ -18,6 +20,7 @@ async function main(): Promise<void> {
       name: { type: 'string' },
       scopes: { type: 'string' },
       'expires-days': { type: 'string' },
+      selectors: { type: 'string' },
       help: { type: 'boolean' },
     },
   });
@@ -44,6 +47,7 @@ async function main(): Promise<void> {
       const { key, row } = await createKey(pool, process.env.API_KEY_PEPPER ?? '', {
         name: z.string().min(1).max(100).parse(values.name),
         scopes: wanted,
+        selectors: selectorsSchema.parse(JSON.parse(values.selectors ?? 'null')),
         days,
       });
       console.log(
@@ -52,7 +56,7 @@ async function main(): Promise<void> {
     } else if (command === 'list') {
       for (const row of await listKeys(pool))
         console.log(
-          `${row.id}  ${row.name}  ${row.scopes.join(',')}  until ${row.expires_at}${row.revoked_at === null ? '' : '  revoked'}`,
+          `${row.id}  ${row.name}  ${row.scopes.join(',')}  until ${row.expires_at}${row.revoked_at === null ? '' : '  revoked'}${row.selectors === null ? '' : `  only ${JSON.stringify(row.selectors)}`}`,
         );
     } else if (command === 'revoke' && id !== undefined) {
       if (!(await revokeKey(pool, id))) throw new Error(`there is no live key ${id}`);

@@ -12,25 +12,32 @@ interface Lease {
 }
 
 /**
- * Requests a minute, counted by key in Redis for all API processes; while Redis is away in this process alone: never
- * unlimited. Counted in leases, so a process that stops may take half a percent of a minute with it.
+ * Requests a minute, counted by key in Redis for all API processes; while Redis is away each of the `replicas` allows its
+ * share: never unlimited. Counted in leases, so a process that stops may take half a percent of a minute with it.
  */
 export class RateLimit {
   readonly #limiter: RateLimiterRedis;
   readonly #leaseSize: number;
   readonly #leases = new Map<string, Lease>();
+  readonly #usedUpUntil = new Map<string, number>();
   readonly #asking = new Map<string, Promise<void>>();
 
-  constructor(redis: Redis, keyPrefix: string, perMinute: number) {
-    this.#leaseSize = Math.max(1, Math.floor(perMinute * leaseShare));
+  constructor(redis: Redis, keyPrefix: string, perMinute: number, replicas = 1) {
+    const share = Math.max(1, Math.floor(perMinute / replicas));
+    this.#leaseSize = Math.max(1, Math.floor(share * leaseShare));
     this.#limiter = new RateLimiterRedis({
       storeClient: redis,
       keyPrefix,
       points: perMinute,
       duration: 60,
-      insuranceLimiter: new RateLimiterMemory({ keyPrefix, points: perMinute, duration: 60 }),
+      insuranceLimiter: new RateLimiterMemory({ keyPrefix, points: share, duration: 60 }),
       inMemoryBlockOnConsumed: perMinute + 1,
     });
+  }
+
+  /** True while the key is known to have used up its minute; asks nobody. */
+  isUsedUp(key: string): boolean {
+    return (this.#usedUpUntil.get(key) ?? 0) > performance.now();
   }
 
   /** @throws ScalerError 429 with the time to wait. */
@@ -62,13 +69,19 @@ export class RateLimit {
         this.#leases.set(key, { left: 1, until: performance.now() + 1_000 });
         return;
       }
-      throw new ScalerError({
-        code: 'rate_limited',
-        message: 'Too many requests: slow down.',
-        retry: 'after',
-        httpStatus: 429,
-        retryAfterMs: Math.max(1_000, error.msBeforeNext),
-      });
+      if (this.#usedUpUntil.size >= mostHeld) this.#usedUpUntil.clear();
+      this.#usedUpUntil.set(key, performance.now() + error.msBeforeNext);
+      throw tooManyRequests(error.msBeforeNext);
     }
   }
+}
+
+export function tooManyRequests(waitMs: number): ScalerError {
+  return new ScalerError({
+    code: 'rate_limited',
+    message: 'Too many requests: slow down.',
+    retry: 'after',
+    httpStatus: 429,
+    retryAfterMs: Math.max(1_000, waitMs),
+  });
 }

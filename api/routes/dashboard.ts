@@ -6,6 +6,7 @@ import express, { type Express } from 'express';
 import { sameHash } from '../../shared/domain/api-key.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import type { Authenticator } from '../middleware/authenticate.ts';
+import { outsideSelectors } from '../middleware/guard-selectors.ts';
 import type { Deps } from './deps.ts';
 
 const path = '/admin/queues';
@@ -36,7 +37,8 @@ export function mountDashboard(app: Express, deps: Deps, authenticator: Authenti
         const header =
           request.get('authorization') ??
           `Bearer ${String((request.body as { key?: unknown } | undefined)?.key ?? '')}`;
-        await authenticator.authorize(header, 'admin');
+        const key = await authenticator.authorize(header, 'admin');
+        if (key.selectors !== null) throw outsideSelectors('The queues hold the jobs of every resource');
       } catch (error) {
         response
           .status(401)

@@ -1,7 +1,6 @@
-import { findDecision } from '../../shared/db/decisions-repository.ts';
+import { decisionNotFound, findDecision } from '../../shared/db/decisions-repository.ts';
 import { findForecastView } from '../../shared/db/forecasts-repository.ts';
 import { findResource, resourceNotFound } from '../../shared/db/resources-repository.ts';
-import { NotFound } from '../../shared/errors.ts';
 import { acceptedSchema, idParams } from '../contracts/common.ts';
 import * as contracts from '../contracts/forecasts.ts';
 import { answerSubmission, jobFor, preferredWait } from './answer-job.ts';
@@ -18,6 +17,7 @@ export function forecastRoutes(deps: Deps): Route[] {
       method: 'get',
       path: '/resources/{id}/forecast',
       scope: 'read',
+      touches: 'resource',
       operationId: 'getForecast',
       summary: 'The newest demand forecast, with quantiles, weights, accuracy and state',
       params: idParams,
@@ -42,6 +42,7 @@ export function forecastRoutes(deps: Deps): Route[] {
       path: '/scale/decisions/{id}/replay',
       startsJob: true,
       scope: 'read',
+      touches: 'decision',
       operationId: 'replayDecision',
       summary: 'Decide again from what was stored with a decision, and tell whether the answer is the same',
       params: idParams,
@@ -51,8 +52,7 @@ export function forecastRoutes(deps: Deps): Route[] {
       },
       handle: async (call) => {
         const decision = await findDecision(deps.pool, call.params.id);
-        if (decision === null)
-          throw new NotFound('decision_not_found', `There is no decision ${call.params.id}.`);
+        if (decision === null) throw decisionNotFound(call.params.id);
         const job = jobFor(call, {
           kind: 'verify',
           queue: 'forecast',
@@ -71,6 +71,7 @@ export function forecastRoutes(deps: Deps): Route[] {
       path: '/simulations',
       startsJob: true,
       scope: 'decide',
+      touches: 'resource',
       operationId: 'simulate',
       summary: "What another policy would have done on the resource's own history",
       body: contracts.simulationBody,

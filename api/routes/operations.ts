@@ -1,17 +1,12 @@
 import { z } from 'zod';
-import { audit } from '../../shared/db/audit-repository.ts';
 import { countUnfinished, oldestWaitSeconds } from '../../shared/db/jobs-repository.ts';
-import { createKey, listKeys, revokeKey, rotateKey } from '../../shared/db/keys-repository.ts';
-import { scopes } from '../../shared/domain/api-key.ts';
-import { errorMessage, NotFound } from '../../shared/errors.ts';
+import { errorMessage } from '../../shared/errors.ts';
 import { queueNames } from '../../shared/queues/queues.ts';
 import type { Deps } from './deps.ts';
 import { readActive, sayProtection } from './protection-state.ts';
 import { type Route, route } from './route.ts';
 
-const keyId = z.strictObject({ id: z.string().regex(/^[0-9A-Za-z]{12}$/) });
-
-/** Liveness, readiness, metrics; keys. */
+/** Liveness, readiness, metrics. */
 export function operationRoutes(deps: Deps): Route[] {
   return [
     route({
@@ -67,91 +62,6 @@ export function operationRoutes(deps: Deps): Route[] {
           body: await deps.metrics.registry.metrics(),
           headers: { 'Content-Type': deps.metrics.registry.contentType },
         };
-      },
-    }),
-    route({
-      method: 'get',
-      path: '/keys',
-      scope: 'admin',
-      operationId: 'listKeys',
-      summary: 'API keys, without their secrets',
-      responses: { 200: { description: 'Keys', schema: z.object({ keys: z.array(z.unknown()) }) } },
-      handle: async () => ({ status: 200, body: { keys: await listKeys(deps.pool) } }),
-    }),
-    route({
-      method: 'post',
-      path: '/keys',
-      scope: 'admin',
-      answersSecret: true,
-      operationId: 'createKey',
-      summary: 'Make an API key; its secret is in this answer only',
-      body: z.strictObject({
-        name: z.string().min(1).max(100),
-        scopes: z.array(z.enum(scopes)).min(1).max(4),
-        expires_days: z.int().min(1).max(365).default(90),
-      }),
-      responses: { 201: { description: 'The key', schema: z.looseObject({ key: z.string() }) } },
-      handle: async (call) => {
-        const { key, row } = await createKey(deps.pool, deps.config.API_KEY_PEPPER, {
-          name: call.body.name,
-          scopes: [...new Set(call.body.scopes)],
-          days: call.body.expires_days,
-        });
-        await audit(deps.pool, {
-          actor: call.keyId,
-          action: 'key.created',
-          subject: row.id,
-          request_id: call.requestId,
-          remote_address: call.remoteAddress,
-          detail: { name: row.name, scopes: row.scopes },
-        });
-        return { status: 201, body: { ...row, key } };
-      },
-    }),
-    route({
-      method: 'post',
-      path: '/keys/{id}/rotate',
-      scope: 'admin',
-      answersSecret: true,
-      operationId: 'rotateKey',
-      summary: 'Make a key that takes the place of another, which stays valid for a while',
-      params: keyId,
-      body: z.strictObject({ overlap_seconds: z.int().min(0).max(86_400).default(3_600) }),
-      responses: { 201: { description: 'The new key', schema: z.looseObject({ key: z.string() }) } },
-      handle: async (call) => {
-        const { overlap_seconds } = call.body;
-        const made = await rotateKey(deps.pool, deps.config.API_KEY_PEPPER, call.params.id, overlap_seconds);
-        if (made === null) throw new NotFound('key_not_found', `There is no live key ${call.params.id}.`);
-        await audit(deps.pool, {
-          actor: call.keyId,
-          action: 'key.rotated',
-          subject: call.params.id,
-          request_id: call.requestId,
-          remote_address: call.remoteAddress,
-          detail: { new_key: made.row.id, overlap_seconds },
-        });
-        return { status: 201, body: { ...made.row, key: made.key } };
-      },
-    }),
-    route({
-      method: 'delete',
-      path: '/keys/{id}',
-      scope: 'admin',
-      operationId: 'revokeKey',
-      summary: 'Revoke an API key; takes effect within 5 s everywhere',
-      params: keyId,
-      responses: { 204: { description: 'Revoked' } },
-      handle: async (call) => {
-        if (!(await revokeKey(deps.pool, call.params.id)))
-          throw new NotFound('key_not_found', `There is no live key ${call.params.id}.`);
-        await audit(deps.pool, {
-          actor: call.keyId,
-          action: 'key.revoked',
-          subject: call.params.id,
-          request_id: call.requestId,
-          remote_address: call.remoteAddress,
-        });
-        return { status: 204 };
       },
     }),
   ];

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { audit } from '../../shared/db/audit-repository.ts';
+import { withTransaction } from '../../shared/db/pool.ts';
 import {
   createResource,
   deleteResource,
@@ -8,6 +8,7 @@ import {
   resourceNotFound,
   updateResource,
 } from '../../shared/db/resources-repository.ts';
+import { coversNew } from '../../shared/db/selectors-repository.ts';
 import {
   listPredictions,
   listSamples,
@@ -18,7 +19,9 @@ import type { Resource } from '../../shared/domain/resource.ts';
 import { Conflict, InvalidInput } from '../../shared/errors.ts';
 import { idParams } from '../contracts/common.ts';
 import * as contracts from '../contracts/resources.ts';
+import { outsideSelectors } from '../middleware/guard-selectors.ts';
 import type { Deps } from './deps.ts';
+import { note } from './note.ts';
 import { type Answer, type Call, type Route, route } from './route.ts';
 
 const batchBytes = 4 * 1024 * 1024;
@@ -26,20 +29,12 @@ const writtenSchema = z.object({ inserted: z.int(), updated: z.int() });
 
 /** Resources with their policies, and the series decisions are made from. */
 export function resourceRoutes(deps: Deps): Route[] {
-  const note = (call: Call, action: string, resourceId: string, detail: Record<string, unknown>) =>
-    audit(deps.pool, {
-      actor: call.keyId,
-      action,
-      resource_id: resourceId,
-      request_id: call.requestId,
-      remote_address: call.remoteAddress,
-      detail,
-    });
   return [
     route({
       method: 'post',
       path: '/resources',
       scope: 'admin',
+      touches: 'filtered',
       operationId: 'createResource',
       summary: 'Register an Auto Scaling group or a workload',
       body: contracts.createResourceBody,
@@ -47,8 +42,13 @@ export function resourceRoutes(deps: Deps): Route[] {
       handle: async (call) => {
         const region =
           call.body.cloud_provider === 'aws' ? (call.body.region ?? deps.config.AWS_REGION) : null;
-        const resource = await createResource(deps.pool, { ...call.body, region });
-        await note(call, 'resource.created', resource.id, { name: resource.name });
+        await refuseOutside(deps, call, { ...call.body, region });
+        const resource = await withTransaction(deps.pool, async (tx) => {
+          const made = await createResource(tx, { ...call.body, region });
+          const detail = { name: made.name };
+          await note(tx, call, { action: 'resource.created', resource_id: made.id, detail });
+          return made;
+        });
         return shown(resource, 201, { Location: `/resources/${resource.id}` });
       },
     }),
@@ -56,6 +56,7 @@ export function resourceRoutes(deps: Deps): Route[] {
       method: 'get',
       path: '/resources',
       scope: 'read',
+      touches: 'filtered',
       operationId: 'listResources',
       summary: 'Resources, oldest first',
       query: contracts.listQuery,
@@ -69,8 +70,8 @@ export function resourceRoutes(deps: Deps): Route[] {
           }),
         },
       },
-      handle: async ({ query }) => {
-        const { resources, cursor } = await listResources(deps.pool, query);
+      handle: async ({ query, selectors }) => {
+        const { resources, cursor } = await listResources(deps.pool, { ...query, selectors });
         return { status: 200, body: { resources, count: resources.length, cursor } };
       },
     }),
@@ -78,6 +79,7 @@ export function resourceRoutes(deps: Deps): Route[] {
       method: 'get',
       path: '/resources/{id}',
       scope: 'read',
+      touches: 'resource',
       operationId: 'getResource',
       summary: 'One resource with its policy',
       params: idParams,
@@ -88,6 +90,7 @@ export function resourceRoutes(deps: Deps): Route[] {
       method: 'patch',
       path: '/resources/{id}',
       scope: 'admin',
+      touches: 'resource',
       operationId: 'updateResource',
       summary: 'Change a policy; needs If-Match',
       params: idParams,
@@ -125,8 +128,12 @@ export function resourceRoutes(deps: Deps): Route[] {
             },
           );
         }
-        const resource = await updateResource(deps.pool, call.params.id, version, call.body);
-        await note(call, 'resource.updated', resource.id, { ...call.body, version: resource.version });
+        const resource = await withTransaction(deps.pool, async (tx) => {
+          const changed = await updateResource(tx, call.params.id, version, call.body);
+          const detail = { ...call.body, version: changed.version };
+          await note(tx, call, { action: 'resource.updated', resource_id: changed.id, detail });
+          return changed;
+        });
         return shown(resource);
       },
     }),
@@ -134,13 +141,17 @@ export function resourceRoutes(deps: Deps): Route[] {
       method: 'delete',
       path: '/resources/{id}',
       scope: 'admin',
+      touches: 'resource',
       operationId: 'deleteResource',
       summary: 'Forget a resource; its history stays',
       params: idParams,
       responses: { 204: { description: 'Deleted' } },
       handle: async (call) => {
-        await deleteResource(deps.pool, call.params.id, versionOf(call.raw.get('if-match')));
-        await note(call, 'resource.deleted', call.params.id, {});
+        const version = versionOf(call.raw.get('if-match'));
+        await withTransaction(deps.pool, async (tx) => {
+          await deleteResource(tx, call.params.id, version);
+          await note(tx, call, { action: 'resource.deleted', resource_id: call.params.id });
+        });
         return { status: 204 };
       },
     }),
@@ -148,6 +159,7 @@ export function resourceRoutes(deps: Deps): Route[] {
       method: 'post',
       path: '/resources/{id}/metrics',
       scope: 'decide',
+      touches: 'resource',
       operationId: 'addSamples',
       summary: 'Store one metric sample, or up to 10,000; a moment sent again is replaced',
       params: idParams,
@@ -164,6 +176,7 @@ export function resourceRoutes(deps: Deps): Route[] {
       method: 'get',
       path: '/resources/{id}/metrics',
       scope: 'read',
+      touches: 'resource',
       operationId: 'listSamples',
       summary: 'Metric samples, newest first',
       params: idParams,
@@ -181,6 +194,7 @@ export function resourceRoutes(deps: Deps): Route[] {
       method: 'post',
       path: '/resources/{id}/predictions',
       scope: 'decide',
+      touches: 'resource',
       operationId: 'addPredictions',
       summary: 'Store one prediction, or up to 10,000; a moment sent again is replaced',
       params: idParams,
@@ -197,6 +211,7 @@ export function resourceRoutes(deps: Deps): Route[] {
       method: 'get',
       path: '/resources/{id}/predictions',
       scope: 'read',
+      touches: 'resource',
       operationId: 'listPredictions',
       summary: 'Predictions, newest first',
       params: idParams,
@@ -214,6 +229,23 @@ export function resourceRoutes(deps: Deps): Route[] {
       },
     }),
   ];
+}
+
+/** @throws ScalerError 403 when the key's selectors do not cover the resource it would create. */
+async function refuseOutside(
+  deps: Deps,
+  call: Call,
+  resource: {
+    readonly name: string;
+    readonly cloud_provider: string;
+    readonly region: string | null;
+    readonly cluster: string | null;
+  },
+): Promise<void> {
+  if (call.selectors === null) return;
+  const { name, cloud_provider: provider, region, cluster } = resource;
+  if (await coversNew(deps.pool, call.selectors, { provider, scope: region ?? cluster, name })) return;
+  throw outsideSelectors('The key may not register this resource');
 }
 
 async function present(deps: Deps, id: string): Promise<Resource> {

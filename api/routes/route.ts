@@ -1,6 +1,7 @@
 import type { Request } from 'express';
 import type { z } from 'zod';
-import type { Scope } from '../../shared/domain/api-key.ts';
+import type { Covered } from '../../shared/db/selectors-repository.ts';
+import type { Scope, Selectors } from '../../shared/domain/api-key.ts';
 
 /** What a handler gets: parsed, authenticated, with ids for logs and rows. */
 export interface Call<P = unknown, Q = unknown, B = unknown> {
@@ -8,6 +9,9 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
   readonly query: Q;
   readonly body: B;
   readonly keyId: string;
+  /** What the key may touch: lists are filtered with it, in SQL. */
+  readonly selectors: Selectors;
+  readonly scope: Scope | 'public';
   readonly requestId: string;
   readonly remoteAddress: string | null;
   /** Null when the request has no Idempotency-Key. */
@@ -26,11 +30,20 @@ export interface Answer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+/**
+ * What a route reaches for, as keys with selectors are concerned. A resource, decision or job is the one its id names (in
+ * the path, else `<kind>_id` in the body), and is checked before the handler runs. `filtered`: the handler gives
+ * `call.selectors` to its SQL. `nothing`: there are no resources in it. `fleet`: all of them, so that only keys without
+ * selectors may; a route that does not say is taken for one of these.
+ */
+export type Touches = Covered | 'filtered' | 'nothing' | 'fleet';
+
 export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {
   readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   /** OpenAPI style: `/jobs/{id}`. */
   readonly path: string;
   readonly scope: Scope | 'public';
+  readonly touches?: Touches;
   readonly operationId: string;
   readonly summary: string;
   readonly params?: P;

@@ -1,15 +1,20 @@
 import { z } from 'zod';
 import { estimateCost, unitPrice } from '../../shared/cost/estimate.ts';
-import { audit } from '../../shared/db/audit-repository.ts';
-import { type DecisionRow, findDecision, listDecisions } from '../../shared/db/decisions-repository.ts';
+import {
+  type DecisionRow,
+  decisionNotFound,
+  findDecision,
+  listDecisions,
+} from '../../shared/db/decisions-repository.ts';
 import { listEvents } from '../../shared/db/events-repository.ts';
-import { findJob, listJobs } from '../../shared/db/jobs-repository.ts';
+import { findJob, jobNotFound, listJobs } from '../../shared/db/jobs-repository.ts';
 import { findResource, missingResources, resourceNotFound } from '../../shared/db/resources-repository.ts';
 import { Conflict, NotFound } from '../../shared/errors.ts';
 import { acceptedSchema, idParams } from '../contracts/common.ts';
 import * as contracts from '../contracts/scaling.ts';
 import { answerSubmission, jobFor, presentJob, reusedKey } from './answer-job.ts';
 import type { Deps } from './deps.ts';
+import { note } from './note.ts';
 import { type Route, route } from './route.ts';
 
 /** Decisions, executions, their history, cost and jobs. */
@@ -20,6 +25,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       path: '/scale/decide',
       startsJob: true,
       scope: 'decide',
+      touches: 'resource',
       operationId: 'decide',
       summary: 'Ask for a scaling decision',
       body: contracts.decideBody,
@@ -44,6 +50,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       path: '/scale/decide/batch',
       startsJob: true,
       scope: 'decide',
+      touches: 'filtered',
       operationId: 'decideBatch',
       summary: 'Ask for up to 1,000 decisions at once',
       body: contracts.decideBatchBody,
@@ -54,7 +61,7 @@ export function scalingRoutes(deps: Deps): Route[] {
         },
       },
       handle: async (call) => {
-        const missing = await missingResources(deps.pool, call.body.resource_ids);
+        const missing = await missingResources(deps.pool, call.body.resource_ids, call.selectors);
         if (missing.length > 0) {
           throw new NotFound(
             'resource_not_found',
@@ -93,6 +100,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       path: '/scale/execute',
       startsJob: true,
       scope: 'execute',
+      touches: 'decision',
       operationId: 'execute',
       summary: 'Carry a decision out',
       body: contracts.executeBody,
@@ -102,11 +110,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       },
       handle: async (call) => {
         const decision = await findDecision(deps.pool, call.body.decision_id);
-        if (decision === null)
-          throw new NotFound(
-            'decision_not_found',
-            `There is no decision ${call.body.decision_id}: decide first.`,
-          );
+        if (decision === null) throw decisionNotFound(call.body.decision_id);
         if (call.idempotency === null) refuseFinished(decision);
         const resource = await findResource(deps.pool, decision.resource_id);
         if (resource === null) throw resourceNotFound(decision.resource_id);
@@ -119,13 +123,10 @@ export function scalingRoutes(deps: Deps): Route[] {
         });
         const submission = await deps.intake.submit(job);
         if (submission.kind === 'created') {
-          await audit(deps.pool, {
-            actor: call.keyId,
+          await note(deps.pool, call, {
             action: 'execute.requested',
             resource_id: resource.id,
             subject: decision.id,
-            request_id: call.requestId,
-            remote_address: call.remoteAddress,
             detail: { job_id: job.id },
           });
         }
@@ -136,6 +137,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       method: 'get',
       path: '/scale/history',
       scope: 'read',
+      touches: 'filtered',
       operationId: 'history',
       summary: 'Scaling events, newest first',
       query: contracts.historyQuery,
@@ -151,8 +153,8 @@ export function scalingRoutes(deps: Deps): Route[] {
           }),
         },
       },
-      handle: async ({ query }) => {
-        const { events, cursor } = await listEvents(deps.pool, query);
+      handle: async ({ query, selectors }) => {
+        const { events, cursor } = await listEvents(deps.pool, { ...query, selectors });
         return {
           status: 200,
           body: { events, count: events.length, limit: query.limit, offset: query.offset, cursor },
@@ -163,6 +165,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       method: 'get',
       path: '/scale/decisions',
       scope: 'read',
+      touches: 'filtered',
       operationId: 'listDecisions',
       summary: 'Decisions, newest first',
       query: contracts.decisionsQuery,
@@ -176,8 +179,8 @@ export function scalingRoutes(deps: Deps): Route[] {
           }),
         },
       },
-      handle: async ({ query }) => {
-        const { decisions, cursor } = await listDecisions(deps.pool, query);
+      handle: async ({ query, selectors }) => {
+        const { decisions, cursor } = await listDecisions(deps.pool, { ...query, selectors });
         return { status: 200, body: { decisions, count: decisions.length, cursor } };
       },
     }),
@@ -185,13 +188,14 @@ export function scalingRoutes(deps: Deps): Route[] {
       method: 'get',
       path: '/scale/decisions/{id}',
       scope: 'read',
+      touches: 'decision',
       operationId: 'getDecision',
       summary: 'One decision with its explanation',
       params: idParams,
       responses: { 200: { description: 'The decision', schema: contracts.decisionSchema } },
       handle: async ({ params }) => {
         const decision = await findDecision(deps.pool, params.id);
-        if (decision === null) throw new NotFound('decision_not_found', `There is no decision ${params.id}.`);
+        if (decision === null) throw decisionNotFound(params.id);
         return { status: 200, body: decision };
       },
     }),
@@ -199,6 +203,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       method: 'post',
       path: '/cost/estimate',
       scope: 'read',
+      touches: 'resource',
       operationId: 'estimateCost',
       summary: 'What a number of instances costs',
       body: contracts.estimateBody,
@@ -216,6 +221,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       method: 'get',
       path: '/jobs',
       scope: 'read',
+      touches: 'filtered',
       operationId: 'listJobs',
       summary: 'Jobs, newest first',
       query: contracts.jobsQuery,
@@ -229,8 +235,8 @@ export function scalingRoutes(deps: Deps): Route[] {
           }),
         },
       },
-      handle: async ({ query }) => {
-        const { jobs, cursor } = await listJobs(deps.pool, query);
+      handle: async ({ query, selectors }) => {
+        const { jobs, cursor } = await listJobs(deps.pool, { ...query, selectors });
         return { status: 200, body: { jobs: jobs.map(presentJob), count: jobs.length, cursor } };
       },
     }),
@@ -238,6 +244,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       method: 'get',
       path: '/jobs/{id}',
       scope: 'read',
+      touches: 'job',
       operationId: 'getJob',
       summary: 'State and result of a job',
       params: idParams,
@@ -249,6 +256,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       path: '/jobs/{id}/replay',
       startsJob: true,
       scope: 'admin',
+      touches: 'job',
       operationId: 'replayJob',
       summary: 'Start a failed job again, as a new job linked to it',
       params: idParams,
@@ -283,13 +291,10 @@ export function scalingRoutes(deps: Deps): Route[] {
           replay_of: failed.id,
         };
         const submission = await deps.intake.submit(job);
-        await audit(deps.pool, {
-          actor: call.keyId,
+        await note(deps.pool, call, {
           action: 'job.replayed',
           resource_id: failed.resource_id,
           subject: failed.id,
-          request_id: call.requestId,
-          remote_address: call.remoteAddress,
           detail: { job_id: job.id },
         });
         return await answerSubmission(deps, call, submission);
@@ -300,7 +305,7 @@ export function scalingRoutes(deps: Deps): Route[] {
 
 async function jobOrNotFound(deps: Deps, id: string) {
   const job = await findJob(deps.pool, id);
-  if (job === null) throw new NotFound('job_not_found', `There is no job ${id}.`);
+  if (job === null) throw jobNotFound(id);
   return job;
 }
 

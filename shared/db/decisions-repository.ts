@@ -1,5 +1,8 @@
+import type { Selectors } from '../domain/api-key.ts';
+import { NotFound } from '../errors.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import type { Queryable } from './pool.ts';
+import { coveredBy, selectorsParameter } from './selectors-repository.ts';
 
 /** A decision as the API shows it: the platform's fields, then ours. */
 export interface DecisionRow {
@@ -45,6 +48,10 @@ export async function findDecision(db: Queryable, id: string): Promise<DecisionR
   return rows[0] ?? null;
 }
 
+export function decisionNotFound(id: string): NotFound {
+  return new NotFound('decision_not_found', `There is no decision ${id}: decide first.`);
+}
+
 /** Newest first. Index: scaling_decisions_by_resource, or the unique one on seq. */
 export async function listDecisions(
   db: Queryable,
@@ -52,14 +59,17 @@ export async function listDecisions(
     readonly resource_id?: string | undefined;
     readonly limit: number;
     readonly cursor?: string | undefined;
+    /** Only decisions of resources these cover. */
+    readonly selectors: Selectors;
   },
 ): Promise<{ decisions: DecisionRow[]; cursor: string | null }> {
   const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 1)[0] ?? null);
   const { rows } = await db.query<DecisionRow>(
     `select ${columns} from scaling_decisions
       where ($1::uuid is null or resource_id = $1) and ($2::bigint is null or scaling_decisions.seq < $2)
+        and ${coveredBy('$4', 'scaling_decisions.resource_id')}
       order by scaling_decisions.seq desc limit $3`,
-    [filter.resource_id ?? null, before, filter.limit],
+    [filter.resource_id ?? null, before, filter.limit, selectorsParameter(filter.selectors)],
   );
   const last = rows.at(-1);
   return {

@@ -1,5 +1,7 @@
+import type { Selectors } from '../domain/api-key.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import type { Queryable } from './pool.ts';
+import { coveredBy, selectorsParameter } from './selectors-repository.ts';
 
 /** A scaling event as the API shows it. `success` is null while the outcome is open or unknown. */
 export interface EventRow {
@@ -75,14 +77,17 @@ export async function listEvents(
     readonly limit: number;
     readonly offset: number;
     readonly cursor?: string | undefined;
+    /** Only events of resources these cover. */
+    readonly selectors: Selectors;
   },
 ): Promise<{ events: EventRow[]; cursor: string | null }> {
   const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 1)[0] ?? null);
   const { rows } = await db.query<EventRow>(
     `select ${columns} from scaling_events
       where ($1::uuid is null or resource_id = $1) and ($2::bigint is null or scaling_events.seq < $2)
+        and ${coveredBy('$5', 'scaling_events.resource_id')}
       order by scaling_events.seq desc limit $3 offset $4`,
-    [filter.resource_id ?? null, before, filter.limit, filter.offset],
+    [filter.resource_id ?? null, before, filter.limit, filter.offset, selectorsParameter(filter.selectors)],
   );
   const last = rows.at(-1);
   return {

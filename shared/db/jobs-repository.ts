@@ -1,7 +1,10 @@
+import type { Selectors } from '../domain/api-key.ts';
 import { workerVersion } from '../domain/worker-version.ts';
+import { NotFound } from '../errors.ts';
 import type { JobQueueName } from '../queues/queues.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import type { Queryable } from './pool.ts';
+import { coveredBy, selectorsParameter } from './selectors-repository.ts';
 
 export const jobKinds = ['decide', 'execute', 'forecast', 'simulate', 'verify'] as const;
 export type JobKind = (typeof jobKinds)[number];
@@ -132,6 +135,12 @@ export interface JobFilter {
   readonly resource_id?: string | undefined;
   readonly limit: number;
   readonly cursor?: string | undefined;
+  /** Only jobs of resources these cover. */
+  readonly selectors?: Selectors;
+}
+
+export function jobNotFound(id: string): NotFound {
+  return new NotFound('job_not_found', `There is no job ${id}.`);
 }
 
 /** Newest first. Index: jobs_listing, or jobs_by_resource. */
@@ -144,8 +153,17 @@ export async function listJobs(
     text: `select ${columns}, created_at::text as exact_created_at from jobs
       where ($1::text is null or status = $1) and ($2::text is null or kind = $2) and ($3::uuid is null or resource_id = $3)
         and ($4::timestamptz is null or (jobs.created_at, jobs.id) < ($4, $5::uuid))
+        and ${coveredBy('$7', 'jobs.resource_id')}
       order by jobs.created_at desc, jobs.id desc limit $6`,
-    values: [filter.status ?? null, filter.kind ?? null, filter.resource_id ?? null, at, id, filter.limit],
+    values: [
+      filter.status ?? null,
+      filter.kind ?? null,
+      filter.resource_id ?? null,
+      at,
+      id,
+      filter.limit,
+      selectorsParameter(filter.selectors),
+    ],
   });
   const last = rows.at(-1);
   const cursor =

@@ -1,27 +1,42 @@
-import { generateKey, hashSecret, type Scope } from '../domain/api-key.ts';
+import { generateKey, hashSecret, type Scope, type Selectors } from '../domain/api-key.ts';
 import type { Queryable } from './pool.ts';
+import { selectorsParameter } from './selectors-repository.ts';
 
 export interface KeyRow {
   readonly id: string;
   readonly name: string;
   readonly scopes: readonly Scope[];
+  /** The resources it may touch; null: all. Never changed after the key is made. */
+  readonly selectors: Selectors;
   readonly created_at: string;
   readonly expires_at: string;
   readonly revoked_at: string | null;
 }
 
-const columns = `id, name, scopes, created_at::text, expires_at::text, revoked_at::text`;
+const columns = `id, name, scopes, selectors, created_at::text, expires_at::text, revoked_at::text`;
 
 /** Makes a key. @returns it with its only copy of the secret. */
 export async function createKey(
   db: Queryable,
   pepper: string,
-  values: { readonly name: string; readonly scopes: readonly Scope[]; readonly days: number },
+  values: {
+    readonly name: string;
+    readonly scopes: readonly Scope[];
+    readonly selectors?: Selectors | undefined;
+    readonly days: number;
+  },
 ): Promise<{ key: string; row: KeyRow }> {
   const { id, secret, key } = generateKey();
   const { rows } = await db.query<KeyRow>(
-    `insert into api_keys (id, name, secret_hash, scopes, expires_at) values ($1, $2, $3, $4, now() + $5 * interval '1 day') returning ${columns}`,
-    [id, values.name, hashSecret(secret, pepper), values.scopes, values.days],
+    `insert into api_keys (id, name, secret_hash, scopes, selectors, expires_at) values ($1, $2, $3, $4, $5, now() + $6 * interval '1 day') returning ${columns}`,
+    [
+      id,
+      values.name,
+      hashSecret(secret, pepper),
+      values.scopes,
+      selectorsParameter(values.selectors),
+      values.days,
+    ],
   );
   return { key, row: rows[0] as KeyRow };
 }
@@ -43,7 +58,7 @@ export async function listKeys(db: Queryable): Promise<KeyRow[]> {
 }
 
 /**
- * Makes a key that takes another one's place: same name and scopes, for as many days as that one had. The old one stays
+ * Makes a key that takes another one's place: same name, scopes and selectors, for as many days as that one had. The old one stays
  * valid for `overlapSeconds`, so that clients can change over.
  * @returns null when there is no such live key.
  */
@@ -56,11 +71,11 @@ export async function rotateKey(
   const { id: newId, secret, key } = generateKey();
   const { rows } = await db.query<KeyRow>(
     `with old as (
-        select id, name, scopes, expires_at - created_at as life from api_keys
+        select id, name, scopes, selectors, expires_at - created_at as life from api_keys
         where id = $1 and revoked_at is null and expires_at > now() for update),
       ended as (update api_keys k set expires_at = least(k.expires_at, now() + $4 * interval '1 second') from old where k.id = old.id)
-    insert into api_keys (id, name, secret_hash, scopes, expires_at, rotated_from)
-      select $2, old.name, $3, old.scopes, now() + old.life, old.id from old returning ${columns}`,
+    insert into api_keys (id, name, secret_hash, scopes, selectors, expires_at, rotated_from)
+      select $2, old.name, $3, old.scopes, old.selectors, now() + old.life, old.id from old returning ${columns}`,
     [id, newId, hashSecret(secret, pepper), overlapSeconds],
   );
   return rows[0] === undefined ? null : { key, row: rows[0] };

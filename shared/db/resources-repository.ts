@@ -1,7 +1,9 @@
+import type { Selectors } from '../domain/api-key.ts';
 import type { Resource } from '../domain/resource.ts';
 import { Conflict, NotFound } from '../errors.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import { constraintOf, type Queryable } from './pool.ts';
+import { coveredBy, selectorsParameter } from './selectors-repository.ts';
 
 const iso = (column: string) =>
   `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
@@ -80,12 +82,17 @@ export async function findResource(db: Queryable, id: string): Promise<Resource 
   return rows[0] ?? null;
 }
 
-/** Which of these ids do not exist. */
-export async function missingResources(db: Queryable, ids: readonly string[]): Promise<string[]> {
+/** Which of these ids do not exist, or are not covered: who asks cannot tell the two apart. */
+export async function missingResources(
+  db: Queryable,
+  ids: readonly string[],
+  selectors: Selectors,
+): Promise<string[]> {
   const { rows } = await db.query<{ id: string }>({
     name: 'missing_resources',
-    text: 'select distinct v.id::text as id from unnest($1::uuid[]) as v (id) where not exists (select 1 from resources r where r.id = v.id)',
-    values: [ids],
+    text: `select distinct v.id::text as id from unnest($1::uuid[]) as v (id)
+      where not exists (select 1 from resources r where r.id = v.id) or not ${coveredBy('$2', 'v.id')}`,
+    values: [ids, selectorsParameter(selectors)],
   });
   return rows.map((row) => row.id);
 }
@@ -93,13 +100,14 @@ export async function missingResources(db: Queryable, ids: readonly string[]): P
 /** Oldest first. Index: resources_created. */
 export async function listResources(
   db: Queryable,
-  filter: { readonly limit: number; readonly cursor?: string | undefined },
+  filter: { readonly limit: number; readonly cursor?: string | undefined; readonly selectors: Selectors },
 ): Promise<{ resources: Resource[]; cursor: string | null }> {
   const [at, id] = filter.cursor === undefined ? [null, null] : decodeCursor(filter.cursor, 2);
   const { rows } = await db.query<Resource & { exact: string }>(
     `select ${columns}, created_at::text as exact from resources where ($1::timestamptz is null or (resources.created_at, resources.id) > ($1, $2::uuid))
+        and ($4::jsonb is null or selectors_cover($4::jsonb, cloud_provider, coalesce(region, cluster), name, id))
       order by resources.created_at, resources.id limit $3`,
-    [at, id, filter.limit],
+    [at, id, filter.limit, selectorsParameter(filter.selectors)],
   );
   const last = rows.at(-1);
   return {

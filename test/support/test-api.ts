@@ -1,7 +1,7 @@
 import { type Api, composeApi, listen } from '../../api/compose.ts';
 import { readApiConfig } from '../../api/config.ts';
 import { createKey } from '../../shared/db/keys-repository.ts';
-import type { Scope } from '../../shared/domain/api-key.ts';
+import type { Scope, Selectors } from '../../shared/domain/api-key.ts';
 import { createTestDatabase } from './test-database.ts';
 import { createTestRedis } from './test-redis.ts';
 
@@ -11,7 +11,7 @@ export interface TestApi {
   readonly api: Api;
   readonly url: string;
   readonly environment: Readonly<Record<string, string>>;
-  key(scopes: readonly Scope[], days?: number): Promise<string>;
+  key(scopes: readonly Scope[], days?: number, selectors?: Selectors): Promise<string>;
   /** A request over real HTTP. */
   call(
     method: string,
@@ -44,6 +44,7 @@ export async function startTestApi(
     API_KEY_PEPPER: pepper,
     LOG_LEVEL: 'silent',
     RATE_LIMIT_PER_MINUTE: '1000000',
+    FAILED_AUTH_PER_MINUTE: '1000000',
     ...given,
   };
   const api = composeApi(readApiConfig(environment));
@@ -53,8 +54,8 @@ export async function startTestApi(
     api,
     url,
     environment,
-    key: async (scopes, days = 1) =>
-      (await createKey(api.deps.pool, pepper, { name: 'test', scopes, days })).key,
+    key: async (scopes, days = 1, selectors = null) =>
+      (await createKey(api.deps.pool, pepper, { name: 'test', scopes, selectors, days })).key,
     async call(method, path, options = {}) {
       const response = await fetch(url + path, {
         method,

@@ -1,0 +1,40 @@
+import { decisionNotFound } from '../../shared/db/decisions-repository.ts';
+import { jobNotFound } from '../../shared/db/jobs-repository.ts';
+import type { Queryable } from '../../shared/db/pool.ts';
+import { resourceNotFound } from '../../shared/db/resources-repository.ts';
+import { type Covered, covers } from '../../shared/db/selectors-repository.ts';
+import { InvariantBroken, ScalerError } from '../../shared/errors.ts';
+import type { Call, Route } from '../routes/route.ts';
+
+const notFound = { resource: resourceNotFound, decision: decisionNotFound, job: jobNotFound };
+
+/**
+ * Holds a key with selectors to them, before the handler runs. What it may not touch is answered like what does not exist.
+ * @throws NotFound for a foreign id; ScalerError 403 for a route that reaches the whole fleet.
+ */
+export async function guardSelectors(db: Queryable, route: Route, call: Call): Promise<void> {
+  if (call.selectors === null || route.scope === 'public') return;
+  const touches = route.touches ?? 'fleet';
+  if (touches === 'nothing' || touches === 'filtered') return;
+  if (touches === 'fleet') throw outsideSelectors('This reaches every resource, and the key only some');
+  const id = idOf(call, touches);
+  if (!(await covers(db, call.selectors, touches, id))) throw notFound[touches](id);
+}
+
+/** 403: for what is refused as a whole, so that nothing is given away by it. */
+export function outsideSelectors(what: string): ScalerError {
+  return new ScalerError({
+    code: 'outside_selectors',
+    message: `${what}: use a key whose selectors allow it.`,
+    retry: 'never',
+    httpStatus: 403,
+  });
+}
+
+function idOf(call: Call, kind: Covered): string {
+  const params = call.params as { readonly id?: string } | undefined;
+  const body = call.body as Readonly<Record<string, unknown>> | undefined;
+  const id = params?.id ?? body?.[`${kind}_id`];
+  if (typeof id !== 'string') throw new InvariantBroken(`a route says it touches a ${kind} and names none`);
+  return id;
+}
