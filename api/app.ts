@@ -7,14 +7,13 @@ import helmet from 'helmet';
 import { Histogram } from 'prom-client';
 import type { KeyRow } from '../shared/db/keys-repository.ts';
 import { InvalidInput, NotFound, ScalerError } from '../shared/errors.ts';
-import { addressBlock } from './http/address-block.ts';
 import { parseStrictJson } from './http/strict-json.ts';
+import { Admission } from './middleware/admission.ts';
 import { answerOnce } from './middleware/answer-once.ts';
-import { Authenticator } from './middleware/authenticate.ts';
+import { auditRequests } from './middleware/audit-requests.ts';
 import { guardSelectors } from './middleware/guard-selectors.ts';
 import { invalidRequest, problemOf, sendProblem } from './middleware/problem-response.ts';
 import { QueueGate } from './middleware/queue-gate.ts';
-import { RateLimit, tooManyRequests } from './middleware/rate-limit.ts';
 import { openApiDocument } from './openapi/document.ts';
 import { mountDashboard } from './routes/dashboard.ts';
 import type { Deps } from './routes/deps.ts';
@@ -53,8 +52,8 @@ export function buildApp(
   app.set('query parser', 'simple');
   app.use(securityHeaders());
   app.use(observe(deps));
-  const authenticator = new Authenticator(deps.pool, deps.config.API_KEY_PEPPER);
-  const limits = createLimits(deps);
+  app.use(auditRequests(deps.auditTrail));
+  const admission = new Admission(deps);
   const gate = new QueueGate(deps.pool, deps.config.MAX_WAITING_JOBS);
   for (const route of routes) {
     const bodyReader = express.raw({
@@ -65,11 +64,20 @@ export function buildApp(
     const expressPath = route.path.replace(/\{(\w+)\}/g, ':$1');
     app[route.method](expressPath, async (request: Request, response: Response) => {
       const requestId = response.locals.requestId as string;
+      response.locals.scope = route.scope;
       try {
-        const key = await admit(route, request, authenticator, limits);
+        const key =
+          route.scope === 'public'
+            ? anonymous
+            : await admission.admit(request.get('authorization'), request.ip, route.scope, (keyId) => {
+                response.locals.keyId = keyId;
+              });
         if (route.startsJob === true) await gate.pass();
         const call = await parse(route, request, response, bodyReader, key, requestId);
-        await guardSelectors(deps.pool, route, call);
+        await guardSelectors(deps.pool, route, call).catch((error: unknown) => {
+          response.locals.foreign = true;
+          throw error;
+        });
         send(
           response,
           route.startsJob === true ? await route.handle(call) : await answerOnce(deps.pool, route, call),
@@ -84,7 +92,7 @@ export function buildApp(
     response.type('json').send(document);
   });
   mountDocs(app);
-  if (deps.config.BULL_BOARD === 'true') mountDashboard(app, deps, authenticator);
+  if (deps.config.BULL_BOARD === 'true') mountDashboard(app, deps, admission);
   app.use((request: Request, response: Response) => refuseUnknown(routes, request, response));
   app.use((error: unknown, _request: Request, response: Response, _next: unknown) => {
     const requestId = (response.locals.requestId as string | undefined) ?? randomUUID();
@@ -139,41 +147,8 @@ function observe(deps: Deps) {
   };
 }
 
-type Limits = ReturnType<typeof createLimits>;
-
-function createLimits(deps: Deps) {
-  const { QUEUE_PREFIX, RATE_LIMIT_PER_MINUTE, FAILED_AUTH_PER_MINUTE, API_REPLICAS } = deps.config;
-  const prefix = `${QUEUE_PREFIX}:limit`;
-  return {
-    byKey: new RateLimit(deps.redis, `${prefix}:key`, RATE_LIMIT_PER_MINUTE, API_REPLICAS),
-    failedByAddress: new RateLimit(deps.redis, `${prefix}:failed`, FAILED_AUTH_PER_MINUTE, API_REPLICAS),
-  };
-}
-
 type Admitted = Pick<KeyRow, 'id' | 'selectors'>;
-
-async function admit(
-  route: Route,
-  request: Request,
-  authenticator: Authenticator,
-  limits: Limits,
-): Promise<Admitted> {
-  if (route.scope === 'public') return { id: 'anonymous', selectors: null };
-  const header = request.get('authorization');
-  const address = addressBlock(request.ip);
-  if (limits.failedByAddress.isUsedUp(address) && !authenticator.isFamiliar(header))
-    throw tooManyRequests(1_000);
-  try {
-    const key = await authenticator.authorize(header, route.scope);
-    if (request.res !== undefined) request.res.locals.keyId = key.id;
-    await limits.byKey.consume(key.id);
-    return key;
-  } catch (error) {
-    if (error instanceof ScalerError && error.httpStatus === 401)
-      await limits.failedByAddress.consume(address);
-    throw error;
-  }
-}
+const anonymous: Admitted = { id: 'anonymous', selectors: null };
 
 async function parse(
   route: Route,

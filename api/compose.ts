@@ -9,6 +9,7 @@ import { createLogger } from '../shared/observability/logger.ts';
 import { createMetrics } from '../shared/observability/metrics.ts';
 import { createConsumerConnection, createProducerConnection, createQueues } from '../shared/queues/queues.ts';
 import { buildApp } from './app.ts';
+import { AuditTrail } from './audit/audit-trail.ts';
 import type { ApiConfig } from './config.ts';
 import { createMatchedServer } from './http/create-server.ts';
 import type { Deps } from './routes/deps.ts';
@@ -43,7 +44,9 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
   closers.add('queues', () => Promise.all(Object.values(queues).map((queue) => queue.close())));
   const intake = new JobIntake(pool, queues, quietly('enqueue.failed'), config.DECIDE_PACK_SIZE);
   const waiters = new JobWaiters(pool, subscriber, config.QUEUE_PREFIX);
-  const deps: Deps = { config, pool, redis, queues, intake, waiters, logger, metrics };
+  const auditTrail = new AuditTrail(pool, metrics.registry, quietly('audit.failed'));
+  closers.add('audit trail', () => auditTrail.close());
+  const deps: Deps = { config, pool, redis, queues, intake, waiters, auditTrail, logger, metrics };
   const { app, routes } = buildApp(deps);
   return { server: createMatchedServer(app), deps, routes, closers };
 }

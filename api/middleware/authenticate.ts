@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { findLiveKey, type KeyRow } from '../../shared/db/keys-repository.ts';
 import { databaseError } from '../../shared/db/pool.ts';
-import { hashSecret, parseKey, type Scope, sameHash } from '../../shared/domain/api-key.ts';
+import { hashSecret, parseKey, sameHash } from '../../shared/domain/api-key.ts';
 import { ScalerError } from '../../shared/errors.ts';
 
 /** A revoked key works for no longer than this. */
@@ -26,30 +26,27 @@ export class Authenticator {
     this.#pepper = pepper;
   }
 
-  /** @returns the key's row. @throws ScalerError 401 or 403. */
-  async authorize(header: string | undefined, scope: Scope): Promise<KeyRow> {
-    const key = await this.authenticate(header);
-    if (!key.scopes.includes(scope))
-      throw refused(403, 'forbidden', `This key lacks the scope ${scope}: use one that has it.`);
-    return key;
-  }
-
   /** True for a key whose id was valid not long ago here: it is looked up whatever its neighbours do. */
   isFamiliar(header: string | undefined): boolean {
     const id = presentedId(header);
     return id !== null && this.#familiar.has(id);
   }
 
+  async isLive(id: string): Promise<boolean> {
+    const row = await this.#find(id);
+    return row !== null && Date.parse(row.expires_at) >= Date.now();
+  }
+
+  /** @returns the key's row. @throws ScalerError 401. */
   async authenticate(header: string | undefined): Promise<KeyRow> {
     const token = tokenOf(header);
-    if (token === undefined)
-      throw refused(401, 'unauthenticated', 'Send an API key: Authorization: Bearer as_live_…');
+    if (token === undefined) throw unauthenticated('Send an API key: Authorization: Bearer as_live_…');
     const parsed = parseKey(token);
     // The same work for a key that is not one, so that timing tells nothing.
     const row = parsed === null ? null : await this.#find(parsed.id);
     const matches = sameHash(row?.secret_hash ?? nobody, hashSecret(parsed?.secret ?? '', this.#pepper));
     if (row === null || !matches || Date.parse(row.expires_at) < Date.now()) {
-      throw refused(401, 'unauthenticated', 'The API key is not valid, or has expired or been revoked.');
+      throw unauthenticated('The API key is not valid, or has expired or been revoked.');
     }
     if (this.#familiar.size >= cacheSize) this.#familiar.clear();
     this.#familiar.add(row.id);
@@ -81,6 +78,6 @@ export function presentedId(header: string | undefined): string | null {
   return token === undefined ? null : (parseKey(token)?.id ?? null);
 }
 
-function refused(httpStatus: 401 | 403, code: string, message: string): ScalerError {
-  return new ScalerError({ code, message, retry: 'never', httpStatus });
+function unauthenticated(message: string): ScalerError {
+  return new ScalerError({ code: 'unauthenticated', message, retry: 'never', httpStatus: 401 });
 }

@@ -48,6 +48,7 @@ export function sendProblem(response: Response, problem: ScalerError, requestId:
     return;
   }
   const status = problem.httpStatus;
+  response.locals.problemCode = problem.code;
   if (status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
   if (problem.retryAfterMs !== undefined)
     response.setHeader('Retry-After', String(Math.max(1, Math.ceil(problem.retryAfterMs / 1_000))));

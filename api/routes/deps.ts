@@ -5,6 +5,7 @@ import type { JobWaiters } from '../../shared/jobs/job-waiters.ts';
 import type { Logger } from '../../shared/observability/logger.ts';
 import type { Metrics } from '../../shared/observability/metrics.ts';
 import type { Queues } from '../../shared/queues/queues.ts';
+import type { AuditTrail } from '../audit/audit-trail.ts';
 import type { ApiConfig } from '../config.ts';
 
 /** What the routes work with; built in compose.ts. */
@@ -15,6 +16,7 @@ export interface Deps {
   readonly queues: Queues;
   readonly intake: JobIntake;
   readonly waiters: JobWaiters;
+  readonly auditTrail: AuditTrail;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }

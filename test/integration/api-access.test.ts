@@ -273,7 +273,7 @@ describe('a key with selectors', () => {
       raw: `key=${a.key}`,
       headers: { 'content-type': 'application/x-www-form-urlencoded' },
     });
-    expect(login.status).toBe(401);
+    expect(login.status).toBe(403);
   });
 
   it('keeps them when it is rotated, and shows them in the list', async () => {

@@ -328,7 +328,8 @@ describe('cost, operations and documents', () => {
         raw: `key=${key}`,
         headers: { 'content-type': 'application/x-www-form-urlencoded' },
       });
-    expect((await login(await api.key(['read']))).status).toBe(401);
+    expect((await login(await api.key(['read']))).status).toBe(403);
+    expect((await login('as_live_x')).status).toBe(401);
     const session = await login(admin);
     expect(session.status).toBe(303);
     const cookie = session.headers.get('set-cookie') as string;

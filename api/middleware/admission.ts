@@ -1,0 +1,65 @@
+import type { KeyRow } from '../../shared/db/keys-repository.ts';
+import type { Scope } from '../../shared/domain/api-key.ts';
+import { ScalerError } from '../../shared/errors.ts';
+import { addressBlock } from '../http/address-block.ts';
+import type { Deps } from '../routes/deps.ts';
+import { Authenticator } from './authenticate.ts';
+import { RateLimit, tooManyRequests } from './rate-limit.ts';
+
+/** Who may come in: the key, its scope, and how often. Requests are counted by key, failed keys by address. */
+export class Admission {
+  readonly #authenticator: Authenticator;
+  readonly #byKey: RateLimit;
+  readonly #failedByAddress: RateLimit;
+
+  constructor(deps: Deps) {
+    const { QUEUE_PREFIX, RATE_LIMIT_PER_MINUTE, FAILED_AUTH_PER_MINUTE, API_REPLICAS, API_KEY_PEPPER } =
+      deps.config;
+    const limit = (name: string, perMinute: number) =>
+      new RateLimit(deps.redis, `${QUEUE_PREFIX}:limit:${name}`, perMinute, API_REPLICAS);
+    this.#authenticator = new Authenticator(deps.pool, API_KEY_PEPPER);
+    this.#byKey = limit('key', RATE_LIMIT_PER_MINUTE);
+    this.#failedByAddress = limit('failed', FAILED_AUTH_PER_MINUTE);
+  }
+
+  /**
+   * @param known told the key's id as soon as it is certain, so that a refusal can name it.
+   * @throws ScalerError 401, 403 or 429; 503 while PostgreSQL is away.
+   */
+  async admit(
+    header: string | undefined,
+    ip: string | undefined,
+    scope: Scope,
+    known: (keyId: string) => void,
+  ): Promise<KeyRow> {
+    const address = addressBlock(ip);
+    // A neighbour who guesses keys must not lock a good key out, nor have PostgreSQL asked about each guess.
+    if (this.#failedByAddress.isUsedUp(address) && !this.#authenticator.isFamiliar(header))
+      throw tooManyRequests(1_000);
+    const key = await this.#authenticate(header, address);
+    known(key.id);
+    await this.#byKey.consume(key.id);
+    if (key.scopes.includes(scope)) return key;
+    throw new ScalerError({
+      code: 'forbidden',
+      message: `This key lacks the scope ${scope}: use one that has it.`,
+      retry: 'never',
+      httpStatus: 403,
+    });
+  }
+
+  /** Whether the key is neither revoked nor expired. */
+  async isLive(keyId: string): Promise<boolean> {
+    return await this.#authenticator.isLive(keyId);
+  }
+
+  async #authenticate(header: string | undefined, address: string): Promise<KeyRow> {
+    try {
+      return await this.#authenticator.authenticate(header);
+    } catch (error) {
+      if (error instanceof ScalerError && error.httpStatus === 401)
+        await this.#failedByAddress.consume(address);
+      throw error;
+    }
+  }
+}

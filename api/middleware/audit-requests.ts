@@ -1,0 +1,41 @@
+import type { Request, Response } from 'express';
+import type { AuditedRequest, AuditTrail } from '../audit/audit-trail.ts';
+import { presentedId } from './authenticate.ts';
+
+const reading = new Set(['GET', 'HEAD', 'OPTIONS']);
+
+/** Gives the trail every request that changes something or is refused, when its answer is out. */
+export function auditRequests(trail: AuditTrail) {
+  return (request: Request, response: Response, next: () => void) => {
+    response.on('close', () => {
+      const { statusCode: status } = response;
+      const { keyId, problemCode, foreign, scope } = response.locals as RequestLocals;
+      const refused = status >= 400;
+      const mutating = !reading.has(request.method);
+      if (!mutating && status !== 401 && status !== 403 && foreign !== true) return;
+      const audited: AuditedRequest = {
+        keyId: keyId ?? null,
+        presentedKey: keyId === undefined ? presentedId(request.get('authorization')) : null,
+        scope: scope ?? null,
+        method: request.method,
+        route: (request.route as { path?: string } | undefined)?.path ?? 'other',
+        status,
+        code: problemCode ?? `http_${status}`,
+        address: request.ip ?? null,
+        requestId: response.locals.requestId as string,
+        bySelectors: foreign === true,
+      };
+      if (refused) trail.refused(audited);
+      else trail.accepted(audited);
+    });
+    next();
+  };
+}
+
+/** What handlers leave in `response.locals` for those that watch. */
+interface RequestLocals {
+  readonly keyId?: string;
+  readonly problemCode?: string;
+  readonly foreign?: boolean;
+  readonly scope?: string;
+}
