@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 /**
  * Runs `work` with a signal that is aborted after `limitMs` or with `parent`, and ends then, even when `work` does not.
  * Not AbortSignal.any: on Node 20 a signal made of others may be collected as garbage before it fires, and the call it
@@ -16,6 +18,8 @@ export async function withDeadline<T>(
     () => controller.abort(new DOMException(`no answer within ${limitMs} ms`, 'TimeoutError')),
     limitMs,
   );
+  // A worker's shutdown is the parent of every call under way: many listeners are right, and each is removed below.
+  setMaxListeners(0, parent);
   parent.addEventListener('abort', stop, { once: true });
   try {
     return await new Promise<T>((resolve, reject) => {

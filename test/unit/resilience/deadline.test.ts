@@ -60,6 +60,20 @@ describe('a deadline', () => {
     expect(ended).toEqual(Array(20).fill('TimeoutError'));
   });
 
+  it('lets many calls share a parent without a warning of a leak', async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error) => warnings.push(warning);
+    process.on('warning', note);
+    const parent = new AbortController();
+    const calls = Array.from({ length: 50 }, () => withDeadline(parent.signal, 60_000, never));
+    // Warnings are told in the next tick.
+    await new Promise(setImmediate);
+    parent.abort(new Error('enough'));
+    await Promise.allSettled(calls);
+    process.off('warning', note);
+    expect(warnings).toEqual([]);
+  });
+
   it('leaves nothing on a parent that lives as long as the process', async () => {
     const parent = new AbortController();
     let listeners = 0;
