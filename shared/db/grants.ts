@@ -26,6 +26,7 @@ const held = ['epoch', 'observed_at', 'observed_ready', 'last_effect_at', 'last_
 const limits = [
   ...['id', 'name', 'resource_type', 'cloud_provider', 'min_instances', 'max_instances', 'cooldown_period'],
   ...['max_scale_up_step', 'max_scale_down_step', 'scale_down_cooldown', 'max_actions_per_hour', 'mode'],
+  'max_reversals_per_half_hour',
   ...['scale_up_paused_until', 'scale_down_paused_until', 'version'],
 ];
 
@@ -61,6 +62,14 @@ export const privileges: Readonly<Record<string, Partial<Record<ApplicationRole,
   audit_log: { scaler_api: appendAudit, scaler_worker: appendAudit, scaler_auditor: read },
   audit_heads: { scaler_api: read, scaler_auditor: read },
   controls: { scaler_api: { select: true, insert: true, update: true }, scaler_worker: read },
+  active_stops: { scaler_api: read, scaler_worker: read },
+  freezes: { scaler_api: { select: true, insert: true, delete: true }, scaler_worker: read },
+  fleet_limits: { scaler_api: readAndWrite, scaler_worker: read },
+  fleet_holds: {
+    scaler_api: { select: true, update: true },
+    scaler_worker: { select: true, insert: true, update: true },
+  },
+  circuits: { scaler_api: read, scaler_worker: { select: true, insert: true, update: true } },
   fleet_settings: { scaler_api: { select: true, update: { except: ['id'] } }, scaler_worker: read },
   worker_heartbeats: { scaler_api: read, scaler_worker: readAndWrite },
   forecasts: { scaler_api: read, scaler_worker: readAndWrite },
@@ -113,7 +122,7 @@ async function columnsByTable(db: Queryable): Promise<Map<string, string[]>> {
   const { rows } = await db.query<{ table: string; columns: string[] }>(
     `select c.relname as table, array_agg(a.attname::text order by a.attnum) as columns
       from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-      where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') group by c.relname`,
+      where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v') group by c.relname`,
   );
   return new Map(rows.map((row) => [row.table, row.columns]));
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type ClaimedJob, claimJobs, findJob } from '../../shared/db/jobs-repository.ts';
@@ -66,6 +67,35 @@ async function state(decisionId: string) {
 async function errorCode(jobId: string) {
   return (await findJob(pool, jobId))?.error?.code;
 }
+
+describe('whoever asked for an execution', () => {
+  const asked = async (actor: string) => {
+    const { jobId } = await prepare();
+    await pool.query('update jobs set actor_key_id = $2 where id = $1', [jobId, actor]);
+    await executeDecision(deps, await claim(jobId));
+    return await errorCode(jobId);
+  };
+  const keyWith = async (values: { revoked?: boolean; selectors?: unknown }) => {
+    const id = randomUUID().slice(0, 12).replace('-', 'x');
+    await pool.query(
+      `insert into api_keys (id, name, secret_hash, scopes, expires_at, revoked_at, selectors)
+        values ($1, 'test', '', '{execute}', now() + interval '1 day', case when $2 then now() end, $3)`,
+      [id, values.revoked ?? false, values.selectors === undefined ? null : JSON.stringify(values.selectors)],
+    );
+    return id;
+  };
+
+  it('may still do so when it is carried out, or nothing is', async () => {
+    expect(await asked(await keyWith({}))).toBeUndefined();
+    cloud.desired = 4;
+    expect(await asked(await keyWith({ selectors: [{ provider: 'aws' }] }))).toBeUndefined();
+    cloud.desired = 4;
+    expect(await asked(await keyWith({ revoked: true }))).toBe('forbidden');
+    expect(await asked(await keyWith({ selectors: [{ provider: 'kubernetes' }] }))).toBe('forbidden');
+    expect(await asked('nobody')).toBe('forbidden');
+    expect(cloud.writes).toEqual([6, 6]);
+  });
+});
 
 describe('executing a decision', () => {
   it('writes the intent before the request, and event, decision and size after it', async () => {

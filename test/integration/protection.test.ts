@@ -114,9 +114,7 @@ describe('a stop', () => {
     const { code, error, writes, events } = await change(id, 4, 6);
     expect({ code, writes }).toEqual({ code: 'stopped', writes: [] });
     expect(error?.message).toContain('incident 42');
-    expect(events).toEqual([
-      { phase: 'control', outcome: 'refused', error_code: 'stopped', actor: 'test-key' },
-    ]);
+    expect(events).toEqual([{ phase: 'control', outcome: 'refused', error_code: 'stopped', actor: 'auto' }]);
   });
 
   it('of another region is none', async () => {

@@ -69,7 +69,7 @@ export function newJob(
     input: {},
     notify: false,
     deadlineMs: 900_000,
-    actor_key_id: 'test-key',
+    actor_key_id: 'auto',
     request_id: 'test-request',
     remote_address: null,
     ...values,

@@ -8,6 +8,7 @@ import {
 } from '../../shared/db/jobs-repository.ts';
 import { constraintOf, withTransaction } from '../../shared/db/pool.ts';
 import { lockForIntent } from '../../shared/db/protection-lock.ts';
+import { refusalOfActor } from '../../shared/db/selectors-repository.ts';
 import { activeFreezes, type FreezeWindow, freezeOf } from '../../shared/domain/freeze-window.ts';
 import { cloudScope, scopesOf } from '../../shared/domain/protection-scope.ts';
 import { workerVersion } from '../../shared/domain/worker-version.ts';
@@ -147,6 +148,8 @@ export async function beginAttempt(
           },
         };
       if (guard.circuit_open) return { kind: 'circuit_open' };
+      const forbidden = await refusalOfActor(tx, job.actor_key_id, view.resource.id);
+      if (forbidden !== null) return { kind: 'refused', refusal: { code: 'forbidden', message: forbidden } };
       const refusal =
         refusalOf(guard, view, state, action, options.stopped) ??
         (await fleetRefusal(tx, view, action, options.actor, job.request_id));
