@@ -11,7 +11,7 @@ import { parseStrictJson } from './http/strict-json.ts';
 import { Admission } from './middleware/admission.ts';
 import { answerOnce } from './middleware/answer-once.ts';
 import { auditRequests } from './middleware/audit-requests.ts';
-import { guardSelectors } from './middleware/guard-selectors.ts';
+import { guardSelectors, refuseFleet } from './middleware/guard-selectors.ts';
 import { invalidRequest, problemOf, sendProblem } from './middleware/problem-response.ts';
 import { QueueGate } from './middleware/queue-gate.ts';
 import { openApiDocument } from './openapi/document.ts';
@@ -73,6 +73,7 @@ export function buildApp(
                 response.locals.keyId = keyId;
               });
         if (route.startsJob === true) await gate.pass();
+        refuseFleet(route, key.selectors);
         const call = await parse(route, request, response, bodyReader, key, requestId);
         await guardSelectors(deps.pool, route, call).catch((error: unknown) => {
           response.locals.foreign = true;

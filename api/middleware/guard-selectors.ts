@@ -3,20 +3,26 @@ import { jobNotFound } from '../../shared/db/jobs-repository.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import { resourceNotFound } from '../../shared/db/resources-repository.ts';
 import { type Covered, covers } from '../../shared/db/selectors-repository.ts';
+import type { Selectors } from '../../shared/domain/api-key.ts';
 import { InvariantBroken, ScalerError } from '../../shared/errors.ts';
 import type { Call, Route } from '../routes/route.ts';
 
 const notFound = { resource: resourceNotFound, decision: decisionNotFound, job: jobNotFound };
 
+/** Before the request is even read. @throws ScalerError 403 when a key with selectors asks for a route that reaches the whole fleet. */
+export function refuseFleet(route: Route, selectors: Selectors): void {
+  if (selectors !== null && route.scope !== 'public' && (route.touches ?? 'fleet') === 'fleet')
+    throw outsideSelectors('This reaches every resource, and the key only some');
+}
+
 /**
  * Holds a key with selectors to them, before the handler runs. What it may not touch is answered like what does not exist.
- * @throws NotFound for a foreign id; ScalerError 403 for a route that reaches the whole fleet.
+ * @throws NotFound for a foreign id.
  */
 export async function guardSelectors(db: Queryable, route: Route, call: Call): Promise<void> {
   if (call.selectors === null || route.scope === 'public') return;
   const touches = route.touches ?? 'fleet';
-  if (touches === 'nothing' || touches === 'filtered') return;
-  if (touches === 'fleet') throw outsideSelectors('This reaches every resource, and the key only some');
+  if (touches === 'nothing' || touches === 'filtered' || touches === 'fleet') return;
   const id = idOf(call, touches);
   if (!(await covers(db, call.selectors, touches, id))) throw notFound[touches](id);
 }

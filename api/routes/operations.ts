@@ -53,6 +53,7 @@ export function operationRoutes(deps: Deps): Route[] {
       path: '/metrics',
       scope: 'read',
       operationId: 'metrics',
+      touches: 'nothing',
       summary: 'Prometheus metrics of this API process',
       responses: { 200: { description: 'Prometheus text format' } },
       handle: async () => {
