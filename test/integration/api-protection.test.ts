@@ -1,0 +1,251 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startTestApi, type TestApi } from '../support/test-api.ts';
+
+let api: TestApi;
+let admin: string;
+let reader: string;
+
+beforeAll(async () => {
+  api = await startTestApi();
+  admin = await api.key(['admin', 'read']);
+  reader = await api.key(['read']);
+});
+afterAll(async () => await api.close());
+
+const send = (method: string, path: string, body?: unknown) =>
+  api.call(method, path, { key: admin, ...(body === undefined ? {} : { body }) });
+const query = (sql: string, values: unknown[] = []) => api.api.deps.pool.query(sql, values);
+const lastAudit = async (action: string) =>
+  (
+    await query(
+      `select actor, subject, request_id, remote_address, detail from audit_log where action = $1 order by id desc limit 1`,
+      [action],
+    )
+  ).rows[0];
+const gauge = async (kind: string) => {
+  const text = (await api.call('GET', '/metrics', { key: reader })).body as string;
+  return Number(new RegExp(`autoscaler_protections_active\\{kind="${kind}"\\} (\\d+)`).exec(text)?.[1]);
+};
+const ready = async () => (await api.call('GET', '/ready')).body;
+
+describe('a stop over REST', () => {
+  it('is seen by whoever looks, and every step of it is in the audit log with who, from where and why', async () => {
+    const scope = 'scope:kubernetes:prod';
+    expect(await send('PUT', `/controls/${scope}`, { stopped: true, reason: 'incident 42' })).toMatchObject({
+      status: 200,
+      body: { scope, state: 'stopped', stopped: true },
+    });
+    expect(await lastAudit('control.stopped')).toMatchObject({
+      actor: admin.split('_')[2],
+      subject: scope,
+      request_id: expect.stringMatching(/./),
+      remote_address: expect.stringContaining('127.0.0.1'),
+      detail: { reason: 'incident 42' },
+    });
+    expect((await ready()).protection).toMatchObject({ stops: 1 });
+    // Anyone may ask `/ready`: it says how many, and not which.
+    expect(JSON.stringify(await ready())).not.toContain('prod');
+    expect(await gauge('stops')).toBe(1);
+    expect((await api.call('GET', '/protection', { key: reader })).body.stops).toMatchObject([
+      { scope, state: 'stopped', reason: 'incident 42' },
+    ]);
+
+    const asked = await send('PUT', `/controls/${scope}`, { stopped: false, reason: 'all clear' });
+    expect(asked.body).toMatchObject({
+      state: 'stopped',
+      next: expect.stringContaining(asked.body.release_code),
+    });
+    expect(await lastAudit('control.release_asked')).toMatchObject({
+      subject: scope,
+      detail: { reason: 'all clear' },
+    });
+    expect((await lastAudit('control.release_asked'))?.detail).not.toHaveProperty('release_code');
+    expect((await ready()).protection.stops).toBe(1);
+
+    const release = { stopped: false, reason: 'all clear', release_code: asked.body.release_code };
+    expect((await send('PUT', `/controls/${scope}`, { ...release, observe_seconds: 60 })).body.state).toBe(
+      'observing',
+    );
+    expect(await gauge('stops')).toBe(1);
+    await query(`update controls set observe_until = now() where scope = $1`, [scope]);
+    expect(await gauge('stops')).toBe(0);
+    expect((await ready()).protection.stops).toBe(0);
+  });
+
+  it.each([
+    ['global', { stopped: false, reason: 'over' }, 409, 'not_stopped'],
+    ['global', { stopped: true }, 400, 'invalid_request'],
+    ['global', { stopped: true, reason: '  ' }, 400, 'invalid_request'],
+    ['global', { stopped: true, reason: 'x y z', observe_seconds: 5 }, 400, 'invalid_request'],
+    ['everything', { stopped: true, reason: 'incident' }, 400, 'invalid_request'],
+    ['resource:1', { stopped: true, reason: 'incident' }, 400, 'invalid_request'],
+  ])('of %s is refused for %j', async (scope, body, status, code) => {
+    expect(await send('PUT', `/controls/${scope}`, body)).toMatchObject({ status, body: { code } });
+    expect((await query(`select 1 from controls where scope = $1`, [scope])).rowCount).toBe(0);
+  });
+});
+
+describe('a freeze over REST', () => {
+  const always = {
+    scope: 'global',
+    schedule: '* * * * *',
+    duration_minutes: 5,
+    time_zone: 'Europe/Berlin',
+    reason: 'a sale',
+  };
+
+  it('is made, listed with its times, counted, and taken away with a reason', async () => {
+    const made = await send('POST', '/freezes', always);
+    expect(made).toMatchObject({
+      status: 201,
+      body: {
+        direction: 'down',
+        active: true,
+        active_until: expect.any(String),
+        next_start: expect.any(String),
+      },
+    });
+    expect(made.headers.get('location')).toBe(`/freezes/${made.body.id}`);
+    expect(await lastAudit('freeze.created')).toMatchObject({
+      subject: 'global',
+      detail: { freeze_id: made.body.id },
+    });
+    expect((await api.call('GET', '/freezes', { key: reader })).body.freezes).toMatchObject([
+      { id: made.body.id, time_zone: 'Europe/Berlin' },
+    ]);
+    expect(await gauge('freezes')).toBe(1);
+    expect((await ready()).protection.freezes).toBe(1);
+    expect((await send('DELETE', `/freezes/${made.body.id}`)).status).toBe(400);
+    expect((await send('DELETE', `/freezes/${made.body.id}?reason=it+is+over`)).status).toBe(204);
+    expect(await lastAudit('freeze.deleted')).toMatchObject({ detail: { reason: 'it is over' } });
+    expect((await send('DELETE', `/freezes/${made.body.id}?reason=twice`)).body.code).toBe(
+      'freeze_not_found',
+    );
+    expect(await gauge('freezes')).toBe(0);
+  });
+
+  it.each([
+    ['schedule', { ...always, schedule: '61 * * * *' }],
+    ['schedule', { ...always, schedule: '* * * * * *' }],
+    ['schedule', { scope: 'global', reason: 'a sale' }],
+    ['time_zone', { ...always, time_zone: 'Mars/Base' }],
+    ['duration_minutes', { ...always, duration_minutes: null }],
+    ['duration_minutes', { ...always, duration_minutes: 0 }],
+    ['starts_at', { ...always, starts_at: '2026-11-27T00:00:00Z' }],
+    [
+      'ends_at',
+      {
+        scope: 'global',
+        reason: 'a sale',
+        starts_at: '2026-11-27T00:00:00Z',
+        ends_at: '2026-11-26T00:00:00Z',
+      },
+    ],
+    ['reason', { ...always, reason: '' }],
+    ['scope', { ...always, scope: 'everything' }],
+  ])('names %s as what is wrong with %j', async (field, body) => {
+    const answer = await send('POST', '/freezes', body);
+    expect(answer).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+    expect(answer.body.errors.map((error: { field: string }) => error.field)).toContain(field);
+    expect((await query('select 1 from freezes')).rowCount).toBe(0);
+  });
+});
+
+describe('fleet limits over REST', () => {
+  it('are set, listed and taken away; the default ones can only be changed', async () => {
+    const scope = 'scope:aws:us-east-1';
+    expect(
+      (await send('PUT', `/fleet-limits/${scope}`, { scale_in_percent: 5, reason: 'careful here' })).body,
+    ).toMatchObject({
+      scope,
+      scale_in_percent: 5,
+      window_seconds: 600,
+    });
+    expect(await lastAudit('fleet_limits.set')).toMatchObject({
+      subject: scope,
+      detail: { scale_in_percent: 5 },
+    });
+    expect((await api.call('GET', '/fleet-limits', { key: reader })).body.fleet_limits).toMatchObject([
+      { scope: 'default', scale_in_percent: 10, reason: 'as delivered' },
+      { scope, scale_in_percent: 5 },
+    ]);
+    expect((await send('DELETE', `/fleet-limits/${scope}?reason=no+more`)).status).toBe(204);
+    expect((await send('DELETE', `/fleet-limits/${scope}?reason=no+more`)).body.code).toBe(
+      'fleet_limits_not_found',
+    );
+    expect((await send('DELETE', '/fleet-limits/default?reason=away')).body.code).toBe('default_stays');
+  });
+
+  it.each([
+    ['/fleet-limits/resource:1', { reason: 'a test' }],
+    ['/fleet-limits/global', { scale_in_percent: 101, reason: 'a test' }],
+    ['/fleet-limits/global', { window_seconds: 0, reason: 'a test' }],
+    ['/fleet-limits/global', { percent: 5, reason: 'a test' }],
+  ])('%s refuses %j', async (path, body) => {
+    expect(await send('PUT', path, body)).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+  });
+
+  it('are shown with their use', async () => {
+    await send('POST', '/resources', {
+      name: `asg-${randomUUID()}`,
+      resource_type: 'ec2',
+      cloud_provider: 'aws',
+      region: 'eu-west-1',
+      min_instances: 1,
+      max_instances: 100,
+      current_instances: 80,
+    });
+    expect((await api.call('GET', '/protection', { key: reader })).body.budgets).toMatchObject([
+      {
+        scope: 'scope:aws:eu-west-1',
+        instances: 80,
+        scale_in: { limit: 8, used: 0, left: 8, more_at: null },
+        change: { limit: 160 },
+      },
+    ]);
+  });
+});
+
+describe('a hold for correlated scale-in over REST', () => {
+  const scope = 'scope:aws:us-east-1';
+  const path = `/fleet-holds/${scope}/release`;
+
+  it('is seen, and released with a reason', async () => {
+    expect((await send('POST', path, { reason: 'looked' })).body.code).toBe('not_held');
+    await query(
+      `insert into fleet_holds (scope, held_until, quiet_until, wanting, resources) values ($1, now() + interval '30 minutes', now() + interval '90 minutes', 40, 50)`,
+      [scope],
+    );
+    expect(await gauge('holds')).toBe(1);
+    expect((await ready()).protection.holds).toBe(1);
+    expect((await api.call('GET', '/protection', { key: reader })).body.holds).toMatchObject([
+      { scope, wanting: 40, resources: 50 },
+    ]);
+    expect(await send('POST', path, { reason: 'metrics are right' })).toMatchObject({
+      status: 200,
+      body: { scope, held: false },
+    });
+    expect(await lastAudit('fleet.released')).toMatchObject({
+      subject: scope,
+      detail: { reason: 'metrics are right' },
+    });
+    expect(await gauge('holds')).toBe(0);
+  });
+});
+
+describe('an open circuit', () => {
+  it('is counted, and told with its last failure to those who may read', async () => {
+    await query(
+      `insert into circuits (scope, failures, open_until, last_code, last_message) values ('scope:aws:us-west-2', 5, now() + interval '30 seconds', 'timeout', 'The cloud did not answer.')`,
+    );
+    expect(await gauge('circuits')).toBe(1);
+    expect(await ready()).toMatchObject({
+      protection: { circuits: 1 },
+      reasons: expect.arrayContaining([expect.stringContaining('GET /protection')]),
+    });
+    expect((await api.call('GET', '/protection', { key: reader })).body.circuits).toMatchObject([
+      { scope: 'scope:aws:us-west-2', failures: 5, last_code: 'timeout' },
+    ]);
+  });
+});
