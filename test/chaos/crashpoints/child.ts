@@ -5,7 +5,7 @@ import { createPool } from '../../../shared/db/pool.ts';
 import type { CloudProvider } from '../../../shared/domain/resource.ts';
 import { createLogger } from '../../../shared/observability/logger.ts';
 import { createMetrics } from '../../../shared/observability/metrics.ts';
-import { createProducerConnection, createQueues, type JobQueueName } from '../../../shared/queues/queues.ts';
+import { createConsumerConnection, createQueues, type JobQueueName } from '../../../shared/queues/queues.ts';
 import { type ExecuteDeps, executeDecision } from '../../../worker/jobs/execute-decision.ts';
 import { createExecuteProcessor } from '../../../worker/processors/execute-processor.ts';
 import type { RunDeps } from '../../../worker/processors/run-job.ts';
@@ -72,7 +72,7 @@ const queueOf: Record<CloudProvider, JobQueueName> = {
 // Everything of the test's own goes over a connection that has no failpoints.
 const own = new pg.Client({ connectionString: DATABASE_URL, application_name: 'crash-test' });
 const provider = await loadProvider(process.argv[2] as CloudProvider);
-const redis = createProducerConnection(REDIS_URL, () => {});
+const redis = createConsumerConnection(REDIS_URL, () => {});
 await Promise.all([own.connect(), new Promise((resolve) => redis.once('ready', resolve))]);
 const queues = createQueues(redis, QUEUE_PREFIX, () => {});
 const pool = createPool(DATABASE_URL, { name: 'crash-child' });
@@ -182,21 +182,23 @@ function disturbed(task: ChildTask): ScalingProvider {
     onCall: () => {},
     onCircuit: () => {},
   });
-  let reads = 0;
-  let writes = 0;
+  const read = new Set<string>();
+  const written = new Set<string>();
+  /** True once for each name. */
+  const firstOf = (seen: Set<string>, name: string): boolean => !seen.has(name) && seen.add(name).has(name);
   return {
     name: inner.name,
     settleMs: inner.settleMs,
     describe: async (target, signal) => {
       const state = await inner.describe(target, signal);
-      if (task.mischief === 'cut-after-describe' && reads++ % 2 === 0) await cutConnections();
+      if (task.mischief === 'cut-after-describe' && firstOf(read, target.name)) await cutConnections();
       if (task.mischief === 'expired-after-describe') await expire(target.name);
-      if (task.mischief === 'slow' && reads++ % 2 === 0) skipAhead();
+      if (task.mischief === 'slow' && firstOf(read, target.name)) skipAhead();
       return task.mischief === 'nonsense' ? { ...state, cpuRequest: 'much' } : state;
     },
     describeMany: (targets, signal) => inner.describeMany(targets, signal),
     setCapacity: async (target, instances, expected, options) => {
-      const first = writes++ % 2 === 0;
+      const first = firstOf(written, target.name);
       try {
         await inner.setCapacity(target, instances, expected, options);
         if (task.mischief === 'cut-after-write' && first) await cutConnections();

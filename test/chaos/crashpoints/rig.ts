@@ -7,7 +7,7 @@ import { createPool } from '../../../shared/db/pool.ts';
 import type { CloudProvider } from '../../../shared/domain/resource.ts';
 import { createLogger } from '../../../shared/observability/logger.ts';
 import { createMetrics } from '../../../shared/observability/metrics.ts';
-import { createProducerConnection, createQueues, type Queues } from '../../../shared/queues/queues.ts';
+import { createConsumerConnection, createQueues, type Queues } from '../../../shared/queues/queues.ts';
 import { createExecuteProcessor } from '../../../worker/processors/execute-processor.ts';
 import { AwsAutoScaling } from '../../../worker/providers/aws-auto-scaling.ts';
 import { Kubernetes } from '../../../worker/providers/kubernetes.ts';
@@ -45,7 +45,7 @@ export interface Rig {
 /** Both clouds, the databases given, and the survivor's providers. Points this process's SDKs to the simulators. */
 export async function startRig(databaseUrl: string, redisUrl: string, prefix: string): Promise<Rig> {
   const pool = createPool(databaseUrl, { name: 'crash-survivor' });
-  const redis = createProducerConnection(redisUrl, () => {});
+  const redis = createConsumerConnection(redisUrl, () => {});
   const aws = await startAwsSimulator({ timeScale: 0 });
   const kubernetes = await startKubernetesSimulator({ timeScale: 0 });
   pointAwsSdkTo(aws.endpoint);

@@ -293,6 +293,7 @@ export const scenarios: readonly Scenario[] = [
     outcomes: ['succeeded'],
     together: true,
     concurrency: 1,
+    arrange: awsFault(awsRead, { kind: 'slow', delayMs: 150 }),
   },
   { name: 'relay', place: 'group', ...scaling, step: 'sweep', outcomes: ['succeeded'], arrange: abandon },
   {
