@@ -48,6 +48,7 @@ export function openExchange(
       action,
       receivedAt: Date.now(),
       accessKeyId: identity?.accessKeyId ?? null,
+      signedAt: headerText(request.headers['x-amz-date']),
       invocationId: headerText(request.headers['amz-sdk-invocation-id']),
       userAgent: headerText(request.headers['user-agent']),
     },

@@ -17,7 +17,14 @@ import { answerQuery } from './query-endpoint.ts';
 import { createRateLimits, type RateLimit } from './rate-limits.ts';
 import type { Credential, SignaturePolicy } from './signature.ts';
 import type { Simulation } from './simulation.ts';
-import { type AwsLedger, type AwsSubject, type Provisioning, regionOf, type World } from './state.ts';
+import {
+  type AwsLedger,
+  type AwsLedgerEntry,
+  type AwsSubject,
+  type Provisioning,
+  regionOf,
+  type World,
+} from './state.ts';
 
 export interface AwsSimulatorOptions extends VirtualClockOptions {
   /** Default: any free port. Always on 127.0.0.1. */
@@ -33,6 +40,8 @@ export interface AwsSimulatorOptions extends VirtualClockOptions {
   readonly rateLimits?: Readonly<Record<string, RateLimit>>;
   readonly latencyMs?: { readonly from: number; readonly to: number };
   readonly groups?: readonly GroupSeed[];
+  /** Takes the ledger's entries instead of keeping them in memory. */
+  readonly ledgerSink?: (entry: AwsLedgerEntry) => void;
 }
 
 export interface AwsSimulator {
@@ -72,7 +81,7 @@ export async function startAwsSimulator(options: AwsSimulatorOptions = {}): Prom
   const world: World = {
     clock,
     random,
-    ledger: createLedger<AwsSubject>(),
+    ledger: createLedger<AwsSubject>(options.ledgerSink),
     provisioning: { ...DEFAULT_PROVISIONING, ...options.provisioning },
     regions: new Map(),
     nextOrder: 1,

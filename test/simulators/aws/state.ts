@@ -13,6 +13,8 @@ export interface AwsSubject {
   readonly region: string;
   readonly group: string | null;
   readonly accessKeyId: string | null;
+  /** The date its signature carries, as sent (`20260101T000000Z`); null for external writers. */
+  readonly signedAt: string | null;
   /** The group's own limits after the write; null where there is no group. */
   readonly bounds: { readonly min: number; readonly max: number } | null;
 }

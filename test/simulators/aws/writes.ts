@@ -8,6 +8,7 @@ export interface Requester {
   readonly action: string;
   readonly receivedAt: number;
   readonly accessKeyId: string | null;
+  readonly signedAt: string | null;
   readonly invocationId: string | null;
   readonly userAgent: string | null;
 }
@@ -19,6 +20,7 @@ export function externalRequester(action: string): Requester {
     action,
     receivedAt: Date.now(),
     accessKeyId: null,
+    signedAt: null,
     invocationId: null,
     userAgent: null,
   };

@@ -39,12 +39,18 @@ export interface Ledger<Subject extends object> {
   requests(): readonly LedgerEntry<Subject>[];
 }
 
-export function createLedger<Subject extends object>(): Ledger<Subject> {
+/** @param sink takes every entry as it is made, for runs that are too long to keep it: then nothing is kept here. */
+export function createLedger<Subject extends object>(
+  sink?: (entry: LedgerEntry<Subject>) => void,
+): Ledger<Subject> {
   const log: LedgerEntry<Subject>[] = [];
+  let seq = 0;
   return {
     append(event, facts) {
-      const entry = Object.freeze({ seq: log.length + 1, event, ...facts });
-      log.push(entry);
+      seq += 1;
+      const entry = Object.freeze({ seq, event, ...facts });
+      if (sink === undefined) log.push(entry);
+      else sink(entry);
       return entry;
     },
     entries: (afterSeq = 0) => log.slice(afterSeq),

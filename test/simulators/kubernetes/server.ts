@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createFaultScript } from '../core/fault-script.ts';
-import { createLedger } from '../core/ledger.ts';
+import { createLedger, type LedgerEntry } from '../core/ledger.ts';
 import { seededRandom } from '../core/seeded-random.ts';
 import { createVirtualClock, type VirtualClock, type VirtualClockOptions } from '../core/virtual-clock.ts';
 import type { TokenGrant } from './access.ts';
@@ -71,6 +71,8 @@ export interface KubernetesSimulatorOptions extends VirtualClockOptions {
   /** Real ms; default 60 s, as measured. */
   readonly bookmarkIntervalMs?: number;
   readonly deployments?: readonly WorkloadSeed[];
+  /** Takes the ledger's entries instead of keeping them in memory. */
+  readonly ledgerSink?: (entry: LedgerEntry<KubernetesSubject>) => void;
 }
 
 export type WorkloadKind = 'Deployment' | 'StatefulSet';
@@ -182,7 +184,7 @@ function createSimulation(
     clock,
     pods,
     workloads,
-    ledger: createLedger<KubernetesSubject>(),
+    ledger: createLedger<KubernetesSubject>(options.ledgerSink),
     // A source of its own: adding a fault must not change the world's uids and delays.
     faults: createFaultScript<KubernetesEffect>({ now: clock.now, random: seededRandom(seed + 1) }),
     tokens: new Map(Object.entries(options.tokens ?? {})),

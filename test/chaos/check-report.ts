@@ -1,0 +1,154 @@
+import type { Evidence } from './check-evidence.ts';
+import { groupBy, indexHistory, type ObjectHistory } from './check-history.ts';
+import { type Break, isExternalRace, rules } from './check-rules.ts';
+
+export interface Spread {
+  readonly n: number;
+  readonly p50: number | null;
+  readonly p95: number | null;
+  readonly max: number | null;
+}
+
+/** What the evidence says: the count of every rule's breaks, the sizes they were found in, and the first of each in words. */
+export interface CheckReport {
+  readonly ok: boolean;
+  readonly accepted: number;
+  readonly terminal: number;
+  readonly breaks: Readonly<Record<string, number>>;
+  readonly invariants: Readonly<Record<string, string>>;
+  readonly examples: Readonly<Record<string, readonly Break[]>>;
+  readonly jobs: number;
+  readonly outcomes: Readonly<Record<string, number>>;
+  readonly refusals: Readonly<Record<string, number>>;
+  /** Claims of jobs by workers, and those beyond the first: redelivered, retried or taken over. */
+  readonly deliveries: number;
+  readonly repeated_deliveries: number;
+  /** Changes of ours in both ledgers. */
+  readonly ledger_writes: number;
+  readonly external_writes: number;
+  readonly attempts: number;
+  readonly succeeded: number;
+  readonly inferred: number;
+  readonly late_reports: number;
+  /** On AWS, somebody else's change between our read and our write: nothing there can prevent it. */
+  readonly external_races: number;
+  readonly unknown_outcomes: Readonly<Record<string, Spread>>;
+  readonly budgets_checked: number;
+}
+
+const examplesShown = 5;
+
+export function checkEvidence(evidence: Evidence): CheckReport {
+  const history = indexHistory(evidence);
+  const found = Object.entries(rules).map(
+    ([name, { invariant, find }]) => [name, invariant, find(history)] as const,
+  );
+  const promised = new Set(
+    evidence.calls.filter(({ status }) => status >= 200 && status < 300).flatMap(({ jobIds }) => jobIds),
+  );
+  const over = evidence.jobs.filter(({ status }) => status === 'completed' || status === 'failed');
+  const ours = history.objects.flatMap((object: ObjectHistory) => object.ours);
+  const count = (phase: string, outcome?: string) =>
+    evidence.events.filter(
+      (event) => event.phase === phase && (outcome === undefined || event.outcome === outcome),
+    ).length;
+  return {
+    ok: found.every(([, , breaks]) => breaks.length === 0),
+    accepted: promised.size,
+    terminal: over.filter(({ id }) => promised.has(id)).length,
+    breaks: Object.fromEntries(found.map(([name, , breaks]) => [name, breaks.length])),
+    invariants: Object.fromEntries(found.map(([name, invariant]) => [name, invariant])),
+    examples: Object.fromEntries(
+      found
+        .filter(([, , breaks]) => breaks.length > 0)
+        .map(([name, , breaks]) => [name, breaks.slice(0, examplesShown)]),
+    ),
+    jobs: evidence.jobs.length,
+    outcomes: counts(evidence.jobs.map(({ kind, outcome }) => `${kind} ${outcome ?? 'open'}`)),
+    refusals: counts(
+      evidence.jobs
+        .filter(({ kind, code }) => kind === 'execute' && code !== null)
+        .map(({ code }) => String(code)),
+    ),
+    deliveries: evidence.jobs.reduce((sum, { fence }) => sum + fence, 0),
+    repeated_deliveries: evidence.jobs.reduce((sum, { fence }) => sum + Math.max(0, fence - 1), 0),
+    ledger_writes: ours.length,
+    external_writes: evidence.effects.filter((effect) => !effect.ours && effect.from !== null).length,
+    attempts: evidence.attempts.length,
+    succeeded: count('outcome', 'succeeded'),
+    inferred: count('outcome', 'inferred'),
+    late_reports: count('late_report'),
+    external_races: ours.filter(isExternalRace).length,
+    unknown_outcomes: unknownOutcomes(evidence),
+    budgets_checked: evidence.run.budgets?.length ?? 0,
+  };
+}
+
+/** How long each outcome stayed unknown, by cloud. */
+function unknownOutcomes(evidence: Evidence): Record<string, Spread> {
+  const provider = new Map(evidence.resources.map((resource) => [resource.id, resource.provider]));
+  const byAttempt = groupBy(
+    evidence.events.filter(({ attempt_id }) => attempt_id !== null),
+    ({ attempt_id }) => attempt_id as string,
+  );
+  const durations: Record<string, number[]> = { aws: [], kubernetes: [] };
+  for (const events of byAttempt.values()) {
+    const unknown = events.find(({ phase, outcome }) => phase === 'control' && outcome === 'unknown');
+    const resolved = events.find(({ phase }) => phase === 'outcome');
+    if (unknown !== undefined && resolved !== undefined)
+      durations[provider.get(unknown.resource_id) ?? 'aws']?.push(resolved.at - unknown.at);
+  }
+  return Object.fromEntries(Object.entries(durations).map(([name, values]) => [name, spreadOf(values)]));
+}
+
+/** Milliseconds, rounded. */
+export function spreadOf(values: readonly number[]): Spread {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number): number | null => {
+    const value = sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)];
+    return value === undefined ? null : Math.round(value);
+  };
+  return { n: sorted.length, p50: at(0.5), p95: at(0.95), max: at(1) };
+}
+
+export function counts(values: readonly string[]): Record<string, number> {
+  const result: Record<string, number> = {};
+  for (const value of values) result[value] = (result[value] ?? 0) + 1;
+  return Object.fromEntries(Object.entries(result).sort(([, a], [, b]) => b - a));
+}
+
+/** The report for people. */
+export function printCheck(report: CheckReport): string {
+  const line = (name: string, value: unknown, note = '') =>
+    `  ${name.padEnd(26)}${String(value).padStart(10)}  ${note}`;
+  const spread = ({ n, p50, p95, max }: Spread) =>
+    `${n} (p50 ${p50 ?? '-'} ms, p95 ${p95 ?? '-'} ms, max ${max ?? '-'} ms)`;
+  return [
+    line('accepted jobs', report.accepted, `${report.terminal} terminal, ${report.jobs} in all`),
+    line('deliveries', report.deliveries, `${report.repeated_deliveries} beyond the first of a job`),
+    line(
+      'attempts',
+      report.attempts,
+      `${report.succeeded} succeeded, ${report.inferred} inferred, ${report.late_reports} late reports`,
+    ),
+    line(
+      'ledger writes',
+      report.ledger_writes,
+      `${report.external_writes} by others, ${report.external_races} races with them on AWS`,
+    ),
+    ...Object.entries(report.unknown_outcomes).map(
+      ([name, value]) => `  unknown outcomes ${name}: ${spread(value)}`,
+    ),
+    '',
+    ...Object.entries(report.breaks).map(([name, value]) =>
+      line(
+        name,
+        value,
+        value === 0 && name === 'budget_breaks' && report.budgets_checked === 0
+          ? `${report.invariants[name]} not checked: no budgets are configured`
+          : `${report.invariants[name]}${value === 0 ? '' : '  BROKEN'}`,
+      ),
+    ),
+    ...Object.values(report.examples).flatMap((examples) => examples.map((example) => `    ${example}`)),
+  ].join('\n');
+}

@@ -1,0 +1,267 @@
+import { type Random, seededRandom } from '../simulators/core/seeded-random.ts';
+
+/** What a fault strikes: process names, links, resources by place in the fleet. */
+export interface Topology {
+  readonly apis: readonly string[];
+  readonly workers: readonly string[];
+  /** `<process>→<server>`. */
+  readonly links: readonly string[];
+  /** Places in the fleet of what may be changed from outside. */
+  readonly objects: readonly number[];
+  readonly awsObjects: readonly number[];
+}
+
+export interface PlannedFault {
+  readonly id: number;
+  /** Milliseconds after the start of the run. */
+  readonly atMs: number;
+  readonly kind: FaultKind;
+  readonly target: string;
+  readonly durationMs: number;
+  /** What the kind needs besides: a mode, a count, a size. */
+  readonly detail: Readonly<Record<string, string | number>>;
+}
+
+type Range = readonly [number, number];
+
+interface Kind {
+  /** How often, relative to the others. */
+  readonly weight: number;
+  /** A kill, a stop, a connection or a backend ended: what counts as a fault of a process. */
+  readonly process: boolean;
+  readonly durationMs: Range;
+  readonly targets: (topology: Topology) => readonly string[];
+  /** Two faults of one lock never overlap; default the target. */
+  readonly lock?: string;
+  readonly detail?: (random: Random) => Record<string, string | number>;
+}
+
+const workers = ({ workers: names }: Topology) => names;
+const apis = ({ apis: names }: Topology) => names;
+const only = (name: string) => () => [name];
+const objects = (topology: Topology) => topology.objects.map(String);
+const clouds = () => ['aws', 'kubernetes'];
+const between = (random: Random, [from, to]: Range): number => from + Math.floor(random() * (to - from + 1));
+const pick = <T>(random: Random, values: readonly T[]): T =>
+  values[Math.floor(random() * values.length)] as T;
+
+const linkModes: readonly (() => Record<string, string | number>)[] = [
+  () => ({ mode: 'latency', ms: 150 }),
+  () => ({ mode: 'latency', ms: 700 }),
+  () => ({ mode: 'trickle', bytesPerSecond: 2_000 }),
+  () => ({ mode: 'refuse' }),
+  () => ({ mode: 'reset-before' }),
+  () => ({ mode: 'reset-after' }),
+  () => ({ mode: 'half-open' }),
+  () => ({ mode: 'partition', way: 'up' }),
+  () => ({ mode: 'partition', way: 'down' }),
+  () => ({ mode: 'partition', way: 'both' }),
+];
+
+/** Effects on writes; `late` stays below the signature's age and the settle time. */
+const cloudModes = [
+  'throttle',
+  'error-before',
+  'error-after',
+  'gateway-before',
+  'gateway-after',
+  'reset-before',
+  'reset-after',
+  'truncate',
+  'hang-before',
+  'hang-after',
+  'late',
+  'late-answered',
+  'slow',
+  'external-before',
+  'external-after',
+  'contention',
+] as const;
+
+const readModes = ['throttle', 'error-before', 'reset-before', 'truncate', 'stale-read'] as const;
+
+export const faultKinds = {
+  'worker-kill': { weight: 5, process: true, durationMs: [0, 0], targets: workers },
+  'worker-term': { weight: 3, process: true, durationMs: [0, 0], targets: workers },
+  'worker-stop': { weight: 14, process: true, durationMs: [100, 2_000], targets: workers },
+  // Past BullMQ's lock of 10 s.
+  'worker-stop-past-lock': {
+    weight: 1,
+    process: true,
+    durationMs: [11_000, 14_000],
+    targets: workers,
+    lock: 'long-stop',
+  },
+  // Past the job's lease of 30 s and past every settle time.
+  'worker-stop-past-lease': {
+    weight: 1,
+    process: true,
+    durationMs: [32_000, 38_000],
+    targets: workers,
+    lock: 'long-stop',
+  },
+  'api-kill': { weight: 4, process: true, durationMs: [0, 0], targets: apis },
+  'api-term': { weight: 2, process: true, durationMs: [0, 0], targets: apis },
+  'api-stop': { weight: 5, process: true, durationMs: [100, 3_000], targets: apis },
+  'redis-kill': { weight: 1.2, process: true, durationMs: [0, 3_000], targets: only('redis') },
+  'redis-stop': { weight: 1.5, process: true, durationMs: [300, 5_000], targets: only('redis') },
+  'redis-flush': { weight: 3, process: false, durationMs: [0, 0], targets: only('redis-data') },
+  'redis-client-kill': { weight: 18, process: true, durationMs: [0, 0], targets: only('redis-clients') },
+  'redis-out-of-memory': {
+    weight: 1,
+    process: false,
+    durationMs: [500, 4_000],
+    targets: only('redis-memory'),
+  },
+  'redis-forge': {
+    weight: 4,
+    process: false,
+    durationMs: [0, 0],
+    targets: only('redis-forge'),
+    detail: (random) => ({ mode: pick(random, ['unknown', 'finished', 'junk', 'doubled', 'executions']) }),
+  },
+  'postgres-kill': { weight: 0.7, process: true, durationMs: [0, 1_500], targets: only('postgres') },
+  'postgres-restart': { weight: 0.5, process: true, durationMs: [0, 500], targets: only('postgres') },
+  'postgres-terminate': {
+    weight: 22,
+    process: true,
+    durationMs: [0, 0],
+    targets: only('postgres-backends'),
+    detail: (random) => ({ count: between(random, [1, 4]) }),
+  },
+  'postgres-crowd': { weight: 0.7, process: true, durationMs: [1_000, 5_000], targets: only('postgres') },
+  'postgres-lock': {
+    weight: 2,
+    process: false,
+    durationMs: [300, 4_000],
+    targets: only('postgres-locks'),
+    detail: (random) => ({
+      table: pick(random, ['jobs', 'resources', 'attempts', 'scaling_events', 'scaling_decisions']),
+    }),
+  },
+  link: {
+    weight: 8,
+    process: false,
+    durationMs: [500, 8_000],
+    targets: ({ links }) => links,
+    detail: (random) => pick(random, linkModes)(),
+  },
+  'cloud-write': {
+    weight: 12,
+    process: false,
+    durationMs: [2_000, 6_000],
+    targets: clouds,
+    detail: (random) => ({
+      mode: pick(random, cloudModes),
+      count: between(random, [1, 3]),
+      delayMs: between(random, [500, 8_000]),
+    }),
+  },
+  'cloud-read': {
+    weight: 4,
+    process: false,
+    durationMs: [500, 3_000],
+    targets: clouds,
+    detail: (random) => ({ mode: pick(random, readModes), count: between(random, [1, 6]), delayMs: 800 }),
+  },
+  'object-resized': {
+    weight: 4,
+    process: false,
+    durationMs: [0, 0],
+    targets: objects,
+    detail: (random) => ({ by: pick(random, [-2, -1, 1, 2]) }),
+  },
+  'object-bounds': {
+    weight: 2,
+    process: false,
+    durationMs: [2_000, 15_000],
+    targets: ({ awsObjects }) => awsObjects.map(String),
+    detail: (random) => ({ room: between(random, [0, 2]) }),
+  },
+  'object-recreated': { weight: 1, process: false, durationMs: [0, 0], targets: objects },
+  'operator-stop': {
+    weight: 2,
+    process: false,
+    durationMs: [1_000, 4_000],
+    targets: () => ['global', 'provider:aws', 'provider:kubernetes', 'scope:aws:us-east-1'],
+    lock: 'operator-stop',
+  },
+  'operator-stop-resource': { weight: 2, process: false, durationMs: [3_000, 45_000], targets: objects },
+  'operator-pause': {
+    weight: 2,
+    process: false,
+    durationMs: [3_000, 20_000],
+    targets: objects,
+    detail: (random) => ({ action: pick(random, ['scale_up', 'scale_down']) }),
+  },
+  'operator-bounds': {
+    weight: 2,
+    process: false,
+    durationMs: [3_000, 20_000],
+    targets: objects,
+    detail: (random) => ({ max: between(random, [8, 20]) }),
+  },
+  'audit-tamper': { weight: 1, process: false, durationMs: [0, 0], targets: only('audit') },
+} as const satisfies Record<string, Kind>;
+
+export type FaultKind = keyof typeof faultKinds;
+
+export function isProcessFault(kind: FaultKind): boolean {
+  return faultKinds[kind].process;
+}
+
+export interface PlanOptions {
+  readonly seed: number;
+  readonly durationMs: number;
+  readonly meanIntervalMs: number;
+  readonly topology: Topology;
+  /** Faults longer than this are left out: for short runs, which cannot wait for their end. */
+  readonly longestMs?: number;
+  /** Kinds that are left out. */
+  readonly without?: readonly FaultKind[];
+}
+
+/** Pause between two faults of one target, so that what the first did can be seen. */
+const guardMs = 300;
+
+/**
+ * The run's faults in order of time: the same options give the same faults, targets and durations. Gaps are exponential,
+ * so that faults come in bunches as well as alone; two on the same target never overlap.
+ */
+export function planFaults(options: PlanOptions): PlannedFault[] {
+  const { durationMs, meanIntervalMs, topology, longestMs = Number.POSITIVE_INFINITY } = options;
+  const random = seededRandom(options.seed);
+  const kinds = (Object.entries(faultKinds) as [FaultKind, Kind][]).filter(
+    ([name, kind]) => kind.durationMs[0] <= longestMs && options.without?.includes(name) !== true,
+  );
+  const busyUntil = new Map<string, number>();
+  const faults: PlannedFault[] = [];
+  for (let atMs = meanIntervalMs; atMs < durationMs; atMs += -Math.log(1 - random()) * meanIntervalMs) {
+    const [name, kind] = weighted(random, kinds);
+    const target = pick(random, kind.targets(topology));
+    const length = Math.min(longestMs, between(random, kind.durationMs));
+    const detail = kind.detail?.(random) ?? {};
+    const locks = [target, ...(kind.lock === undefined ? [] : [kind.lock])];
+    if (target === undefined || atMs + length > durationMs) continue;
+    if (locks.some((lock) => (busyUntil.get(lock) ?? 0) > atMs)) continue;
+    for (const lock of locks) busyUntil.set(lock, atMs + length + guardMs);
+    faults.push({
+      id: faults.length + 1,
+      atMs: Math.round(atMs),
+      kind: name,
+      target,
+      durationMs: length,
+      detail,
+    });
+  }
+  return faults;
+}
+
+function weighted(random: Random, kinds: readonly (readonly [FaultKind, Kind])[]) {
+  let left = random() * kinds.reduce((sum, [, kind]) => sum + kind.weight, 0);
+  for (const entry of kinds) {
+    left -= entry[1].weight;
+    if (left < 0) return entry;
+  }
+  return kinds[0] as readonly [FaultKind, Kind];
+}

@@ -1,0 +1,87 @@
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { projectRoot } from '../../shared/project-root.ts';
+import { type CheckReport, printCheck, type Spread } from './check-report.ts';
+import { type RunReport, runChaos } from './run.ts';
+
+const help = `Usage: npm run chaos -- [options]
+
+  Runs the service as built on a real PostgreSQL, a real Redis and simulated clouds, breaks everything that can break in
+  a random order that one seed repeats, heals it, waits, and has the outcome judged by a checker that shares no code
+  with the service. Ends with status 1 when an invariant was broken. Nothing outside this machine is touched.
+
+  --minutes N     how long things are broken (default 5)
+  --seed N        the same seed gives the same faults, targets and durations (default 1)
+  --rate N        jobs a second that the clients ask for (default 40)
+  --every MS      mean time between two faults (default 1100)
+  --objects N     Auto Scaling groups, and as many Deployments (default 120)
+  --apis N        API processes (default 2)
+  --workers N     worker processes (default 3)
+  --dir DIR       where the evidence goes; what is there is deleted (default .data/chaos/seed-N)
+  --json          the report as JSON on standard output; progress goes to standard error
+  --help          this text`;
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '5' },
+    seed: { type: 'string', default: '1' },
+    rate: { type: 'string', default: '40' },
+    every: { type: 'string', default: '1100' },
+    objects: { type: 'string', default: '120' },
+    apis: { type: 'string', default: '2' },
+    workers: { type: 'string', default: '3' },
+    dir: { type: 'string' },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+if (values.help) {
+  console.log(help);
+  process.exit(0);
+}
+try {
+  const seed = positive('seed');
+  const report = await runChaos({
+    minutes: positive('minutes'),
+    seed,
+    rate: positive('rate'),
+    everyMs: positive('every'),
+    objects: positive('objects'),
+    apis: positive('apis'),
+    workers: positive('workers'),
+    recoverMs: 180_000,
+    directory: values.dir ?? join(projectRoot(), '.data', 'chaos', `seed-${seed}`),
+    say: (line) => console.error(`chaos: ${line}`),
+  });
+  console.log(values.json ? JSON.stringify(report, null, 2) : printed(report));
+  process.exit(report.ok ? 0 : 1);
+} catch (error) {
+  console.error(`chaos: ${(error as Error).message}`);
+  process.exit(2);
+}
+
+function positive(name: 'minutes' | 'seed' | 'rate' | 'every' | 'objects' | 'apis' | 'workers'): number {
+  const value = Number(values[name]);
+  if (Number.isFinite(value) && value > 0) return value;
+  console.error(`chaos: --${name} takes a number above 0, not "${values[name]}"`);
+  process.exit(2);
+}
+
+function printed(report: RunReport): string {
+  const spread = ({ n, p50, p95, max }: Spread) =>
+    `n ${n}, p50 ${p50 ?? '-'}, p95 ${p95 ?? '-'}, max ${max ?? '-'} ms`;
+  return [
+    `seed ${report.seed}, ${report.minutes} min, commit ${report.commit}`,
+    `  faults ${report.faults_total}, of processes ${report.process_faults}; everything had ended ${report.healed_after_ms} ms after the healing`,
+    ...Object.entries(report.faults).map(([name, n]) => `    ${name.padEnd(36)}${String(n).padStart(6)}`),
+    '  recovery',
+    ...Object.entries(report.recovery_ms).map(([name, value]) => `    ${name.padEnd(16)}${spread(value)}`),
+    printCheck({ ...report, breaks: breaksOf(report) } as CheckReport),
+    report.ok ? 'No invariant was broken.' : `BROKEN. The evidence is in ${report.directory}.`,
+  ].join('\n');
+}
+
+function breaksOf(report: RunReport): Record<string, number> {
+  return Object.fromEntries(Object.keys(report.invariants).map((name) => [name, Number(report[name])]));
+}

@@ -1,0 +1,313 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { createClosers } from '../../shared/lifecycle/closers.ts';
+import { projectRoot } from '../../shared/project-root.ts';
+import type { RunFacts } from './check-evidence.ts';
+import { type CheckReport, counts, type Spread, spreadOf } from './check-report.ts';
+import { Clients } from './clients.ts';
+import { dumpTables } from './dump.ts';
+import { type FaultKind, isProcessFault, type PlannedFault, planFaults } from './fault-plan.ts';
+import { planFleet } from './fleet-plan.ts';
+import { activeJobs, type Recovered, type RecoveryClass, untilDecided, untilTakenOver } from './recovery.ts';
+import { type Struck, strike } from './strikes.ts';
+import { facts, openWorld, type World } from './world.ts';
+
+export interface RunOptions {
+  readonly minutes: number;
+  readonly seed: number;
+  /** Accepted jobs a second. */
+  readonly rate: number;
+  /** Mean time between faults. */
+  readonly everyMs: number;
+  /** Cloud objects in each cloud. */
+  readonly objects: number;
+  readonly apis: number;
+  readonly workers: number;
+  /** How long after the healing everything may take to end. */
+  readonly recoverMs: number;
+  readonly longestFaultMs?: number;
+  readonly without?: readonly FaultKind[];
+  readonly directory: string;
+  readonly say: (line: string) => void;
+}
+
+export type RunReport = Omit<CheckReport, 'breaks'> & {
+  readonly seed: number;
+  readonly minutes: number;
+  readonly commit: string;
+  readonly directory: string;
+  readonly faults_total: number;
+  readonly process_faults: number;
+  readonly faults: Readonly<Record<string, number>>;
+  readonly faults_without_effect: number;
+  readonly recovery_ms: Readonly<Record<string, Spread>>;
+  readonly healed_after_ms: number;
+  readonly http_statuses: Readonly<Record<string, number>>;
+  readonly unexpected_ends: number;
+} & Readonly<Record<string, unknown>>;
+
+/** Where the lease of a job ends, and what lies between a stop's commit and the last write it could not prevent. */
+const leaseMs = 30_000;
+const progressEveryMs = 10_000;
+const strayCheckMs = 10_000;
+
+/** Starts everything, breaks it for so long, heals it, waits, dumps, and has it judged by the checker. */
+export async function runChaos(options: RunOptions): Promise<RunReport> {
+  const { directory, say, seed, minutes } = options;
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
+  const closers = createClosers();
+  const stop = async () => await closers.closeAll(30_000);
+  const interrupted = () => void stop().then(() => process.exit(130));
+  process.once('SIGINT', interrupted);
+  process.once('SIGTERM', interrupted);
+  try {
+    const fleet = planFleet(options.objects, seed);
+    const world = await openWorld(
+      { directory, seed, fleet, apis: options.apis, workers: options.workers, log: say },
+      closers,
+    );
+    const commit = commitOf();
+    const run: RunFacts = { seed, minutes, commit, signatureMaxAgeMs: facts.signatureMaxAgeMs, leaseMs };
+    writeFileSync(join(directory, 'run.json'), `${JSON.stringify({ ...run, ...facts }, null, 2)}\n`);
+    const plan = planFaults({
+      seed,
+      durationMs: minutes * 60_000,
+      meanIntervalMs: options.everyMs,
+      topology: topologyOf(world),
+      ...(options.longestFaultMs === undefined ? {} : { longestMs: options.longestFaultMs }),
+      ...(options.without === undefined ? {} : { without: options.without }),
+    });
+    writeFileSync(join(directory, 'plan.ndjson'), plan.map((fault) => `${JSON.stringify(fault)}\n`).join(''));
+    say(`seed ${seed}: ${plan.length} faults in ${minutes} min, evidence in ${directory}`);
+    const clients = new Clients({
+      caller: world.caller,
+      resources: world.resources,
+      log: world.clientsLog,
+      seed,
+      rate: options.rate,
+    });
+    clients.start();
+    const storm = new Storm(world, plan, minutes * 60_000);
+    const progress = setInterval(() => say(progressLine(storm, clients)), progressEveryMs);
+    const strays = setInterval(() => void world.operator.releaseStrays().catch(() => 0), strayCheckMs);
+    await storm.run();
+    clearInterval(progress);
+    const healedAt = performance.now();
+    say('healed; waiting until everything has ended');
+    clearInterval(strays);
+    await clients.stop();
+    await world.operator.releaseStrays();
+    await untilEnded(world, options.recoverMs, say);
+    const healed_after_ms = Math.round(performance.now() - healedAt);
+    await storm.measured();
+    await dumpTables(world.postgres.url, directory);
+    const report = await judge(directory, world.postgres.url);
+    const complete = {
+      ...summaryOf(options, commit, storm, world),
+      healed_after_ms,
+      ...report,
+      ...report.breaks,
+    };
+    writeFileSync(join(directory, 'report.json'), `${JSON.stringify(complete, null, 2)}\n`);
+    return complete as RunReport;
+  } finally {
+    process.off('SIGINT', interrupted);
+    process.off('SIGTERM', interrupted);
+    await stop();
+    rmSync(join(directory, 'data'), { recursive: true, force: true });
+  }
+}
+
+function topologyOf(world: World) {
+  const places = [...world.resources.entries()].filter(([, { role }]) => role === 'busy' || role === 'slow');
+  return {
+    apis: world.apis,
+    workers: world.workers,
+    links: [...world.links.keys()],
+    objects: places.map(([index]) => index),
+    awsObjects: places.filter(([, { provider }]) => provider === 'aws').map(([index]) => index),
+  };
+}
+
+/** Carries the plan out, each fault at its time, and remembers what came of it. */
+class Storm {
+  readonly struck: { readonly fault: PlannedFault; readonly result: Struck }[] = [];
+  readonly recovered: Recovered[] = [];
+  readonly endings: Promise<unknown>[] = [];
+  readonly #world: World;
+  readonly #plan: readonly PlannedFault[];
+  readonly #durationMs: number;
+  readonly #measuring: Promise<void>[] = [];
+  #startedAt = 0;
+
+  constructor(world: World, plan: readonly PlannedFault[], durationMs: number) {
+    this.#world = world;
+    this.#plan = plan;
+    this.#durationMs = durationMs;
+  }
+
+  get elapsedMs(): number {
+    return performance.now() - this.#startedAt;
+  }
+
+  /** Resolves when the last fault has healed and the time is over. */
+  async run(): Promise<void> {
+    this.#startedAt = performance.now();
+    let finish = () => {};
+    const over = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    for (const fault of this.#plan) {
+      await delay(Math.max(0, fault.atMs - this.elapsedMs));
+      this.endings.push(this.#carryOut(fault, over));
+    }
+    await delay(Math.max(0, this.#durationMs - this.elapsedMs));
+    finish();
+    await Promise.all(this.endings);
+    await this.#healAll();
+  }
+
+  /** Resolves when every recovery has been measured. */
+  async measured(): Promise<void> {
+    await Promise.all(this.#measuring);
+  }
+
+  async #carryOut(fault: PlannedFault, over: Promise<unknown>): Promise<void> {
+    const { pool } = this.#world;
+    const atKill = fault.kind === 'worker-kill' ? await activeJobs(pool).catch(() => null) : null;
+    const struckAt = Date.now();
+    let result: Struck;
+    try {
+      result = await strike(this.#world, fault, over);
+    } catch (error) {
+      // The thing to be broken was broken already.
+      result = { struck: false, note: (error as Error).message };
+    }
+    this.struck.push({ fault, result });
+    this.#world.faultLog.write({ ...fault, struckAt, healedAt: Date.now(), ...result });
+    if (!result.struck) return;
+    if (result.recovery !== undefined) this.#measure(fault, result.recovery.of, result.recovery.sinceAt);
+    if (fault.kind === 'api-kill') this.#measure(fault, 'api_killed', struckAt);
+    if (atKill !== null) this.#keep(fault, 'worker_killed', struckAt, untilTakenOver(pool, atKill, struckAt));
+  }
+
+  #measure(fault: PlannedFault, of: RecoveryClass, sinceAt: number): void {
+    const { caller, apiBases, resources } = this.#world;
+    const probe = resources.find(({ role }) => role === 'probe')?.id as string;
+    const bases = of === 'api_killed' ? [apiBases.get(fault.target) as string] : [...apiBases.values()];
+    this.#keep(fault, of, sinceAt, untilDecided(caller, bases, probe, sinceAt, of !== 'api_killed'));
+  }
+
+  #keep(fault: PlannedFault, of: RecoveryClass, sinceAt: number, duration: Promise<number | null>): void {
+    this.#measuring.push(
+      duration.then((ms) => {
+        const recovered: Recovered = { kind: 'recovered', class: of, fault: fault.id, sinceAt, ms };
+        this.recovered.push(recovered);
+        this.#world.faultLog.write(recovered);
+      }),
+    );
+  }
+
+  /** Whatever a fault may have left behind. */
+  async #healAll(): Promise<void> {
+    const { members, links, clouds } = this.#world;
+    for (const member of members.values()) member.signal('SIGCONT');
+    for (const proxy of links.values()) proxy.heal();
+    await clouds.clearFaults();
+  }
+}
+
+function progressLine(storm: Storm, clients: Clients): string {
+  const seconds = Math.round(storm.elapsedMs / 1_000);
+  return `${seconds} s: ${clients.accepted} jobs accepted, ${storm.struck.length} faults over`;
+}
+
+/** Until no job and no attempt is open, or time is up: then the checker says so. */
+async function untilEnded(world: World, limitMs: number, say: (line: string) => void): Promise<void> {
+  const end = performance.now() + limitMs;
+  let told = performance.now();
+  while (performance.now() < end) {
+    try {
+      const { rows } = await world.pool.query<{ jobs: number; attempts: number }>(
+        `select (select count(*)::integer from jobs where not finished) as jobs,
+          (select count(*)::integer from attempts where state in ('open', 'unknown')) as attempts`,
+      );
+      const left = rows[0];
+      if (left?.jobs === 0 && left.attempts === 0 && (await quietClouds(world))) return;
+      if (performance.now() - told > progressEveryMs / 2) {
+        say(`${left?.jobs} jobs and ${left?.attempts} attempts are still open`);
+        told = performance.now();
+      }
+    } catch {
+      // Not up again yet.
+    }
+    await delay(200);
+  }
+}
+
+/** Automatic decisions go on for ever: the resources that ask for them are switched to manual. */
+async function quietClouds(world: World): Promise<boolean> {
+  const { rowCount } = await world.pool.query(`select 1 from resources where mode = 'auto' limit 1`);
+  if (rowCount === 0) return true;
+  for (const { id, policy } of world.resources)
+    if (policy.mode === 'auto') await world.operator.patch(id, { mode: 'manual' });
+  return false;
+}
+
+/** The checker, as the separate program it is. */
+async function judge(directory: string, databaseUrl: string): Promise<CheckReport> {
+  const child = spawn(
+    process.execPath,
+    [
+      '--max-old-space-size=8192',
+      join(projectRoot(), 'dist/test/chaos/check.js'),
+      ...['--dir', directory, '--json', '--database-url', databaseUrl],
+    ],
+    { cwd: projectRoot(), stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  let text = '';
+  for await (const chunk of child.stdout) text += String(chunk);
+  try {
+    return JSON.parse(text) as CheckReport;
+  } catch {
+    throw new Error(`the checker gave no report: run it again with --dir ${directory}`);
+  }
+}
+
+function summaryOf(options: RunOptions, commit: string, storm: Storm, world: World) {
+  const effective = storm.struck.filter(({ result }) => result.struck);
+  const classes = ['redis_back', 'postgres_back', 'worker_killed', 'api_killed'] as const;
+  return {
+    seed: options.seed,
+    minutes: options.minutes,
+    commit,
+    directory: options.directory,
+    faults_total: effective.length,
+    process_faults: effective.filter(({ fault }) => isProcessFault(fault.kind)).length,
+    faults_without_effect: storm.struck.length - effective.length,
+    faults: counts(
+      effective.map(({ fault }) =>
+        fault.detail.mode === undefined ? fault.kind : `${fault.kind} ${fault.detail.mode}`,
+      ),
+    ),
+    recovery_ms: Object.fromEntries(
+      classes.map((name) => [
+        name,
+        spreadOf(storm.recovered.filter((one) => one.class === name).flatMap(({ ms }) => ms ?? [])),
+      ]),
+    ),
+    http_statuses: world.caller.statuses,
+    unexpected_ends: 0,
+  };
+}
+
+function commitOf(): string {
+  const { status, stdout } = spawnSync('git', ['rev-parse', '--short=12', 'HEAD'], {
+    cwd: projectRoot(),
+    encoding: 'utf8',
+  });
+  return status === 0 ? stdout.trim() : 'unknown';
+}

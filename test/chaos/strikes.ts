@@ -1,0 +1,313 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { Queue } from 'bullmq';
+import { Redis } from 'ioredis';
+import pg from 'pg';
+import type { RegisteredResource } from './clients.ts';
+import { effectOf } from './cloud-control.ts';
+import type { FaultKind, PlannedFault } from './fault-plan.ts';
+import type { FaultProxy, LinkMode } from './fault-proxy.ts';
+import type { World } from './world.ts';
+
+/** What became of a fault, for the log; `recovery` says from when on which recovery is to be measured. */
+export interface Struck {
+  readonly struck: boolean;
+  readonly note?: string;
+  readonly recovery?: { readonly of: 'redis_back' | 'postgres_back'; readonly sinceAt: number };
+  /** Ids of jobs that were made up. */
+  readonly forged?: readonly string[];
+  /** True when a change of the audit trail was not refused. */
+  readonly tampered?: boolean;
+  readonly times?: number;
+}
+
+type Strike = (world: World, fault: PlannedFault, over: Promise<unknown>) => Promise<Struck>;
+
+const hit: Struck = { struck: true };
+
+/** One entry a kind of fault: it strikes, lasts, heals, and says what happened. `over` resolves at the end of the run. */
+const strikes: Readonly<Record<FaultKind, Strike>> = {
+  'worker-kill': (world, fault) => signal(world, fault.target, 'SIGKILL'),
+  'worker-term': (world, fault) => signal(world, fault.target, 'SIGTERM'),
+  'worker-stop': freeze,
+  'worker-stop-past-lock': freeze,
+  'worker-stop-past-lease': freeze,
+  'api-kill': (world, fault) => signal(world, fault.target, 'SIGKILL'),
+  'api-term': (world, fault) => signal(world, fault.target, 'SIGTERM'),
+  'api-stop': freeze,
+  'redis-kill': async ({ redis }, fault, over) => {
+    process.kill(redis.pid(), 'SIGKILL');
+    await lasting(fault, over);
+    await redis.start();
+    return { struck: true, recovery: { of: 'redis_back', sinceAt: Date.now() } };
+  },
+  'redis-stop': async ({ redis }, fault, over) => {
+    const pid = redis.pid();
+    process.kill(pid, 'SIGSTOP');
+    await lasting(fault, over);
+    process.kill(pid, 'SIGCONT');
+    return { struck: true, recovery: { of: 'redis_back', sinceAt: Date.now() } };
+  },
+  'redis-flush': (world) => withRedis(world, async (redis) => void (await redis.flushall())),
+  'redis-client-kill': (world) =>
+    withRedis(world, async (redis) => {
+      const clients = String(await redis.call('CLIENT', 'LIST'))
+        .split('\n')
+        .flatMap((line) => /^id=(\d+) /.exec(line)?.[1] ?? []);
+      const chosen = clients[Math.floor(Math.random() * clients.length)];
+      if (chosen !== undefined) await redis.call('CLIENT', 'KILL', 'ID', chosen);
+    }),
+  'redis-out-of-memory': async (world, fault, over) => {
+    const struck = await withRedis(
+      world,
+      async (redis) => void (await redis.config('SET', 'maxmemory', '1mb')),
+    );
+    await lasting(fault, over);
+    await withRedis(world, async (redis) => void (await redis.config('SET', 'maxmemory', '0')));
+    return struck;
+  },
+  'redis-forge': forge,
+  'postgres-kill': async ({ postgres }, fault, over) => {
+    process.kill(postgres.pid(), 'SIGKILL');
+    await lasting(fault, over);
+    await postgres.start();
+    return { struck: true, recovery: { of: 'postgres_back', sinceAt: Date.now() } };
+  },
+  'postgres-restart': async ({ postgres }, fault, over) => {
+    await postgres.stop();
+    await lasting(fault, over);
+    await postgres.start();
+    return { struck: true, recovery: { of: 'postgres_back', sinceAt: Date.now() } };
+  },
+  'postgres-terminate': async ({ pool }, fault) => {
+    const { rows } = await pool.query<{ ended: boolean }>(
+      `select pg_terminate_backend(pid) as ended from (select pid from pg_stat_activity
+        where application_name like 'scaler%' order by random() limit $1) some`,
+      [fault.detail.count],
+    );
+    return { struck: rows.length > 0, times: rows.length };
+  },
+  'postgres-crowd': crowd,
+  'postgres-lock': async ({ pool }, fault, over) => {
+    const client = await pool.connect();
+    try {
+      await client.query('begin');
+      await client.query(`set local lock_timeout = '5s'`);
+      await client.query(`lock table ${fault.detail.table} in access exclusive mode`);
+      await lasting(fault, over);
+      return hit;
+    } finally {
+      await client.query('rollback').catch(() => {});
+      client.release(true);
+    }
+  },
+  link: async (world, fault, over) => {
+    const proxy = world.links.get(fault.target) as FaultProxy;
+    const { mode, ...rest } = fault.detail;
+    proxy.set({ kind: mode, ...rest } as unknown as LinkMode);
+    await lasting(fault, over);
+    proxy.heal();
+    return hit;
+  },
+  'cloud-write': (world, fault, over) => disturb(world, fault, over, 'write'),
+  'cloud-read': (world, fault, over) => disturb(world, fault, over, 'read'),
+  'object-resized': async (world, fault) => {
+    const resource = resourceOf(world, fault);
+    const size = await sizeOf(world, resource);
+    const next = Math.min(30, Math.max(1, size + Number(fault.detail.by)));
+    await world.clouds.change(resource, resource.provider === 'aws' ? { desired: next } : { replicas: next });
+    return hit;
+  },
+  'object-bounds': async (world, fault, over) => {
+    const resource = resourceOf(world, fault);
+    const size = await sizeOf(world, resource);
+    const room = Number(fault.detail.room);
+    await world.clouds.change(resource, { min: Math.max(0, size - room), max: size + room });
+    await lasting(fault, over);
+    await world.clouds.change(resource, { min: 0, max: 40 });
+    return hit;
+  },
+  'object-recreated': async (world, fault) => {
+    await world.clouds.change(resourceOf(world, fault), { recreate: true });
+    return hit;
+  },
+  'operator-stop': async (world, fault, over) => ({
+    struck: await world.operator.stopFor(fault.target, fault.durationMs, over),
+  }),
+  'operator-stop-resource': async (world, fault, over) => ({
+    struck: await world.operator.stopFor(`resource:${resourceOf(world, fault).id}`, fault.durationMs, over),
+  }),
+  'operator-pause': async (world, fault) => ({
+    struck: await world.operator.patch(resourceOf(world, fault).id, {
+      [`${fault.detail.action}_paused_until`]: new Date(Date.now() + fault.durationMs).toISOString(),
+    }),
+  }),
+  'operator-bounds': async (world, fault, over) => {
+    const { id, policy } = resourceOf(world, fault);
+    const struck = await world.operator.patch(id, {
+      max_instances: Math.max(policy.min_instances, Number(fault.detail.max)),
+    });
+    await lasting(fault, over);
+    await world.operator.patch(id, { max_instances: policy.max_instances });
+    return { struck };
+  },
+  'audit-tamper': tamper,
+};
+
+/** Carries a fault out. Resolves when it has healed. */
+export async function strike(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
+  return await strikes[fault.kind](world, fault, over);
+}
+
+/** The fault's time, or less when the run is over. */
+async function lasting(fault: PlannedFault, over: Promise<unknown>): Promise<void> {
+  await Promise.race([delay(fault.durationMs), over]);
+}
+
+async function signal(world: World, name: string, what: NodeJS.Signals): Promise<Struck> {
+  return { struck: world.members.get(name)?.signal(what) === true };
+}
+
+async function freeze(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
+  const member = world.members.get(fault.target);
+  const pid = member?.pid;
+  const struck = member?.signal('SIGSTOP') === true;
+  await lasting(fault, over);
+  // Another process by now: that one was never frozen.
+  if (member?.pid === pid) member?.signal('SIGCONT');
+  return { struck };
+}
+
+async function withRedis(world: World, work: (redis: Redis) => Promise<void>): Promise<Struck> {
+  const redis = new Redis(world.redis.url, {
+    lazyConnect: true,
+    retryStrategy: null,
+    maxRetriesPerRequest: 0,
+    commandTimeout: 2_000,
+    connectTimeout: 2_000,
+  });
+  redis.on('error', () => {});
+  try {
+    await redis.connect();
+    await work(redis);
+    return hit;
+  } catch (error) {
+    return { struck: false, note: (error as Error).message };
+  } finally {
+    redis.disconnect();
+  }
+}
+
+const queueNames = ['decide', 'execute-aws', 'execute-kubernetes', 'forecast', 'upkeep'] as const;
+
+/** Entries nobody of the service made: about jobs that never were, are over, run just now, or belong to another queue. */
+async function forge(world: World, fault: PlannedFault): Promise<Struck> {
+  const mode = String(fault.detail.mode);
+  const ids =
+    mode === 'unknown' ? Array.from({ length: 5 }, () => randomUUID()) : await existingJobs(world.pool, mode);
+  const junk: unknown[] = [
+    {},
+    { ids: 'all', v: 1 },
+    { ids: [], v: 1 },
+    { ids: ['1'], v: 2 },
+    null,
+    'x'.repeat(5_000),
+  ];
+  const struck = await withRedis(world, async (redis) => {
+    for (const name of queueNames) {
+      const queue = new Queue(name, { connection: redis, prefix: world.queuePrefix });
+      const entries = mode === 'junk' ? junk : [{ ids, v: 1 }, ...ids.map((id) => ({ ids: [id], v: 1 }))];
+      if (mode === 'junk' || ids.length > 0)
+        await queue.addBulk(entries.map((data) => ({ name: 'forged', data, opts: { removeOnFail: true } })));
+    }
+  });
+  return mode === 'unknown' ? { ...struck, forged: ids } : struck;
+}
+
+async function existingJobs(pool: pg.Pool, mode: string): Promise<string[]> {
+  const which: Readonly<Record<string, string>> = {
+    finished: 'finished',
+    doubled: 'not finished',
+    executions: `not finished and kind = 'execute'`,
+  };
+  const condition = which[mode];
+  if (condition === undefined) return [];
+  const { rows } = await pool.query<{ id: string }>(
+    `select id from jobs where ${condition} order by created_at desc limit 10`,
+  );
+  return rows.map(({ id }) => id);
+}
+
+/** Ends backends of the service and takes every free place, so that its pools cannot grow again for a while. */
+async function crowd(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
+  await world.pool.query(
+    `select pg_terminate_backend(pid) from (select pid from pg_stat_activity
+      where application_name like 'scaler%' order by random() limit 12) some`,
+  );
+  const taken: pg.Client[] = [];
+  try {
+    for (let full = false; !full && taken.length < 100; ) {
+      const client = new pg.Client({ connectionString: world.postgres.url, application_name: 'chaos-crowd' });
+      client.on('error', () => {});
+      try {
+        await client.connect();
+        taken.push(client);
+      } catch {
+        full = true;
+      }
+    }
+    await lasting(fault, over);
+    return { struck: taken.length > 0, times: taken.length };
+  } finally {
+    await Promise.all(taken.map((client) => client.end().catch(() => {})));
+  }
+}
+
+async function disturb(
+  world: World,
+  fault: PlannedFault,
+  over: Promise<unknown>,
+  on: 'write' | 'read',
+): Promise<Struck> {
+  const provider = fault.target as 'aws' | 'kubernetes';
+  const { mode, count, delayMs } = fault.detail;
+  const level = 3 + (Number(delayMs) % 18);
+  const effect = effectOf(provider, String(mode), Number(delayMs), level);
+  const id = await world.clouds.addFault(provider, on, effect, Number(count));
+  await lasting(fault, over);
+  const times = await world.clouds.removeFault(provider, id);
+  return { struck: times > 0, times };
+}
+
+function resourceOf(world: World, fault: PlannedFault): RegisteredResource {
+  return world.resources[Number(fault.target)] as RegisteredResource;
+}
+
+async function sizeOf(world: World, resource: RegisteredResource): Promise<number> {
+  const { rows } = await world.pool.query<{ n: number }>(
+    'select current_instances as n from resources where id = $1',
+    [resource.id],
+  );
+  return rows[0]?.n ?? resource.start;
+}
+
+/** Tries to change what must never change. Only "refused" is an acceptable answer; PostgreSQL away is none. */
+async function tamper({ pool }: World): Promise<Struck> {
+  const attempts = [
+    `update scaling_events set actor = 'nobody' where seq = (select max(seq) from scaling_events)`,
+    `delete from scaling_events where seq = (select max(seq) from scaling_events)`,
+    'truncate scaling_events',
+    `update audit_log set actor = 'nobody' where id = (select max(id) from audit_log)`,
+    `delete from audit_log where id = (select max(id) from audit_log)`,
+  ];
+  let refused = 0;
+  for (const sql of attempts) {
+    try {
+      const { rowCount } = await pool.query(sql);
+      if (rowCount !== 0) return { struck: true, tampered: true, note: sql };
+    } catch (error) {
+      if ((error as { code?: string }).code === '23001') refused += 1;
+    }
+  }
+  return { struck: refused > 0, times: refused };
+}
