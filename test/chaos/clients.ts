@@ -40,6 +40,8 @@ export class Clients {
   readonly #random: Random;
   readonly #sweepMs: number;
   readonly #waves = new Set<Promise<void>>();
+  /** Resources of a wave under way: two decisions from the same size would only contradict each other. */
+  readonly #engaged = new Set<string>();
   #stopped = false;
   #next = 0;
   #loops: Promise<unknown> = Promise.resolve();
@@ -118,6 +120,10 @@ export class Clients {
       }
       // What could not be accepted in time is not caught up with: a burst after an outage would only be another fault.
       if (due - this.accepted > rate * 5) this.accepted = Math.floor(due - rate * 5);
+      if (this.#engaged.size >= this.#deciding().length) {
+        await delay(20);
+        continue;
+      }
       const wave = this.#wave().finally(() => this.#waves.delete(wave));
       this.#waves.add(wave);
       await delay((1_000 * waveSize) / rate / 2);
@@ -127,23 +133,31 @@ export class Clients {
   async #wave(): Promise<void> {
     const client = `client-${1 + Math.floor(this.#random() * 4)}`;
     const members = this.#pickMembers();
-    const jobIds =
-      this.#random() < 0.7
-        ? await this.#decideTogether(client, members)
-        : await this.#decideAlone(client, members);
-    const decided = await this.#follow(jobIds);
-    const wanted = decided.filter(
-      ({ result }) => result?.id !== undefined && this.#worthExecuting(result.decision_type),
-    );
-    await Promise.all(wanted.map(({ result }) => this.#execute(client, result?.id as string)));
+    for (const { id } of members) this.#engaged.add(id);
+    try {
+      const jobIds =
+        this.#random() < 0.7
+          ? await this.#decideTogether(client, members)
+          : await this.#decideAlone(client, members);
+      const decided = await this.#follow(jobIds);
+      const wanted = decided.filter(
+        ({ result }) => result?.id !== undefined && this.#worthExecuting(result.decision_type),
+      );
+      await Promise.all(wanted.map(({ result }) => this.#execute(client, result?.id as string)));
+    } finally {
+      for (const { id } of members) this.#engaged.delete(id);
+    }
   }
 
+  /** The next ones in turn that are free, and now and then one that is not. */
   #pickMembers(): RegisteredResource[] {
     const all = this.#deciding();
-    const size = Math.min(waveSize, all.length);
-    const from = this.#next;
-    this.#next = (from + size) % all.length;
-    return Array.from({ length: size }, (_, index) => all[(from + index) % all.length] as RegisteredResource);
+    const members: RegisteredResource[] = [];
+    for (let looked = 0; looked < all.length && members.length < waveSize; looked++) {
+      const resource = all[this.#next++ % all.length] as RegisteredResource;
+      if (!this.#engaged.has(resource.id) || this.#random() < 0.02) members.push(resource);
+    }
+    return members;
   }
 
   /** Now and then also a decision to do nothing: executing it must do nothing. */

@@ -16,8 +16,8 @@ export interface Recovered {
 }
 
 const longestMs = 90_000;
-const probeEveryMs = 100;
-const probesAtOnce = 10;
+const probeEveryMs = 150;
+const probesAtOnce = 5;
 /** No living worker holds a job under one lease for so long: its calls end within 17 s. */
 const heldAfterMs = 20_000;
 
@@ -46,8 +46,8 @@ export async function untilDecided(
             path: '/scale/decide',
             body: { resource_id: probeId },
             key: randomUUID(),
-            timeoutMs: 6_000,
-            ...(waits ? { headers: { prefer: 'wait=5' } } : {}),
+            timeoutMs: 3_000,
+            ...(waits ? { headers: { prefer: 'wait=2' } } : {}),
           },
           0,
         )

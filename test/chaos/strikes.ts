@@ -82,7 +82,7 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
   'postgres-terminate': async ({ pool }, fault) => {
     const { rows } = await pool.query<{ ended: boolean }>(
       `select pg_terminate_backend(pid) as ended from (select pid from pg_stat_activity
-        where application_name like 'scaler%' order by random() limit $1) some`,
+        where application_name like 'scaler%' order by random() limit $1) victims`,
       [fault.detail.count],
     );
     return { struck: rows.length > 0, times: rows.length };
@@ -242,7 +242,7 @@ async function existingJobs(pool: pg.Pool, mode: string): Promise<string[]> {
 async function crowd(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
   await world.pool.query(
     `select pg_terminate_backend(pid) from (select pid from pg_stat_activity
-      where application_name like 'scaler%' order by random() limit 12) some`,
+      where application_name like 'scaler%' order by random() limit 12) victims`,
   );
   const taken: pg.Client[] = [];
   try {
