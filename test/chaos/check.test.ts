@@ -1,0 +1,458 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { projectRoot } from '../../shared/project-root.ts';
+import { checkEvidence } from './check-report.ts';
+import { rules } from './check-rules.ts';
+import {
+  call,
+  carryOut,
+  type Doctored,
+  deploymentObject,
+  event,
+  external,
+  goodEvidence,
+  groupObject,
+  job,
+  start,
+} from './evidence-builder.ts';
+
+/** The rules that report something, after the evidence was doctored. */
+function broken(doctor: (evidence: Doctored) => void): string[] {
+  const evidence = goodEvidence();
+  doctor(evidence);
+  const { breaks, ok } = checkEvidence(evidence);
+  const names = Object.keys(breaks).filter((name) => breaks[name] !== 0);
+  expect(ok).toBe(names.length === 0);
+  return names;
+}
+
+const find = <T>(rows: readonly T[], matches: (row: T) => boolean): T => {
+  const row = rows.find(matches);
+  if (row === undefined) throw new Error('the evidence has no such row');
+  return row;
+};
+const effectOf = (evidence: Doctored, from: number, to: number) =>
+  find(
+    evidence.effects,
+    (one) => one.ours && one.object === groupObject && one.from === from && one.to === to,
+  );
+const attemptOf = (evidence: Doctored, id: string) =>
+  find(evidence.attempts, (one) => one.decision_id === id);
+const jobOf = (evidence: Doctored, id: string) => find(evidence.jobs, (one) => one.id === id);
+const without = <T>(rows: T[], matches: (row: T) => boolean): void => {
+  const index = rows.findIndex(matches);
+  if (index < 0) throw new Error('the evidence has no such row');
+  rows.splice(index, 1);
+};
+const control = (scope: string, stopped: boolean, sentAt: number) => ({
+  ...call('control', `PUT /controls/${encodeURIComponent(scope)}`, { stopped }, [], sentAt),
+  status: 200,
+});
+const patch = (body: object, sentAt: number) => ({
+  ...call('patch', 'PATCH /resources/group', body, [], sentAt),
+  status: 200,
+});
+
+test('a good run has no breaks, and its figures are counted', () => {
+  const report = checkEvidence(goodEvidence());
+  expect(report.ok).toBe(true);
+  expect(report).toMatchObject({ accepted: 6, terminal: 6, ledger_writes: 3, attempts: 3, succeeded: 3 });
+});
+
+/** One lie each: the rule that must notice it, and what is changed. */
+const lies: readonly (readonly [rule: string, what: string, doctor: (evidence: Doctored) => void])[] = [
+  [
+    'lost',
+    'an accepted job is not there',
+    (e) => e.calls.push(call('decide', 'POST /scale/decide', { resource_id: 'group' }, ['gone'], start)),
+  ],
+  [
+    'unfinished',
+    'a job is still active',
+    (e) => Object.assign(jobOf(e, 'decide-one'), { status: 'active', outcome: null }),
+  ],
+  [
+    'unfinished',
+    'an attempt is still unknown',
+    (e) => {
+      e.attempts.push({
+        ...attemptOf(e, 'two'),
+        id: 'attempt-extra',
+        state: 'unknown',
+        intent: start + 80_000,
+      });
+      find(e.decisions, ({ id }) => id === 'two').expires = start + 90_000;
+    },
+  ],
+  [
+    'changed_after_end',
+    'a client was told of another end',
+    (e) => e.saw.push({ jobId: 'execute-one', status: 'failed', outcome: 'dead' }),
+  ],
+  [
+    'idempotency_breaks',
+    'the same key was answered with two jobs',
+    (e) => {
+      e.jobs.push({ ...job('decide-again', 'decide', 'group', null), outcome: 'rejected', request_id: null });
+      e.calls.push({ ...find(e.calls, ({ key }) => key === 'decide-one'), jobIds: ['decide-again'] });
+    },
+  ],
+  [
+    'idempotency_breaks',
+    'the same key was accepted with another body',
+    (e) =>
+      e.calls.push({
+        ...find(e.calls, ({ key }) => key === 'decide-one'),
+        body: { resource_id: 'deployment' },
+      }),
+  ],
+  [
+    'idempotency_breaks',
+    'a second try made a job that nobody was told of',
+    (e) =>
+      e.jobs.push({
+        ...job('ghost', 'decide', 'group', null),
+        outcome: 'rejected',
+        request_id: 'decide-one.1',
+      }),
+  ],
+  [
+    'decision_breaks',
+    'a decide job has two decisions',
+    (e) =>
+      e.decisions.push({
+        ...find(e.decisions, ({ id }) => id === 'one'),
+        id: 'twin',
+        seq: 9,
+        executed: false,
+        state: 'pending',
+      }),
+  ],
+  [
+    'decision_breaks',
+    'two decisions have one seq',
+    (e) => {
+      find(e.decisions, ({ id }) => id === 'three').seq = 1;
+    },
+  ],
+  [
+    'decision_breaks',
+    'an execution says succeeded, its decision was never executed',
+    (e) => e.jobs.push(job('execute-false', 'execute', 'group', 'no such decision')),
+  ],
+  [
+    'double_successes',
+    'a decision has two successful events',
+    (e) => e.events.push({ ...event('one', 'group', 'outcome', true, 5, start + 1_070) }),
+  ],
+  [
+    'duplicate_effects',
+    'a decision took effect twice',
+    (e) => {
+      const effect = effectOf(e, 4, 5);
+      e.effects.splice(e.effects.indexOf(effect) + 1, 0, {
+        ...effect,
+        from: 5,
+        to: 5,
+        appliedAt: effect.appliedAt + 1,
+      });
+      // The second one finds 5, not the 4 it was meant for.
+      attemptOf(e, 'one').from = 5;
+      effect.from = 5;
+    },
+  ],
+  [
+    'effects_without_intent',
+    'a change of ours that no attempt asked for',
+    (e) =>
+      e.effects.push({
+        ...effectOf(e, 5, 6),
+        from: 6,
+        to: 9,
+        receivedAt: start + 90_000,
+        appliedAt: start + 90_000,
+      }),
+  ],
+  [
+    'effects_without_intent',
+    'the intent was written after the request had arrived',
+    (e) => {
+      find(e.events, ({ phase, decision_id }) => phase === 'intent' && decision_id === 'one').at =
+        start + 1_050;
+    },
+  ],
+  [
+    'effects_without_intent',
+    'a change of an object that nobody registered',
+    (e) => e.effects.push({ ...effectOf(e, 5, 6), object: 'aws:us-east-1:elsewhere' }),
+  ],
+  [
+    'effects_without_event',
+    'an effect is recorded as not applied',
+    (e) => {
+      const outcome = find(
+        e.events,
+        ({ phase, decision_id }) => phase === 'outcome' && decision_id === 'two',
+      );
+      Object.assign(outcome, { success: false, outcome: 'not_applied' });
+      Object.assign(
+        find(e.decisions, ({ id }) => id === 'two'),
+        { executed: false, state: 'expired' },
+      );
+      Object.assign(jobOf(e, 'execute-two'), { status: 'failed', outcome: 'expired' });
+      without(e.saw, ({ jobId }) => jobId === 'execute-two');
+    },
+  ],
+  [
+    'events_without_effect',
+    'a success left no trace in the cloud',
+    (e) => without(e.effects, ({ from, to }) => from === 5 && to === 6),
+  ],
+  [
+    'events_without_effect',
+    'a read-back is said to have seen what never was',
+    (e) => {
+      without(e.effects, ({ from, to }) => from === 5 && to === 6);
+      find(e.events, ({ phase, decision_id }) => phase === 'outcome' && decision_id === 'two').outcome =
+        'inferred';
+    },
+  ],
+  [
+    'overlapping_attempts',
+    'an attempt began while another was open',
+    (e) => {
+      find(e.events, ({ phase, decision_id }) => phase === 'outcome' && decision_id === 'one').at =
+        start + 31_001;
+    },
+  ],
+  [
+    'cooldown_breaks',
+    'an attempt began in the cooldown that PostgreSQL had recorded',
+    (e) => {
+      attemptOf(e, 'one').effect = start + 25_000;
+    },
+  ],
+  [
+    'cooldown_breaks',
+    'two effects are closer than the cooldown by the ledger alone',
+    (e) => {
+      // As if the first had landed late, unseen.
+      Object.assign(effectOf(e, 4, 5), { receivedAt: start + 15_000, appliedAt: start + 15_000 });
+      find(e.resources, ({ id }) => id === 'group').cooldown = 20;
+    },
+  ],
+  [
+    'rate_breaks',
+    'more changes in an hour than allowed',
+    (e) => {
+      find(e.resources, ({ id }) => id === 'group').hourly = 1;
+    },
+  ],
+  [
+    'bounds_breaks',
+    'a change above the maximum',
+    (e) => {
+      find(e.resources, ({ id }) => id === 'group').max = 5;
+    },
+  ],
+  [
+    'bounds_breaks',
+    'a change above a maximum that had been lowered',
+    (e) =>
+      e.calls.push(patch({ max_instances: 5 }, start + 20_000), patch({ max_instances: 10 }, start + 50_000)),
+  ],
+  [
+    'bounds_breaks',
+    'a change outside what the cloud allows',
+    (e) => {
+      effectOf(e, 5, 6).bounds = { min: 0, max: 5 };
+    },
+  ],
+  [
+    'bounds_breaks',
+    'a step that is too large',
+    (e) => carryOut(e, { id: 'leap', resource: 'deployment', seq: 4, from: 5, to: 9, at: start + 60_000 }),
+  ],
+  [
+    'late_writes',
+    'an attempt began after its decision had expired',
+    (e) => {
+      find(e.decisions, ({ id }) => id === 'one').expires = start + 900;
+    },
+  ],
+  [
+    'late_writes',
+    'a signed write was taken after its signature had ended',
+    (e) => {
+      find(e.events, ({ phase, decision_id }) => phase === 'outcome' && decision_id === 'two').at =
+        start + 50_000;
+      Object.assign(effectOf(e, 5, 6), { receivedAt: start + 31_020, appliedAt: start + 48_000 });
+    },
+  ],
+  [
+    'stale_overwrites',
+    'an older decision took effect after a newer one',
+    (e) => {
+      find(e.decisions, ({ id }) => id === 'two').seq = 0;
+    },
+  ],
+  [
+    'stale_overwrites',
+    'a write landed on another size than it was meant for',
+    (e) => {
+      effectOf(e, 5, 6).from = 7;
+    },
+  ],
+  [
+    'stale_overwrites',
+    'on Kubernetes not even somebody else may have come between',
+    (e) => {
+      e.effects.splice(-1, 0, external(deploymentObject, 4, 7, start + 2_010));
+      find(e.effects, ({ ours, object }) => ours && object === deploymentObject).from = 7;
+    },
+  ],
+  [
+    'switch_breaks',
+    'an attempt began while everything was stopped',
+    (e) => e.calls.push(control('global', true, start + 20_000), control('global', false, start + 40_000)),
+  ],
+  [
+    'switch_breaks',
+    'a write was sent more than a lease after the stop',
+    (e) => {
+      e.calls.push(
+        control('resource:group', true, start + 31_001),
+        control('resource:group', false, start + 70_000),
+      );
+      Object.assign(effectOf(e, 5, 6), {
+        receivedAt: start + 62_000,
+        appliedAt: start + 62_000,
+        signedAt: null,
+      });
+      e.run.signatureMaxAgeMs = 60_000;
+    },
+  ],
+  [
+    'switch_breaks',
+    'an attempt began in a pause',
+    (e) =>
+      e.calls.push(patch({ scale_up_paused_until: new Date(start + 60_000).toISOString() }, start + 20_000)),
+  ],
+  [
+    'budget_breaks',
+    'a scope changed by more than its budget in a window',
+    (e) => {
+      e.run.budgets = [{ scope: 'provider:aws', direction: 'out', windowMs: 60_000, limit: 1 }];
+    },
+  ],
+  [
+    'blind_scale_ins',
+    'a resource was scaled in though its samples had stopped',
+    (e) => {
+      carryOut(e, { id: 'blind', resource: 'deployment', seq: 4, from: 5, to: 4, at: start + 400_000 });
+    },
+  ],
+  [
+    'audit_breaks',
+    'the audit trail could be changed',
+    (e) => e.tampered.push('delete from scaling_events' as never),
+  ],
+  [
+    'forged_jobs',
+    'a job that was made up in Redis is in the table',
+    (e) => {
+      e.forged.push('forged' as never);
+      e.jobs.push({ ...job('forged', 'decide', 'group', null), outcome: 'rejected', request_id: null });
+    },
+  ],
+];
+
+describe('each lie is noticed, by the rule that is there for it and by no other', () => {
+  test.each(lies)('%s: %s', (rule, _what, doctor) => {
+    expect(broken(doctor)).toEqual([rule]);
+  });
+});
+
+test('every rule has a lie that only it notices', () => {
+  expect([...new Set(lies.map(([rule]) => rule))].sort()).toEqual(Object.keys(rules).sort());
+});
+
+/** What may look like a break and is none. */
+const truths: readonly (readonly [what: string, doctor: (evidence: Doctored) => void])[] = [
+  [
+    'on AWS somebody else changed the group between our read and our write',
+    (e) => {
+      e.effects.splice(e.effects.indexOf(effectOf(e, 5, 6)), 0, external(groupObject, 5, 7, start + 31_010));
+      effectOf(e, 5, 6).from = 7;
+    },
+  ],
+  [
+    'somebody else made the size that a read-back found',
+    (e) => {
+      without(e.effects, ({ from, to }) => from === 5 && to === 6);
+      e.effects.push(external(groupObject, 5, 6, start + 31_030));
+      find(e.events, ({ phase, decision_id }) => phase === 'outcome' && decision_id === 'two').outcome =
+        'inferred';
+    },
+  ],
+  [
+    'somebody else overwrote an effect before it could be seen',
+    (e) => {
+      const outcome = find(
+        e.events,
+        ({ phase, decision_id }) => phase === 'outcome' && decision_id === 'two',
+      );
+      Object.assign(outcome, { success: false, outcome: 'superseded' });
+      Object.assign(
+        find(e.decisions, ({ id }) => id === 'two'),
+        { executed: false, state: 'superseded' },
+      );
+      Object.assign(jobOf(e, 'execute-two'), { status: 'failed', outcome: 'superseded' });
+      without(e.saw, ({ jobId }) => jobId === 'execute-two');
+      e.effects.push(external(groupObject, 6, 8, start + 31_050));
+    },
+  ],
+  [
+    'a stop whose release may still be carried out by a frozen process says nothing',
+    (e) =>
+      e.calls.push(
+        { ...control('global', false, start + 10_000), status: 0 },
+        control('global', true, start + 20_000),
+        control('global', false, start + 40_000),
+      ),
+  ],
+  [
+    'a maximum was being raised just then',
+    (e) => {
+      e.calls.push(patch({ max_instances: 5 }, start + 20_000));
+      e.calls.push({ ...patch({ max_instances: 10 }, start + 30_500), answeredAt: start + 32_000 });
+    },
+  ],
+  [
+    'a request whose key was refused with another body',
+    (e) =>
+      e.calls.push({
+        ...find(e.calls, ({ key }) => key === 'decide-one'),
+        body: { resource_id: 'deployment' },
+        status: 422,
+        jobIds: [],
+      }),
+  ],
+];
+
+test.each(truths)('no break: %s', (_what, doctor) => {
+  expect(broken(doctor)).toEqual([]);
+});
+
+test('the checker shares no code with the service', () => {
+  const folder = join(projectRoot(), 'test/chaos');
+  const files = readdirSync(folder).filter((name) => /^(check|check-.*|journal)\.ts$/.test(name));
+  expect(files.length).toBeGreaterThanOrEqual(5);
+  for (const file of files) {
+    const imports = [...readFileSync(join(folder, file), 'utf8').matchAll(/from '(.+)'/g)].map(
+      ([, from]) => from,
+    );
+    for (const from of imports) expect(from).toMatch(/^(node:|\.\/(check-|journal))/);
+  }
+});
