@@ -217,8 +217,8 @@ export interface PlanOptions {
   readonly topology: Topology;
   /** Faults longer than this are left out: for short runs, which cannot wait for their end. */
   readonly longestMs?: number;
-  /** Kinds that are left out. */
-  readonly without?: readonly FaultKind[];
+  /** Nothing but these kinds. */
+  readonly only?: readonly FaultKind[];
 }
 
 /** Pause between two faults of one target, so that what the first did can be seen. */
@@ -232,7 +232,7 @@ export function planFaults(options: PlanOptions): PlannedFault[] {
   const { durationMs, meanIntervalMs, topology, longestMs = Number.POSITIVE_INFINITY } = options;
   const random = seededRandom(options.seed);
   const kinds = (Object.entries(faultKinds) as [FaultKind, Kind][]).filter(
-    ([name, kind]) => kind.durationMs[0] <= longestMs && options.without?.includes(name) !== true,
+    ([name, kind]) => kind.durationMs[0] <= longestMs && options.only?.includes(name) !== false,
   );
   const busyUntil = new Map<string, number>();
   const faults: PlannedFault[] = [];

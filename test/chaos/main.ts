@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { projectRoot } from '../../shared/project-root.ts';
 import { type CheckReport, printCheck, type Spread } from './check-report.ts';
+import { type FaultKind, faultKinds } from './fault-plan.ts';
 import { type RunReport, runChaos } from './run.ts';
 
 const help = `Usage: npm run chaos -- [options]
@@ -14,6 +15,7 @@ const help = `Usage: npm run chaos -- [options]
   --seed N        the same seed gives the same faults, targets and durations (default 1)
   --rate N        jobs a second that the clients ask for (default 40)
   --every MS      mean time between two faults (default 1100)
+  --only LIST     nothing but these kinds of faults, comma-separated: see test/chaos/fault-plan.ts
   --objects N     Auto Scaling groups, and as many Deployments (default 120)
   --apis N        API processes (default 2)
   --workers N     worker processes (default 3)
@@ -27,6 +29,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     rate: { type: 'string', default: '40' },
     every: { type: 'string', default: '1100' },
+    only: { type: 'string' },
     objects: { type: 'string', default: '120' },
     apis: { type: 'string', default: '2' },
     workers: { type: 'string', default: '3' },
@@ -51,6 +54,7 @@ try {
     apis: positive('apis'),
     workers: positive('workers'),
     recoverMs: 180_000,
+    ...(values.only === undefined ? {} : { only: kindsIn(values.only) }),
     directory: values.dir ?? join(projectRoot(), '.data', 'chaos', `seed-${seed}`),
     say: (line) => console.error(`chaos: ${line}`),
   });
@@ -68,6 +72,16 @@ function positive(name: 'minutes' | 'seed' | 'rate' | 'every' | 'objects' | 'api
   process.exit(2);
 }
 
+function kindsIn(list: string): FaultKind[] {
+  const names = list.split(',').map((name) => name.trim());
+  const unknown = names.filter((name) => !(name in faultKinds));
+  if (unknown.length === 0) return names as FaultKind[];
+  console.error(
+    `chaos: there is no fault ${unknown.join(', ')}; there are: ${Object.keys(faultKinds).join(', ')}`,
+  );
+  process.exit(2);
+}
+
 function printed(report: RunReport): string {
   const spread = ({ n, p50, p95, max }: Spread) =>
     `n ${n}, p50 ${p50 ?? '-'}, p95 ${p95 ?? '-'}, max ${max ?? '-'} ms`;
@@ -76,7 +90,8 @@ function printed(report: RunReport): string {
     `  faults ${report.faults_total}, of processes ${report.process_faults}; everything had ended ${report.healed_after_ms} ms after the healing`,
     ...Object.entries(report.faults).map(([name, n]) => `    ${name.padEnd(36)}${String(n).padStart(6)}`),
     '  recovery',
-    ...Object.entries(report.recovery_ms).map(([name, value]) => `    ${name.padEnd(16)}${spread(value)}`),
+    ...Object.entries(report.recovery_ms).map(([name, value]) => `    ${name.padEnd(26)}${spread(value)}`),
+    `  crashes ${report.crashes}, failed starts ${report.failed_starts}, HTTP answers ${JSON.stringify(report.http_statuses)}`,
     printCheck({ ...report, breaks: breaksOf(report) } as CheckReport),
     report.ok ? 'No invariant was broken.' : `BROKEN. The evidence is in ${report.directory}.`,
   ].join('\n');

@@ -4,7 +4,14 @@ import type pg from 'pg';
 import type { ServiceCaller } from './service-caller.ts';
 
 /** What recovery is measured from: the moment the dependency was back, or the moment of the kill. */
-export type RecoveryClass = 'redis_back' | 'postgres_back' | 'api_killed' | 'worker_killed';
+export const recoveryClasses = [
+  'redis_back',
+  'postgres_back',
+  'api_killed',
+  'worker_killed_jobs_begun',
+  'worker_killed_jobs_ended',
+] as const;
+export type RecoveryClass = (typeof recoveryClasses)[number];
 
 export interface Recovered {
   readonly kind: 'recovered';
@@ -75,36 +82,45 @@ export async function activeJobs(pool: pg.Pool): Promise<Held[]> {
   return rows;
 }
 
+/** Milliseconds; null when the worker held no job, or it took too long. */
+export interface TakenOver {
+  /** Until the last job it held was begun by another worker, or had ended. */
+  readonly begun: number | null;
+  /** Until the last job it held had ended. */
+  readonly ended: number | null;
+}
+
 /**
- * From a worker's death to the end of the last job it held. Which ones it held shows afterwards: its leases run out,
- * while those of the living are over or renewed long before.
- * @returns null when it held none, or they did not end in time.
+ * What became of the jobs of a worker that was killed. Which ones it held shows afterwards: its leases run out, while
+ * those of the living are over or renewed long before.
  */
 export async function untilTakenOver(
   pool: pg.Pool,
   atKill: readonly Held[],
   sinceAt: number,
-): Promise<number | null> {
+): Promise<TakenOver> {
   const before = new Map(atKill.map(({ id, fence }) => [id, fence]));
+  const fenceOf = (id: string): number => before.get(id) as number;
   let held: Set<string> | null = null;
+  let begun: number | null = null;
   await delay(heldAfterMs);
   while (Date.now() - sinceAt < longestMs) {
     const rows = await look(pool, [...before.keys()]);
-    held ??=
-      rows === null
-        ? null
-        : new Set(
-            rows
-              .filter(({ id, fence, finished }) => !finished && fence === before.get(id))
-              .map(({ id }) => id),
-          );
-    if (held?.size === 0) return null;
-    const mine = rows?.filter(({ id }) => held?.has(id));
-    if (mine?.every(({ finished }) => finished) === true)
-      return Math.max(...mine.map(({ finished_ms }) => Number(finished_ms) - sinceAt));
-    await delay(500);
+    if (rows !== null) {
+      held ??= new Set(
+        rows.filter((row) => !row.finished && row.fence === fenceOf(row.id)).map(({ id }) => id),
+      );
+      const mine = rows.filter(({ id }) => held?.has(id));
+      if (mine.length === 0) return { begun: null, ended: null };
+      // Released raises the fence by one, and claimed by another.
+      if (mine.every((row) => row.finished || row.fence >= fenceOf(row.id) + 2))
+        begun ??= Date.now() - sinceAt;
+      if (mine.every(({ finished }) => finished))
+        return { begun, ended: Math.max(...mine.map(({ finished_ms }) => Number(finished_ms) - sinceAt)) };
+    }
+    await delay(250);
   }
-  return null;
+  return { begun, ended: null };
 }
 
 interface JobLook extends Held {

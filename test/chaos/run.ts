@@ -10,7 +10,14 @@ import { Clients } from './clients.ts';
 import { dumpTables } from './dump.ts';
 import { type FaultKind, isProcessFault, type PlannedFault, planFaults } from './fault-plan.ts';
 import { planFleet } from './fleet-plan.ts';
-import { activeJobs, type Recovered, type RecoveryClass, untilDecided, untilTakenOver } from './recovery.ts';
+import {
+  activeJobs,
+  type Recovered,
+  type RecoveryClass,
+  recoveryClasses,
+  untilDecided,
+  untilTakenOver,
+} from './recovery.ts';
 import { type Struck, strike } from './strikes.ts';
 import { facts, openWorld, type World } from './world.ts';
 
@@ -28,7 +35,7 @@ export interface RunOptions {
   /** How long after the healing everything may take to end. */
   readonly recoverMs: number;
   readonly longestFaultMs?: number;
-  readonly without?: readonly FaultKind[];
+  readonly only?: readonly FaultKind[];
   readonly directory: string;
   readonly say: (line: string) => void;
 }
@@ -78,7 +85,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
       meanIntervalMs: options.everyMs,
       topology: topologyOf(world),
       ...(options.longestFaultMs === undefined ? {} : { longestMs: options.longestFaultMs }),
-      ...(options.without === undefined ? {} : { without: options.without }),
+      ...(options.only === undefined ? {} : { only: options.only }),
     });
     writeFileSync(join(directory, 'plan.ndjson'), plan.map((fault) => `${JSON.stringify(fault)}\n`).join(''));
     say(`seed ${seed}: ${plan.length} faults in ${minutes} min, evidence in ${directory}`);
@@ -191,7 +198,16 @@ class Storm {
     if (!result.struck) return;
     if (result.recovery !== undefined) this.#measure(fault, result.recovery.of, result.recovery.sinceAt);
     if (fault.kind === 'api-kill') this.#measure(fault, 'api_killed', struckAt);
-    if (atKill !== null) this.#keep(fault, 'worker_killed', struckAt, untilTakenOver(pool, atKill, struckAt));
+    if (atKill !== null) {
+      const takenOver = untilTakenOver(pool, atKill, struckAt);
+      for (const part of ['begun', 'ended'] as const)
+        this.#keep(
+          fault,
+          `worker_killed_jobs_${part}`,
+          struckAt,
+          takenOver.then((times) => times[part]),
+        );
+    }
   }
 
   #measure(fault: PlannedFault, of: RecoveryClass, sinceAt: number): void {
@@ -279,7 +295,6 @@ async function judge(directory: string, databaseUrl: string): Promise<CheckRepor
 
 function summaryOf(options: RunOptions, commit: string, storm: Storm, world: World) {
   const effective = storm.struck.filter(({ result }) => result.struck);
-  const classes = ['redis_back', 'postgres_back', 'worker_killed', 'api_killed'] as const;
   return {
     seed: options.seed,
     minutes: options.minutes,
@@ -294,7 +309,7 @@ function summaryOf(options: RunOptions, commit: string, storm: Storm, world: Wor
       ),
     ),
     recovery_ms: Object.fromEntries(
-      classes.map((name) => [
+      recoveryClasses.map((name) => [
         name,
         spreadOf(storm.recovered.filter((one) => one.class === name).flatMap(({ ms }) => ms ?? [])),
       ]),
