@@ -394,9 +394,6 @@ function switchBreaks(history: History): Break[] {
   });
 }
 
-/** A request of which no answer came may be carried out by a frozen process long after it was sent. */
-const strayMs = 120_000;
-
 export function stopsOf(calls: readonly Call[]): Stop[] {
   const stops: Stop[] = [];
   for (const [route, changes] of groupBy(
@@ -406,19 +403,17 @@ export function stopsOf(calls: readonly Call[]): Stop[] {
     const scope = decodeURIComponent(route.slice(route.lastIndexOf('/') + 1));
     for (const call of changes) {
       if (!isStop(call) || !accepted(call)) continue;
-      const released = changes.find((other) => !isStop(other) && other.sentAt >= call.answeredAt);
-      const stray = changes.some(
-        (other) =>
-          !isStop(other) &&
-          other.status === 0 &&
-          other.sentAt < call.answeredAt &&
-          other.sentAt > call.answeredAt - strayMs,
-      );
-      if (!stray)
-        stops.push({ scope, from: call.answeredAt, until: released?.sentAt ?? Number.POSITIVE_INFINITY });
+      // A release that comes late, from a process that was frozen, carries a code which this stop has made void.
+      const released = changes.find((other) => isRelease(other) && other.sentAt >= call.answeredAt);
+      stops.push({ scope, from: call.answeredAt, until: released?.sentAt ?? Number.POSITIVE_INFINITY });
     }
   }
   return stops;
+}
+
+/** The second step; the first only asks. */
+function isRelease({ body }: Call): boolean {
+  return (body as { release_code?: string } | null)?.release_code !== undefined;
 }
 
 function isStop({ body }: Call): boolean {
@@ -473,13 +468,16 @@ function duringPauses({ object, attempts }: ObjectHistory, patches: readonly Cal
   });
 }
 
-/** Sums the ledger's own changes in every window that ends with a change. */
+/** Sums the ledger's own changes in every window that ends with one, by when they were intended: late ones count where they belong. */
 function budgetBreaks({ evidence, objects }: History): Break[] {
   return (evidence.run.budgets ?? []).flatMap(({ scope, direction, windowMs, limit }) => {
     const changes = objects
       .filter(({ resource }) => covers(scope, resource))
       .flatMap(({ ours }) => ours)
-      .map(({ effect }) => ({ at: effect.appliedAt, by: (effect.to ?? 0) - (effect.from ?? 0) }))
+      .map(({ effect, attempt }) => ({
+        at: attempt?.intent ?? effect.appliedAt,
+        by: (effect.to ?? 0) - (effect.from ?? 0),
+      }))
       .filter(({ by }) => by !== 0 && (direction === 'both' || (direction === 'in') === by < 0))
       .sort((a, b) => a.at - b.at);
     const breaks: Break[] = [];

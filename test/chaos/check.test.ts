@@ -46,7 +46,13 @@ const without = <T>(rows: T[], matches: (row: T) => boolean): void => {
   rows.splice(index, 1);
 };
 const control = (scope: string, stopped: boolean, sentAt: number) => ({
-  ...call('control', `PUT /controls/${encodeURIComponent(scope)}`, { stopped }, [], sentAt),
+  ...call(
+    'control',
+    `PUT /controls/${encodeURIComponent(scope)}`,
+    stopped ? { stopped } : { stopped, release_code: 'given' },
+    [],
+    sentAt,
+  ),
   status: 200,
 });
 const patch = (body: object, sentAt: number) => ({
@@ -319,6 +325,25 @@ const lies: readonly (readonly [rule: string, what: string, doctor: (evidence: D
   ],
   [
     'switch_breaks',
+    'an attempt began although the release was only asked for',
+    (e) =>
+      e.calls.push(control('global', true, start + 20_000), {
+        ...control('global', false, start + 25_000),
+        body: { stopped: false },
+      }),
+  ],
+  [
+    'switch_breaks',
+    'a release from before the stop was carried out after it',
+    (e) =>
+      e.calls.push(
+        { ...control('global', false, start + 10_000), status: 0 },
+        control('global', true, start + 20_000),
+        control('global', false, start + 40_000),
+      ),
+  ],
+  [
+    'switch_breaks',
     'a write was sent more than a lease after the stop',
     (e) => {
       e.calls.push(
@@ -414,13 +439,8 @@ const truths: readonly (readonly [what: string, doctor: (evidence: Doctored) => 
     },
   ],
   [
-    'a stop whose release may still be carried out by a frozen process says nothing',
-    (e) =>
-      e.calls.push(
-        { ...control('global', false, start + 10_000), status: 0 },
-        control('global', true, start + 20_000),
-        control('global', false, start + 40_000),
-      ),
+    'a stop that was released before',
+    (e) => e.calls.push(control('global', true, start + 5_000), control('global', false, start + 10_000)),
   ],
   [
     'a maximum was being raised just then',

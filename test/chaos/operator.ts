@@ -4,7 +4,7 @@ import type { ServiceCaller } from './service-caller.ts';
 
 interface Control {
   readonly scope: string;
-  readonly stopped: boolean;
+  readonly state: 'stopped' | 'observing' | 'released';
 }
 
 /** Whoever runs the service: stops and releases scopes, pauses resources, changes their bounds. All through REST. */
@@ -20,12 +20,12 @@ export class Operator {
   async stopFor(scope: string, durationMs: number, over: Promise<unknown>): Promise<boolean> {
     this.#wanted.add(scope);
     try {
-      const stopped = await this.#set(scope, true);
+      const stopped = await this.#stop(scope);
       await Promise.race([delay(durationMs), over]);
       return stopped;
     } finally {
       this.#wanted.delete(scope);
-      await this.#set(scope, false);
+      await this.#release(scope);
     }
   }
 
@@ -40,21 +40,52 @@ export class Operator {
     });
     if (status !== 200) return 0;
     const strays = ((body?.controls ?? []) as Control[]).filter(
-      ({ scope, stopped }) => stopped && !this.#wanted.has(scope),
+      ({ scope, state }) => state === 'stopped' && !this.#wanted.has(scope),
     );
-    for (const { scope } of strays) await this.#set(scope, false);
+    for (const { scope } of strays) await this.#release(scope);
     return strays.length;
   }
 
-  async #set(scope: string, stopped: boolean): Promise<boolean> {
-    const { status } = await this.#caller.call({
+  async #stop(scope: string): Promise<boolean> {
+    const { status } = await this.#control(scope, { stopped: true, reason: 'the chaos run stops it' });
+    return status === 200;
+  }
+
+  /** Both steps; the code of the first may be overtaken by a stop that comes late, and is asked for again then. */
+  async #release(scope: string): Promise<void> {
+    for (let tried = 0; tried < 3; tried++) {
+      const body = { stopped: false, reason: 'the chaos run releases it' };
+      const asked = await this.#control(scope, body);
+      if (asked.status !== 200) return;
+      const released = await this.#control(scope, {
+        ...body,
+        release_code: asked.body?.release_code,
+        observe_seconds: 0,
+      });
+      if (released.status === 200) return;
+    }
+  }
+
+  async #control(scope: string, body: Readonly<Record<string, unknown>>) {
+    return await this.#caller.call({
       client: 'operator',
       op: 'control',
       method: 'PUT',
       path: `/controls/${encodeURIComponent(scope)}`,
-      body: { stopped, reason: stopped ? 'the chaos run stops it' : 'the chaos run releases it' },
+      body,
     });
-    return status === 200;
+  }
+
+  /** What all resources of a scope together may change. */
+  async limitFleet(scope: string, limits: Readonly<Record<string, unknown>>): Promise<void> {
+    const { status, body } = await this.#caller.call({
+      client: 'operator',
+      op: 'limit',
+      method: 'PUT',
+      path: `/fleet-limits/${encodeURIComponent(scope)}`,
+      body: { reason: 'the chaos run sets it', ...limits },
+    });
+    if (status !== 200) throw new Error(`${scope} was not limited: ${status} ${JSON.stringify(body)}`);
   }
 
   /** Changes a policy under its ETag, reading it again when somebody was faster. */

@@ -13,7 +13,7 @@ import { CloudControl } from './cloud-control.ts';
 import type { CloudsReady, CloudsTask } from './clouds.ts';
 import { type BreakableServer, startBreakablePostgres, startBreakableRedis } from './databases.ts';
 import { type FaultProxy, startFaultProxy } from './fault-proxy.ts';
-import type { PlannedResource } from './fleet-plan.ts';
+import { type PlannedResource, regions } from './fleet-plan.ts';
 import { send } from './http-client.ts';
 import { Journal } from './journal.ts';
 import { Operator } from './operator.ts';
@@ -63,8 +63,22 @@ const secretAccessKey = 'only the simulator knows it';
 const kubernetesToken = 'chaos-worker-token';
 const queuePrefix = '{chaos}';
 
+/** One region has budgets that bind; elsewhere only the limits of single resources do. */
+const budgetWindowSeconds = 20;
+const scaleInBudget = 40;
+const changeBudget = 120;
+const budgetScope = `scope:aws:${regions[1]}`;
+
 /** Facts of the set-up that the checker measures against. */
-export const facts = { awsSettleSeconds, signatureMaxAgeMs, decisionLifetimeSeconds } as const;
+export const facts = {
+  awsSettleSeconds,
+  signatureMaxAgeMs,
+  decisionLifetimeSeconds,
+  budgets: [
+    { scope: budgetScope, direction: 'in', windowMs: budgetWindowSeconds * 1_000, limit: scaleInBudget },
+    { scope: budgetScope, direction: 'both', windowMs: budgetWindowSeconds * 1_000, limit: changeBudget },
+  ],
+} as const;
 
 export async function openWorld(options: WorldOptions, closers: Closers): Promise<World> {
   const { directory, log } = options;
@@ -165,6 +179,17 @@ export async function openWorld(options: WorldOptions, closers: Closers): Promis
   await Promise.all([...apiBases.values()].map(untilAlive));
   const caller = new ServiceCaller([...apiBases.values()], key, clientsLog);
   const operator = new Operator(caller);
+  // Demand sweeps through all resources together here, which is what the guard against correlated scale-in is there to stop.
+  const unbound = { correlated_percent: 100, scale_in_floor: 100_000, change_floor: 1_000_000 };
+  await operator.limitFleet('default', unbound);
+  await operator.limitFleet(budgetScope, {
+    ...unbound,
+    window_seconds: budgetWindowSeconds,
+    scale_in_percent: 0,
+    scale_in_floor: scaleInBudget,
+    change_percent: 0,
+    change_floor: changeBudget,
+  });
   const resources = await register(operator, options.fleet);
   log(
     `${options.apis} API and ${options.workers} worker processes run, ${resources.length} resources (${since()})`,
@@ -243,6 +268,7 @@ async function register(
             stabilization_window: 0,
             provisioning_delay: 0,
             decision_interval: 5,
+            max_reversals_per_half_hour: 3_600,
             ...resource.policy,
           }),
         })),

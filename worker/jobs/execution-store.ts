@@ -110,6 +110,8 @@ interface GuardRow {
   stop_reason: string | null;
   other_open: boolean;
   now_ms: number;
+  /** The same to the microsecond. */
+  now: string;
   freezes: FreezeWindow[] | null;
   /** Changes of direction in the last half hour, this one included. */
   reversals: number;
@@ -169,8 +171,9 @@ export async function beginAttempt(
         insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at,
           settle_after, fence, blocked, worker_version)
         select $1, $2, $3, (select count(*) + 1 from attempts where decision_id = $1), moved.epoch, $4, $5, $6, 'open', clock.now,
-          clock.now + $7 * interval '1 millisecond', $8, tstzrange(clock.now, 'infinity'), $9
-        from moved, (select clock_timestamp() as now) clock
+          clock_timestamp() + $7 * interval '1 millisecond', $8, tstzrange(clock.now, 'infinity'), $9
+        -- The moment the guards were judged by: none of them may have run out between that and the intent.
+        from moved, (select $10::timestamptz as now) clock
         returning id::text, epoch::text, action, from_instances, target_instances, false as settled,
           floor(extract(epoch from intent_at) * 1000)::double precision as intent_at_ms, 0 as age_ms`,
         [
@@ -183,6 +186,7 @@ export async function beginAttempt(
           options.settleMs,
           JSON.stringify(state.fence),
           workerVersion,
+          guard.now,
         ],
       );
       const attempt = rows[0] as OpenAttempt;
@@ -239,7 +243,7 @@ async function readGuards(
           and coalesce(a.effect_at, a.intent_at) > clock.now - interval '1 hour') as next_slot_ms,
         r.max_actions_per_hour,
         case when pause.until > clock.now then to_char(pause.until at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') end as paused_until,
-        stop.scope as stop_scope, stop.reason as stop_reason, floor(extract(epoch from clock.now) * 1000)::double precision as now_ms,
+        stop.scope as stop_scope, stop.reason as stop_reason, floor(extract(epoch from clock.now) * 1000)::double precision as now_ms, clock.now::text as now,
         (select json_agg(json_build_object('id', f.id, 'scope', f.scope, 'direction', f.direction, 'schedule', f.schedule, 'time_zone', f.time_zone,
           'duration_minutes', f.duration_minutes, 'starts_at_ms', floor(extract(epoch from f.starts_at) * 1000),
           'ends_at_ms', floor(extract(epoch from f.ends_at) * 1000), 'reason', f.reason)) from freezes f where f.scope = any ($5::text[])) as freezes,
