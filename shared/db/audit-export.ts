@@ -72,14 +72,14 @@ async function pagesOfChain(
   const where = resource === 'global' ? 't.resource_id is null and $1::uuid is null' : 't.resource_id = $1';
   const id = resource === 'global' ? null : resource;
   const { rows: begin } = await pool.query<{ chain_no: string }>(
-    `select t.chain_no::text from ${table} t where ${where} and t.${number} <= $2 order by t.chain_no desc limit 1`,
+    `select t.chain_no::text from ${table} t where ${where} and t.${number} <= $2 order by t.resource_id desc, t.chain_no desc limit 1`,
     [id, after],
   );
   let at = begin[0]?.chain_no ?? '0';
   return async (limit) => {
     const rows = await readPage(
       pool,
-      `select ${chainedColumns} from ${table} t where ${where} and t.chain_no > $2 order by t.chain_no limit $3`,
+      `select ${chainedColumns} from ${table} t where ${where} and t.chain_no > $2 order by t.resource_id, t.chain_no limit $3`,
       [id, at, limit],
     );
     at = rows.at(-1)?.row.chain_no ?? at;

@@ -23,30 +23,58 @@ begin
 end $$;
 
 /*
- * Gives a new row its place in its chain. As the owner, because no application role may write audit_heads; whatever the
+ * Gives a new row its place in its chain, behind the head, which stays locked until the commit, or behind the rows that
+ * this statement has inserted already. As the owner, because no application role may write audit_heads; whatever the
  * application gives for these columns is replaced. The row's number is drawn after the lock, so that numbers rise along a chain.
  */
 create function audit_chain() returns trigger language plpgsql security definer
   set search_path = public, pg_temp set timezone = 'UTC' as $$
 declare
   place text := tg_argv[0] || ':' || coalesce(new.resource_id::text, 'global');
+  head record;
+  last record;
 begin
-  select length + 1, hash into new.chain_no, new.prev_hash from audit_heads where chain = place for update;
+  select length, hash into head from audit_heads where chain = place for update;
   if not found then
     insert into audit_heads (chain, length, hash) values (place, 0, decode(repeat('00', 32), 'hex')) on conflict do nothing;
-    select length + 1, hash into new.chain_no, new.prev_hash from audit_heads where chain = place for update;
+    select length, hash into head from audit_heads where chain = place for update;
   end if;
   if tg_argv[0] = 'events' then
     new.seq := nextval('scaling_events_seq_seq');
+    select chain_no, hash into last from scaling_events where resource_id = new.resource_id order by chain_no desc limit 1;
   else
     new.id := nextval('audit_log_id_seq');
+    if new.resource_id is null then
+      select chain_no, hash into last from audit_log where resource_id is null order by resource_id desc, chain_no desc limit 1; -- as the index has them
+    else
+      select chain_no, hash into last from audit_log where resource_id = new.resource_id order by chain_no desc limit 1;
+    end if;
+  end if;
+  if last.chain_no > head.length then
+    new.chain_no := last.chain_no + 1;
+    new.prev_hash := last.hash;
+  else
+    new.chain_no := head.length + 1;
+    new.prev_hash := head.hash;
   end if;
   new.hash := audit_hash(tg_table_name, to_jsonb(new) - 'hash' || jsonb_build_object('prev_hash', encode(new.prev_hash, 'hex')));
-  update audit_heads set length = new.chain_no, hash = new.hash where chain = place;
   return new;
 end $$;
--- Else a role could hang it on a table of its own and move a head by that.
-revoke execute on function audit_chain() from public;
+
+-- Once a statement: a head moved with each row of a long one would be a long trail of dead versions to walk each time.
+create function audit_head() returns trigger language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+  tip record;
+begin
+  for tip in select distinct on (resource_id) resource_id, chain_no, hash from added order by resource_id, chain_no desc loop
+    update audit_heads set length = tip.chain_no, hash = tip.hash
+      where chain = tg_argv[0] || ':' || coalesce(tip.resource_id::text, 'global') and length < tip.chain_no;
+  end loop;
+  return null;
+end $$;
+
+-- Else a role could hang them on a table of its own and move a head by that.
+revoke execute on function audit_chain(), audit_head() from public;
 
 alter table scaling_events add column chain_no bigint, add column prev_hash bytea, add column hash bytea;
 alter table audit_log add column chain_no bigint, add column prev_hash bytea, add column hash bytea;
@@ -101,6 +129,10 @@ create unique index scaling_events_chain on scaling_events (resource_id, chain_n
 create unique index audit_log_chain on audit_log (resource_id, chain_no) nulls not distinct;
 create trigger scaling_events_chain before insert on scaling_events for each row execute function audit_chain('events');
 create trigger audit_log_chain before insert on audit_log for each row execute function audit_chain('audit');
+create trigger scaling_events_head after insert on scaling_events referencing new table as added
+  for each statement execute function audit_head('events');
+create trigger audit_log_head after insert on audit_log referencing new table as added
+  for each statement execute function audit_head('audit');
 
 -- The oldest worker that may still work. 1 is every release before this one, which says nothing about itself.
 create table fleet_settings (
