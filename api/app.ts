@@ -15,8 +15,10 @@ import { guardSelectors, refuseFleet } from './middleware/guard-selectors.ts';
 import { invalidRequest, problemOf, sendProblem } from './middleware/problem-response.ts';
 import { QueueGate } from './middleware/queue-gate.ts';
 import { openApiDocument } from './openapi/document.ts';
+import { auditRoutes } from './routes/audit.ts';
 import { mountDashboard } from './routes/dashboard.ts';
 import type { Deps } from './routes/deps.ts';
+import { fleetRoutes } from './routes/fleet.ts';
 import { forecastRoutes } from './routes/forecasts.ts';
 import { keyRoutes } from './routes/keys.ts';
 import { operationRoutes } from './routes/operations.ts';
@@ -39,6 +41,8 @@ export function buildApp(
     ...keyRoutes(deps),
     ...operationRoutes(deps),
     ...protectionRoutes(deps),
+    ...auditRoutes(deps),
+    ...fleetRoutes(deps),
     ...more,
   ];
   for (const route of routes) {

@@ -26,7 +26,7 @@ import type { RunDeps } from './processors/run-job.ts';
 import { createProviders } from './providers/registry.ts';
 import type { ScalingProvider } from './providers/scaling-provider.ts';
 import { decideDueResources, expireOldRows, observeResources } from './upkeep/chores.ts';
-import { beat, ProgressWatch } from './upkeep/heartbeat.ts';
+import { beat, OutdatedHold, ProgressWatch } from './upkeep/heartbeat.ts';
 import { sweep } from './upkeep/relay.ts';
 
 export interface RunningWorker {
@@ -83,9 +83,9 @@ export async function startWorker(config: Readonly<WorkerConfig>): Promise<Runni
     workerId: id,
     shutdown: shutdown.signal,
   });
-  for (const name of served) startConsumer(config, name, processors[name], closers, quietly);
+  const consumers = served.map((name) => startConsumer(config, name, processors[name], closers, quietly));
   if (served.includes('upkeep')) startSweeping(pool, queues, logger, metrics, closers, config);
-  startHeartbeat({ id, served, pool, queues, logger, closers });
+  startHeartbeat({ id, served, consumers, pool, queues, logger, closers });
   if (config.WORKER_METRICS_PORT !== undefined) await serveMetrics(metrics, config, closers);
   closers.add('intake', () => shutdown.abort());
   logger.info({ event: 'worker.started', queues: served, version });
@@ -163,7 +163,7 @@ function startConsumer(
   processor: (entry: Job) => Promise<unknown>,
   closers: Closers,
   quietly: (event: string) => (error: Error) => void,
-): void {
+): Worker {
   const connection = createConsumerConnection(config.REDIS_URL, quietly('redis.error'));
   closers.add(`redis of ${name}`, () => connection.disconnect());
   const worker = new Worker(name, processor, {
@@ -177,6 +177,7 @@ function startConsumer(
   });
   worker.on('error', quietly('consumer.error'));
   closers.add(`consumer of ${name}`, () => worker.close());
+  return worker;
 }
 
 async function setFleetConcurrency(config: Readonly<WorkerConfig>, queues: Queues): Promise<void> {
@@ -240,17 +241,20 @@ function startSweeping(
 function startHeartbeat(own: {
   id: string;
   served: readonly QueueName[];
+  consumers: readonly Worker[];
   pool: pg.Pool;
   queues: Queues;
   logger: Logger;
   closers: Closers;
 }): void {
   const watch = new ProgressWatch(3);
+  const hold = new OutdatedHold(own.consumers, own.logger);
   own.closers.add(
     'heartbeat',
     every(heartbeatIntervalMs, async () => {
       try {
-        await beat(own.pool, { id: own.id, queues: own.served, version });
+        const needed = await beat(own.pool, { id: own.id, queues: own.served, version });
+        if (await hold.follow(needed)) return;
         const stuck = await watch.look(own.queues, own.served);
         if (stuck !== null) {
           own.logger.fatal(

@@ -89,16 +89,24 @@ async function readiness(deps: Deps) {
       countUnfinished(deps.pool),
       oldestWaitSeconds(deps.pool),
       readActive(deps.pool),
-      deps.pool.query<{ queues: string[]; age_seconds: number }>(
-        `select queues, extract(epoch from now() - beat_at)::double precision as age_seconds from worker_heartbeats
+      deps.pool.query<{ queues: string[]; age_seconds: number; worker_version: number; outdated: boolean }>(
+        `select queues, extract(epoch from now() - beat_at)::double precision as age_seconds, worker_version,
+            worker_version < (select min_worker_version from fleet_settings) as outdated from worker_heartbeats
           where beat_at > now() - interval '15 seconds' order by worker_id`,
       ),
     ]);
-    const served = new Set(workers.rows.flatMap((worker) => worker.queues));
+    const able = workers.rows.filter((worker) => !worker.outdated);
+    const outdated = workers.rows.length - able.length;
+    const served = new Set(able.flatMap((worker) => worker.queues));
     const unserved = queueNames.filter((name) => !served.has(name));
-    const live = workers.rows.length;
+    const live = able.length;
     const reasons = [
-      ...(live === 0 ? ['no worker has reported within 15 s: start one (npm run worker)'] : []),
+      ...(live + outdated === 0 ? ['no worker has reported within 15 s: start one (npm run worker)'] : []),
+      ...(outdated > 0
+        ? [
+            `${outdated} of the workers are older than min_worker_version and claim nothing: upgrade or stop them`,
+          ]
+        : []),
       ...(redis === 'away' ? ['Redis is away: jobs are accepted and wait in PostgreSQL'] : []),
       ...(live > 0 && unserved.length > 0 ? [`no worker serves ${unserved.join(', ')}`] : []),
     ];
@@ -118,6 +126,7 @@ async function readiness(deps: Deps) {
       queue_depth: depth,
       oldest_wait_seconds: oldest,
       workers: live,
+      outdated_workers: outdated,
       heartbeats: workers.rows,
     };
   } catch {

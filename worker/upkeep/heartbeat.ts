@@ -1,16 +1,57 @@
+import type { Worker } from 'bullmq';
 import type pg from 'pg';
+import { outdatedBy } from '../../shared/db/fleet-repository.ts';
+import { workerVersion } from '../../shared/domain/worker-version.ts';
+import type { Logger } from '../../shared/observability/logger.ts';
 import type { QueueName, Queues } from '../../shared/queues/queues.ts';
 
-/** Says that this worker lives and what it serves; `/ready` looks for it. */
+/**
+ * Says that this worker lives, what it serves and how old it is; `/ready` looks for it.
+ * @returns the oldest version that may work when this worker is older, else null.
+ */
 export async function beat(
   pool: pg.Pool,
   worker: { readonly id: string; readonly queues: readonly QueueName[]; readonly version: string },
-): Promise<void> {
+): Promise<number | null> {
   await pool.query(
-    `insert into worker_heartbeats (worker_id, queues, version) values ($1, $2, $3)
-      on conflict (worker_id) do update set beat_at = now(), queues = excluded.queues, version = excluded.version`,
-    [worker.id, worker.queues, worker.version],
+    `insert into worker_heartbeats (worker_id, queues, version, worker_version) values ($1, $2, $3, $4)
+      on conflict (worker_id) do update set beat_at = now(), queues = excluded.queues, version = excluded.version, worker_version = excluded.worker_version`,
+    [worker.id, worker.queues, worker.version, workerVersion],
   );
+  return await outdatedBy(pool);
+}
+
+/**
+ * Keeps an outdated worker from its queues: it could claim nothing, and each entry it took would be missing to workers
+ * that can, until the relay adds it again.
+ */
+export class OutdatedHold {
+  readonly #consumers: readonly Pick<Worker, 'pause' | 'resume'>[];
+  readonly #logger: Logger;
+  #holds = false;
+
+  constructor(consumers: readonly Pick<Worker, 'pause' | 'resume'>[], logger: Logger) {
+    this.#consumers = consumers;
+    this.#logger = logger;
+  }
+
+  /** @param needed what `beat` returned. @returns true while the worker is held. */
+  async follow(needed: number | null): Promise<boolean> {
+    const holds = needed !== null;
+    if (holds === this.#holds) return holds;
+    this.#holds = holds;
+    if (needed !== null) {
+      await Promise.all(this.#consumers.map((consumer) => consumer.pause(true)));
+      this.#logger.error(
+        { event: 'worker.outdated', workerVersion, minWorkerVersion: needed },
+        `this worker is version ${workerVersion} and min_worker_version is ${needed}: it claims nothing until it is upgraded, or an admin lowers the minimum (PUT /settings/min-worker-version)`,
+      );
+    } else {
+      for (const consumer of this.#consumers) consumer.resume();
+      this.#logger.info({ event: 'worker.allowed', workerVersion });
+    }
+    return holds;
+  }
 }
 
 /**

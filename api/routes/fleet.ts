@@ -1,0 +1,54 @@
+import { audit } from '../../shared/db/audit-repository.ts';
+import { listLiveWorkers, readFleetSettings, setMinWorkerVersion } from '../../shared/db/fleet-repository.ts';
+import { withTransaction } from '../../shared/db/pool.ts';
+import { workerVersion } from '../../shared/domain/worker-version.ts';
+import * as contracts from '../contracts/audit.ts';
+import type { Deps } from './deps.ts';
+import { type Route, route } from './route.ts';
+
+/** Which workers may work. */
+export function fleetRoutes(deps: Deps): Route[] {
+  return [
+    route({
+      method: 'get',
+      path: '/settings/min-worker-version',
+      scope: 'admin',
+      touches: 'fleet',
+      operationId: 'getMinWorkerVersion',
+      summary: 'The oldest worker that may work, and what the live ones are',
+      responses: { 200: { description: 'The setting', schema: contracts.minWorkerVersionSchema } },
+      handle: async () => ({ status: 200, body: await present(deps) }),
+    }),
+    route({
+      method: 'put',
+      path: '/settings/min-worker-version',
+      scope: 'admin',
+      touches: 'fleet',
+      operationId: 'setMinWorkerVersion',
+      summary: 'Set the oldest worker that may work: older ones claim nothing from the next claim on',
+      body: contracts.minWorkerVersionBody,
+      responses: { 200: { description: 'Set', schema: contracts.minWorkerVersionSchema } },
+      handle: async (call) => {
+        const { min_worker_version, reason } = call.body;
+        await withTransaction(deps.pool, async (tx) => {
+          const { min_worker_version: before } = await readFleetSettings(tx);
+          await setMinWorkerVersion(tx, { min_worker_version, reason, actor: call.keyId });
+          await audit(tx, {
+            actor: call.keyId,
+            action: 'fleet.min_worker_version',
+            subject: String(min_worker_version),
+            request_id: call.requestId,
+            remote_address: call.remoteAddress,
+            detail: { before, after: min_worker_version, reason },
+          });
+        });
+        return { status: 200, body: await present(deps) };
+      },
+    }),
+  ];
+}
+
+async function present(deps: Deps) {
+  const [settings, workers] = await Promise.all([readFleetSettings(deps.pool), listLiveWorkers(deps.pool)]);
+  return { ...settings, release_worker_version: workerVersion, workers };
+}
