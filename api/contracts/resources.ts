@@ -84,17 +84,33 @@ export const resourceSchema = z
 const usage = z.number().min(0).max(10_000).nullable();
 const requests = z.number().min(0).max(1e12).nullable();
 
+/** What one instance was, where it is not what the resource says now: demand is converted by it. */
+const instanceFields = {
+  instance_type: z.string().min(1).max(64).nullable().default(null),
+  cpu_request: z.number().positive().max(100_000).nullable().default(null).describe('vCPU per replica'),
+  memory_request: z.number().positive().max(1_000_000).nullable().default(null).describe('GiB per replica'),
+};
+
 export const sampleSchema = z
   .strictObject({
     timestamp: timestampSchema,
     cpu: usage.default(null),
     memory: usage.default(null),
-    requests: requests.default(null),
+    requests: requests.default(null).describe('per second, of the whole resource'),
+    requests_total: z
+      .number()
+      .min(0)
+      .max(1e18)
+      .nullable()
+      .default(null)
+      .describe('in place of requests: a counter that only rises, and may begin anew'),
     instances: instancesSchema.nullable().default(null),
+    ...instanceFields,
   })
   .refine(
-    (sample) => sample.cpu !== null || sample.memory !== null || sample.requests !== null,
-    'needs cpu, memory or requests',
+    ({ cpu, memory, requests, requests_total }) =>
+      cpu !== null || memory !== null || requests !== null || requests_total !== null,
+    'needs cpu, memory, requests or requests_total',
   );
 export const predictionSchema = z
   .strictObject({
@@ -105,6 +121,7 @@ export const predictionSchema = z
     confidence: z.number().min(0).max(1).nullable().default(null),
     model_version: z.string().max(100).nullable().default(null),
     instances: instancesSchema.nullable().default(null),
+    ...instanceFields,
   })
   .refine(
     (row) => row.predicted_cpu !== null || row.predicted_memory !== null || row.predicted_requests !== null,

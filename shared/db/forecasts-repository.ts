@@ -7,6 +7,9 @@ export interface ForecastCheckpoint {
   readonly step_ms: number;
   readonly horizon_steps: number;
   readonly metrics: readonly string[];
+  /** What its demand is in: instances with so many vCPU and so many GiB; null where that was not known. */
+  readonly unit_vcpu: number | null;
+  readonly unit_gib: number | null;
   /** Epoch ms of the step taken in last. */
   readonly newest_ms: number | null;
   readonly state: Uint8Array;
@@ -24,7 +27,7 @@ export async function loadCheckpoints(
 ): Promise<ForecastCheckpoint[]> {
   const { rows } = await db.query<ForecastCheckpoint>({
     name: 'load_forecast_checkpoints',
-    text: `select resource_id, format, step_ms, horizon_steps, metrics, state,
+    text: `select resource_id, format, step_ms, horizon_steps, metrics, unit_vcpu, unit_gib, state,
         floor(extract(epoch from newest) * 1000)::double precision as newest_ms
       from forecasts where resource_id = any ($1::uuid[])`,
     values: [resourceIds],
@@ -43,10 +46,11 @@ export async function saveCheckpoint(
 ): Promise<void> {
   await db.query({
     name: 'save_forecast_checkpoint',
-    text: `insert into forecasts (resource_id, format, step_ms, horizon_steps, metrics, newest, state)
-      select r.id, $2, $3, $4, $5, to_timestamp($6::double precision / 1000), $7 from resources r where r.id = $1
+    text: `insert into forecasts (resource_id, format, step_ms, horizon_steps, metrics, newest, state, unit_vcpu, unit_gib)
+      select r.id, $2, $3, $4, $5, to_timestamp($6::double precision / 1000), $7, $9, $10 from resources r where r.id = $1
       on conflict (resource_id) do update set format = excluded.format, step_ms = excluded.step_ms, horizon_steps = excluded.horizon_steps,
-        metrics = excluded.metrics, newest = excluded.newest, state = excluded.state, saved_at = now()
+        metrics = excluded.metrics, newest = excluded.newest, state = excluded.state, unit_vcpu = excluded.unit_vcpu,
+        unit_gib = excluded.unit_gib, saved_at = now()
       where $8 or forecasts.newest is null or forecasts.newest < excluded.newest`,
     values: [
       checkpoint.resource_id,
@@ -57,6 +61,8 @@ export async function saveCheckpoint(
       checkpoint.newest_ms,
       checkpoint.state,
       replace,
+      checkpoint.unit_vcpu,
+      checkpoint.unit_gib,
     ],
   });
 }
@@ -90,8 +96,29 @@ export async function findForecastView(db: Queryable, resourceId: string): Promi
   return rows[0] ?? null;
 }
 
-/** One row of history: [epoch ms, CPU percent, memory percent, instances, requests per second]. */
-export type HistoryRow = [number, number | null, number | null, number, number | null];
+/**
+ * One row of history: [epoch ms, CPU percent, memory percent, instances, requests per second]. Where there is more to
+ * say, the counter of requests follows, and what an instance was if that is not what the resource's instances are now:
+ * [… requests_total, instance_type, cpu_request, memory_request].
+ */
+export type HistoryRow = readonly [
+  atMs: number,
+  cpu: number | null,
+  memory: number | null,
+  instances: number,
+  requests: number | null,
+  requestsTotal?: number | null,
+  instanceType?: string | null,
+  cpuRequest?: number | null,
+  memoryRequest?: number | null,
+];
+
+/** `s` is a row of metric_samples, `r` its resource. The long form only where it says more: it is read with every decision. */
+export const historyRow = `case when s.requests_total is null and s.instance_type is not distinct from r.instance_type
+    and s.cpu_request is not distinct from r.cpu_request and s.memory_request is not distinct from r.memory_request
+  then json_build_array(floor(extract(epoch from s.timestamp) * 1000), s.cpu, s.memory, s.instances, s.requests)
+  else json_build_array(floor(extract(epoch from s.timestamp) * 1000), s.cpu, s.memory, s.instances, s.requests, s.requests_total,
+    s.instance_type, s.cpu_request, s.memory_request) end`;
 
 /** Samples from a moment on, oldest first. Index: the primary key. */
 export async function listHistory(
@@ -101,10 +128,9 @@ export async function listHistory(
 ): Promise<HistoryRow[]> {
   const { rows } = await db.query<{ row: HistoryRow }>({
     name: 'list_history',
-    text: `select json_build_array(floor(extract(epoch from timestamp) * 1000), cpu, memory, instances, requests) as row
-      from metric_samples where resource_id = $1 and timestamp >= to_timestamp($2::double precision / 1000)
-        and timestamp < to_timestamp($3::double precision / 1000)
-      order by timestamp limit $4`,
+    text: `select ${historyRow} as row from resources r join metric_samples s on s.resource_id = r.id
+      where r.id = $1 and s.timestamp >= to_timestamp($2::double precision / 1000) and s.timestamp < to_timestamp($3::double precision / 1000)
+      order by s.timestamp limit $4`,
     values: [resourceId, range.fromMs, range.toMs, range.limit],
   });
   return rows.map(({ row }) => row);

@@ -44,8 +44,14 @@ export interface FleetProtection {
   readonly untilMs: number | null;
 }
 
+/** How many of today's instances one of then was worth; absent: one. Instance types and requests change. */
+export interface EngineWorth {
+  readonly cpuWorth?: number;
+  readonly memoryWorth?: number;
+}
+
 /** One measured value. Ratios may exceed 1 (Kubernetes usage over request). */
-export interface EngineSample {
+export interface EngineSample extends EngineWorth {
   readonly atMs: number;
   readonly cpuRatio: number | null;
   readonly memoryRatio: number | null;
@@ -92,7 +98,7 @@ export interface EngineForecast {
 }
 
 /** A prediction another service wrote, already matched to the decision's horizon by the caller. */
-export interface EnginePrediction {
+export interface EnginePrediction extends EngineWorth {
   readonly forMs: number;
   readonly madeAtMs: number;
   readonly cpuRatio: number | null;

@@ -180,6 +180,68 @@ describe('forecasts', () => {
     expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
   });
 
+  it('are in instances of today: after a change of type history is converted, not learnt anew', async () => {
+    const id = await createGroup({ instance_type: 'm5.large' });
+    await postHistory(id, 4);
+    await decideNow(id);
+    await untilBuilt(id);
+    const before = (await decideNow(id)).body;
+    expect(before.explanation.forecast).toEqual({ used: true, why: 'trusted' });
+    // As an observation of the group writes it.
+    const { pool } = api.api.deps;
+    await pool.query(`update resources set instance_type = 'm5.xlarge' where id = $1`, [id]);
+    expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
+    await expect.poll(async () => (await decideNow(id)).body.explanation.forecast.used).toBe(true);
+    const after = (await decideNow(id)).body;
+    // Twice as large, half as many.
+    const need = wave(Date.now() + 10 * minute) / 2 / 0.9;
+    expect(after.explanation.wanted_instances).toBeGreaterThanOrEqual(Math.ceil(need));
+    expect(after.explanation.wanted_instances).toBeLessThanOrEqual(Math.ceil(need * 1.4));
+    const [cpu] = (await api.call('GET', `/resources/${id}/forecast`, { key })).body.metrics;
+    expect(Math.abs(cpu.expected - wave(Date.now() + 10 * minute) / 2)).toBeLessThan(3);
+    // The errors of before count as errors of today's size, so the bound is as tight as it was.
+    expect(cpu.upper / cpu.expected).toBeLessThan(1.3);
+    expect(await api.call('GET', `/scale/decisions/${after.id}/replay`, { key })).toMatchObject({
+      body: { equal: true },
+    });
+  });
+
+  it('take what the client says of the instances that were measured, and rates from counters', async () => {
+    const id = await createGroup({ instance_type: 'm5.xlarge' });
+    const at = (minutesAgo: number) => new Date(Date.now() - minutesAgo * minute).toISOString();
+    const sample = (minutesAgo: number, requests_total: number, values = {}) => ({
+      timestamp: at(minutesAgo),
+      cpu: 40,
+      instances: 10,
+      requests_total,
+      ...values,
+    });
+    const post = async (samples: unknown) =>
+      await api.call('POST', `/resources/${id}/metrics`, { key, body: { samples } });
+    // Late and out of order; the counter begins anew between the third and the fourth.
+    expect((await post([sample(5, 5_000), sample(25, 1_000, { instance_type: 'm5.large' })])).status).toBe(
+      200,
+    );
+    expect((await post([sample(10, 3_800), sample(0.5, 100), sample(15, 2_800)])).status).toBe(200);
+    const { body } = await decideNow(id, false);
+    const { rows } = await api.api.deps.pool.query('select inputs from scaling_decisions where id = $1', [
+      body.id,
+    ]);
+    const samples = rows[0].inputs.samples.map((packed: unknown[]) => packed.slice(1));
+    expect(samples.map((packed: unknown[]) => (packed[3] as number | undefined)?.toFixed(2))).toEqual([
+      undefined,
+      '3.00',
+      '3.33',
+      '4.00',
+      undefined,
+    ]);
+    expect(samples[0]).toEqual([0.4, null, 10, null, 0.5, 0.5]);
+    const listed = (await api.call('GET', `/resources/${id}/metrics`, { key })).body.samples;
+    expect(listed.at(-1)).toMatchObject({ requests: null, requests_total: 1_000, instance_type: 'm5.large' });
+    expect(await post([{ timestamp: at(1), requests_total: -1 }])).toMatchObject({ status: 400 });
+    expect(await post([{ timestamp: at(1), requests_total: 5 }])).toMatchObject({ status: 200 });
+  });
+
   it('are neither built nor used for those who do not ask for predictions', async () => {
     const id = await createGroup();
     await postHistory(id, 1);

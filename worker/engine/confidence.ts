@@ -6,7 +6,7 @@ import type {
   Explanation,
 } from '../../shared/domain/scaling-decision.ts';
 import { type CheckedSamples, staleAfterMs } from './data-quality.ts';
-import { limitRatio, plannedRatio, saturatedRatio } from './demand.ts';
+import { limitRatio, plannedRatio, saturatedRatio, worthOf } from './demand.ts';
 
 /** Under this many residuals the figure is still learning. */
 const enoughResiduals = 20;
@@ -68,7 +68,7 @@ export function estimateConfidence(
   // Of old or hidden demand one cannot say how far it is from anything.
   if (newest === undefined || ratio === null || ratio >= saturatedRatio || data.verdict === 'stale')
     return unknownConfidence(policy);
-  const room = plannedRatio(policy, metric) * instances - ratio * newest.instances;
+  const room = plannedRatio(policy, metric) * instances - demandOf(newest, metric);
   const { n, fitting } = residualsWithin(room, data.samples, metric, policy);
   if (n === 0) return unknownConfidence(policy);
   return {
@@ -97,18 +97,21 @@ function residualsWithin(
   let next = 0;
   let known: EngineSample | undefined;
   for (const sample of samples) {
-    const ratio = ratioOf(sample, metric);
-    if (ratio === null) continue;
+    if (ratioOf(sample, metric) === null) continue;
     for (let candidate = samples[next]; candidate !== undefined; candidate = samples[++next]) {
       if (candidate.atMs > sample.atMs - horizonMs) break;
       if (ratioOf(candidate, metric) !== null) known = candidate;
     }
     if (known === undefined || known === sample || sample.atMs - known.atMs > oldestMs) continue;
-    const before = ratioOf(known, metric) ?? 0;
     n++;
-    if (ratio * sample.instances - before * known.instances <= room + roundingNoise) fitting++;
+    if (demandOf(sample, metric) - demandOf(known, metric) <= room + roundingNoise) fitting++;
   }
   return { n, fitting };
+}
+
+/** Instances' worth of work, of a sample that has the metric. */
+function demandOf(sample: EngineSample, metric: Candidate['metric']): number {
+  return (ratioOf(sample, metric) ?? 0) * sample.instances * worthOf(sample, metric);
 }
 
 function ratioOf(sample: EngineSample, metric: Candidate['metric']): number | null {

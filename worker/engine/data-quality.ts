@@ -14,6 +14,8 @@ export interface CheckedSamples {
 
 /** Usage of more than 10,000 % of what is there is a broken sensor; metric_samples refuses it too. */
 export const absurdRatio = 100;
+/** An instance a thousand times as large as another is a typing error. */
+const absurdWorth = 1_000;
 /** More instances than any provider lets one resource have: a broken counter. */
 const absurdInstances = 1_000_000;
 const leastStaleAfterMs = 180_000;
@@ -77,10 +79,10 @@ export function reportQuality(data: CheckedSamples, current: number): Stage {
 
 /** The sample itself when all of it is plausible, a copy without what is not, or null when nothing is left. */
 function cleaned(sample: EngineSample): EngineSample | null {
-  const { cpuRatio, memoryRatio, instances } = sample;
+  const { cpuRatio, memoryRatio, instances, cpuWorth = 1, memoryWorth = 1 } = sample;
   if (!Number.isSafeInteger(instances) || instances < 1 || instances > absurdInstances) return null;
-  const cpuFits = cpuRatio === null || isRatio(cpuRatio);
-  const memoryFits = memoryRatio === null || isRatio(memoryRatio);
+  const cpuFits = cpuRatio === null || (isRatio(cpuRatio) && isWorth(cpuWorth));
+  const memoryFits = memoryRatio === null || (isRatio(memoryRatio) && isWorth(memoryWorth));
   const cpu = cpuFits ? cpuRatio : null;
   const memory = memoryFits ? memoryRatio : null;
   if (cpu === null && memory === null) return null;
@@ -89,6 +91,11 @@ function cleaned(sample: EngineSample): EngineSample | null {
 
 export function isRatio(ratio: number): boolean {
   return Number.isFinite(ratio) && ratio >= 0 && ratio <= absurdRatio;
+}
+
+/** How many of one kind of instance another can be worth. */
+export function isWorth(worth: number): boolean {
+  return worth >= 1 / absurdWorth && worth <= absurdWorth;
 }
 
 function sortedOnePerMoment(samples: readonly EngineSample[]): EngineSample[] {

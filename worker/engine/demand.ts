@@ -1,4 +1,9 @@
-import type { Candidate, EngineForecast, EnginePolicy } from '../../shared/domain/scaling-decision.ts';
+import type {
+  Candidate,
+  EngineForecast,
+  EnginePolicy,
+  EngineWorth,
+} from '../../shared/domain/scaling-decision.ts';
 import type { Stage } from './stage.ts';
 import { metricName, percent, percentOf } from './words.ts';
 
@@ -15,7 +20,7 @@ const hottestPlan = 0.97;
 const roundingNoise = 1e-6;
 
 /** A sample, or a prediction. */
-export interface Load {
+export interface Load extends EngineWorth {
   readonly cpuRatio: number | null;
   readonly memoryRatio: number | null;
   readonly instances: number;
@@ -42,13 +47,18 @@ export function plannedRatio(policy: EnginePolicy, metric: Candidate['metric']):
   return Math.min(metric === 'cpu' ? policy.targetCpuRatio : policy.targetMemoryRatio, hottestPlan);
 }
 
+/** How many of today's instances one of then was worth. */
+export function worthOf(load: EngineWorth, metric: Candidate['metric']): number {
+  return (metric === 'cpu' ? load.cpuWorth : load.memoryWorth) ?? 1;
+}
+
 /** Whole instances for a need; never -0. */
 export function roundUp(need: number): number {
   return Math.max(0, Math.ceil(need - roundingNoise));
 }
 
 /**
- * demand = instances × ratio, need = demand / target. The ratio alone would change with our own actions; demand does
+ * demand = instances × ratio, in today's instances; need = demand / target. The ratio alone would change with our own actions; demand does
  * not. Only a measured ratio saturates: a prediction may name any figure.
  */
 export function asksOf(
@@ -63,10 +73,11 @@ export function asksOf(
     if (ratio === null) continue;
     const targetRatio = planned(policy, metric);
     const goal = `a ${metricName(metric)} ${planned === plannedRatio ? 'target' : 'limit'} of ${percent(targetRatio)}`;
-    const demand = load.instances * ratio + 0; // +0: -0 would not survive JSON
+    const serving = load.instances * worthOf(load, metric);
+    const demand = serving * ratio + 0; // +0: -0 would not survive JSON
     const saturated = source === 'reactive' && ratio >= saturatedRatio;
     const need = saturated
-      ? Math.max(demand / targetRatio, load.instances * growthWhenSaturated)
+      ? Math.max(demand / targetRatio, serving * growthWhenSaturated)
       : demand / targetRatio;
     asks.push({ source, metric, ratio, targetRatio, goal, demand, need, required: roundUp(need), saturated });
   }

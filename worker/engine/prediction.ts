@@ -1,5 +1,5 @@
 import type { EngineInput, EnginePrediction } from '../../shared/domain/scaling-decision.ts';
-import { isRatio } from './data-quality.ts';
+import { isRatio, isWorth } from './data-quality.ts';
 
 /** Forecasts are commonly written hourly or daily; an older one knows nothing of yesterday. */
 const oldestMs = 24 * 3_600_000;
@@ -32,7 +32,9 @@ export function checkPrediction(input: EngineInput): CheckedPrediction {
   if (!(ageMs <= oldestMs)) return unusable('it was made more than a day ago');
   const ratios = [prediction.cpuRatio, prediction.memoryRatio].filter((ratio) => ratio !== null);
   if (ratios.length === 0) return unusable('it has neither CPU nor memory');
-  if (!ratios.every(isRatio)) return unusable('its values are not plausible');
+  const { cpuWorth = 1, memoryWorth = 1 } = prediction;
+  if (!(ratios.every(isRatio) && isWorth(cpuWorth) && isWorth(memoryWorth)))
+    return unusable('its values are not plausible');
   if (!(Number.isFinite(prediction.instances) && prediction.instances >= 1)) {
     return unusable('the instance count it was made for is not known');
   }

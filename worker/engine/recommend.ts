@@ -5,7 +5,7 @@ import type {
   EngineSample,
 } from '../../shared/domain/scaling-decision.ts';
 import type { CheckedSamples } from './data-quality.ts';
-import { type Ask, asksOf, forecastAsks, limitRatio, mostRequired, roundUp } from './demand.ts';
+import { type Ask, asksOf, forecastAsks, limitRatio, mostRequired, roundUp, worthOf } from './demand.ts';
 import type { CheckedForecast } from './own-forecast.ts';
 import type { Stage } from './stage.ts';
 
@@ -38,7 +38,9 @@ export function weigh(
   const forecast = own.usable;
   const leads = forecast !== null && !own.learning;
   const measured = asksOf(newest, policy, 'reactive', leads ? limitRatio : undefined).map((ask) =>
-    forecast !== null && ask.saturated ? beyondSaturation(ask, forecast, newest.instances, current) : ask,
+    forecast !== null && ask.saturated
+      ? beyondSaturation(ask, forecast, newest.instances * worthOf(newest, ask.metric), current)
+      : ask,
   );
   const predicted = [
     ...(forecast === null ? [] : forecastAsks(forecast, policy, current)),

@@ -147,7 +147,7 @@ export class ResourceForecaster implements Stateful {
     recentCursor[0] = at + 2 === recent.length ? 0 : at + 2;
   }
 
-  /** Demand is instances × ratio. Where the ratio is at its ceiling, requests tell more, if they have been seen before. */
+  /** Demand is instances × ratio, in today's instances. Where the ratio is at its ceiling, requests tell more, if they have been seen before. */
   #observe(
     samples: readonly EngineSample[],
     from: number,
@@ -163,7 +163,8 @@ export class ResourceForecaster implements Stateful {
       const sample = samples[index] as EngineSample;
       const ratio = metric === 'cpu' ? sample.cpuRatio : sample.memoryRatio;
       if (ratio === null) continue;
-      let demand = ratio * sample.instances;
+      const worth = (metric === 'cpu' ? sample.cpuWorth : sample.memoryWorth) ?? 1;
+      let demand = ratio * sample.instances * worth;
       if (ratio > (highestRatio[0] as number)) highestRatio[0] = ratio;
       const requests = sample.requests ?? null;
       if (requests !== null && requests > 0) {

@@ -5,7 +5,9 @@ import type { EnginePolicy, EngineSample } from '../../shared/domain/scaling-dec
 import { checkSamples } from '../engine/data-quality.ts';
 import { type Metric, ResourceForecaster, shapeOf } from '../forecaster/resource-forecaster.ts';
 import { loadDecisionInputs } from './decision-inputs.ts';
-import { type ForecastStore, readSamples } from './forecast-store.ts';
+import type { ForecastStore } from './forecast-store.ts';
+import type { InstanceSize } from './instance-size.ts';
+import { readSamples } from './read-samples.ts';
 
 /** Two weeks: the week profile needs one, the pool of residuals another after it has learnt. */
 const historyMs = 15 * 86_400_000;
@@ -29,28 +31,32 @@ export async function buildForecaster(
     return { ...common, status: 'failed', outcome: 'rejected', result: null, error };
   }
   const { policy, nowMs } = inputs.engine;
-  const samples = await readHistory(deps.pool, job.resource_id, policy, nowMs);
+  const samples = await readHistory(deps.pool, job.resource_id, inputs.size, policy, nowMs);
   const forecaster = await learn(samples, policy);
-  await deps.forecasts.adopt(job.resource_id, forecaster);
+  await deps.forecasts.adopt(job.resource_id, forecaster, inputs.size);
   const result = { samples: samples.length, metrics: forecaster.metrics };
   return { ...common, status: 'completed', outcome: 'succeeded', result, error: null };
 }
 
-/** @returns the plausible samples of the last two weeks, oldest first. */
+/** @returns the plausible samples of the last two weeks, oldest first, in today's instances. */
 export async function readHistory(
   pool: pg.Pool,
   resourceId: string,
+  size: InstanceSize,
   policy: EnginePolicy,
   nowMs: number,
   fromMs: number = nowMs - historyMs,
 ): Promise<EngineSample[]> {
   const all: EngineSample[] = [];
+  let counted = null;
   for (let nextMs = fromMs; ; ) {
-    const page = await readSamples(pool, resourceId, nextMs, nowMs + 1, pageSize);
-    all.push(...checkSamples(page, policy, nowMs).samples);
-    const last = page.at(-1);
-    if (page.length < pageSize || last === undefined) return all;
+    const range = { fromMs: nextMs, toMs: nowMs + 1, limit: pageSize };
+    const page = await readSamples(pool, resourceId, range, size, counted);
+    all.push(...checkSamples(page.samples, policy, nowMs).samples);
+    const last = page.samples.at(-1);
+    if (page.samples.length < pageSize || last === undefined) return all;
     nextMs = last.atMs + 1;
+    counted = page.counted;
   }
 }
 

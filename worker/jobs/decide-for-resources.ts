@@ -97,7 +97,7 @@ async function forecastsFor(
   const ids = new Set(jobs.filter(wantsPrediction).map((job) => job.resource_id));
   const asked = [...ids].flatMap((resourceId) => {
     const known = inputs.get(resourceId);
-    return known === undefined ? [] : [{ resourceId, input: known.engine }];
+    return known === undefined ? [] : [{ resourceId, input: known.engine, size: known.size }];
   });
   return asked.length === 0 ? new Map() : await deps.forecasts.forecast(asked);
 }

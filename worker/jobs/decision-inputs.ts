@@ -1,7 +1,8 @@
-import type { HistoryRow } from '../../shared/db/forecasts-repository.ts';
+import { type HistoryRow, historyRow } from '../../shared/db/forecasts-repository.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import type { EngineInput, EnginePrediction } from '../../shared/domain/scaling-decision.ts';
-import { toSample } from './forecast-store.ts';
+import { type InstanceSize, sizeOf, worthOf } from './instance-size.ts';
+import { toSamples } from './read-samples.ts';
 
 /** What one decision needs to know beside its job. */
 export interface DecisionInputs {
@@ -20,6 +21,8 @@ export interface DecisionInputs {
     readonly region: string | null;
     readonly cluster: string | null;
   };
+  /** What one instance is now. */
+  readonly size: InstanceSize;
   readonly mode: 'manual' | 'recommend' | 'auto';
   readonly executeQueue: 'execute-aws' | 'execute-kubernetes';
 }
@@ -61,7 +64,19 @@ interface InputRow {
   max_reversals_per_half_hour: number;
   now_ms: number;
   samples: HistoryRow[] | null;
-  prediction: [number, number, number | null, number | null, number | null, number | null] | null;
+  prediction:
+    | [
+        number,
+        number,
+        number | null,
+        number | null,
+        number | null,
+        number | null,
+        string | null,
+        number | null,
+        number | null,
+      ]
+    | null;
   actions: [number, 'ScaleUp' | 'ScaleDown'][] | null;
   stopped: { scope: string; reason: string } | null;
 }
@@ -87,12 +102,12 @@ export async function loadDecisionInputs(
         samples.rows as samples, prediction.row as prediction, actions.rows as actions, stop.row as stopped
       from resources r cross join clock
       left join lateral (
-        select json_agg(json_build_array(floor(extract(epoch from s.timestamp) * 1000), s.cpu, s.memory, s.instances, s.requests) order by s.timestamp) as rows
+        select json_agg(${historyRow} order by s.timestamp) as rows
         from (select * from metric_samples m where m.resource_id = r.id and m.timestamp > clock.now - $2 * interval '1 second'
           order by m.timestamp desc limit $3) s) samples on true
       left join lateral (
         select json_build_array(floor(extract(epoch from p.timestamp) * 1000), floor(extract(epoch from p.created_at) * 1000),
-          p.predicted_cpu, p.predicted_memory, p.instances, p.confidence) as row
+          p.predicted_cpu, p.predicted_memory, p.instances, p.confidence, p.instance_type, p.cpu_request, p.memory_request) as row
         from predictions p where p.resource_id = r.id and p.timestamp > clock.now - least(r.decision_interval, 60) * interval '1 second'
           and p.timestamp <= clock.now + (r.provisioning_delay + 2 * r.decision_interval) * interval '1 second'
         -- The horizon's greatest need: capacity ordered now must carry all of it.
@@ -115,6 +130,7 @@ export async function loadDecisionInputs(
 }
 
 function toInputs(row: InputRow): DecisionInputs {
+  const size = sizeOf(row);
   return {
     engine: {
       currentInstances: row.current_instances,
@@ -140,8 +156,8 @@ function toInputs(row: InputRow): DecisionInputs {
         scaleDownPausedUntilMs: row.down_paused_ms,
         maxReversalsPerHalfHour: row.max_reversals_per_half_hour,
       },
-      samples: (row.samples ?? []).map(toSample),
-      prediction: row.prediction === null ? null : toPrediction(row.prediction, row.current_instances),
+      samples: toSamples(row.samples ?? [], size),
+      prediction: row.prediction === null ? null : toPrediction(row.prediction, row),
       recentActions: (row.actions ?? []).map(([atMs, action]) => ({ atMs, action })),
       stopped: row.stopped,
       nowMs: row.now_ms,
@@ -155,6 +171,7 @@ function toInputs(row: InputRow): DecisionInputs {
       memory_request: row.memory_request,
     },
     place: { id: row.id, cloud_provider: row.cloud_provider, region: row.region, cluster: row.cluster },
+    size,
     mode: row.mode,
     executeQueue: row.cloud_provider === 'aws' ? 'execute-aws' : 'execute-kubernetes',
   };
@@ -163,15 +180,17 @@ function toInputs(row: InputRow): DecisionInputs {
 const ratio = (percent: number | null): number | null => (percent === null ? null : percent / 100);
 
 function toPrediction(
-  [forMs, madeAtMs, cpu, memory, instances, confidence]: NonNullable<InputRow['prediction']>,
-  currentInstances: number,
+  [forMs, madeAtMs, cpu, memory, instances, confidence, ...then]: NonNullable<InputRow['prediction']>,
+  row: InputRow,
 ): EnginePrediction {
+  const [instance_type, cpu_request, memory_request] = then;
   return {
     forMs,
     madeAtMs,
     cpuRatio: ratio(cpu),
     memoryRatio: ratio(memory),
-    instances: instances ?? currentInstances,
+    instances: instances ?? row.current_instances,
     confidence,
+    ...worthOf(sizeOf({ instance_type, cpu_request, memory_request }), sizeOf(row)),
   };
 }

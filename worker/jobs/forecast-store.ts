@@ -1,26 +1,23 @@
 import type pg from 'pg';
 import {
   type ForecastCheckpoint,
-  type HistoryRow,
-  listHistory,
   loadCheckpoints,
   saveCheckpoint,
   saveForecastViews,
 } from '../../shared/db/forecasts-repository.ts';
-import type {
-  EngineForecast,
-  EngineInput,
-  EnginePolicy,
-  EngineSample,
-} from '../../shared/domain/scaling-decision.ts';
+import type { EngineForecast, EngineInput, EnginePolicy } from '../../shared/domain/scaling-decision.ts';
 import { checkSamples } from '../engine/data-quality.ts';
 import { checkpointVersion, lengthOf, restore, save } from '../forecaster/checkpoint.ts';
 import { type Metric, ResourceForecaster, shapeOf } from '../forecaster/resource-forecaster.ts';
+import type { InstanceSize } from './instance-size.ts';
 import { presentForecast } from './present-forecast.ts';
+import { readSamples } from './read-samples.ts';
 
 /** What is known of a forecaster that is held in this process. */
 interface Held {
   readonly forecaster: ResourceForecaster;
+  /** What one instance was when it learnt: its demand is in such instances. */
+  readonly unit: InstanceSize;
   readonly bytes: number;
   /** The newest step in the stored checkpoint, epoch ms. */
   savedMs: number;
@@ -34,6 +31,8 @@ const mostCatchUp = 2_000;
 export interface Asked {
   readonly resourceId: string;
   readonly input: Omit<EngineInput, 'usePrediction'>;
+  /** What one instance is now. */
+  readonly size: InstanceSize;
 }
 
 export interface Forecasted {
@@ -73,22 +72,25 @@ export class ForecastStore {
     return answers;
   }
 
-  #fits({ resourceId, input }: Asked): boolean {
+  #fits({ resourceId, input, size }: Asked): boolean {
     const held = this.#held.get(resourceId);
-    return held !== undefined && isOfShape(held.forecaster, input.policy);
+    return held !== undefined && isOfShape(held.forecaster, input.policy) && isOfUnit(held.unit, size);
   }
 
   async #load(asked: readonly Asked[]): Promise<void> {
     const policies = new Map(asked.map((each) => [each.resourceId, each.input.policy]));
     for (const checkpoint of await loadCheckpoints(this.#pool, [...policies.keys()])) {
       const forecaster = revive(checkpoint, policies.get(checkpoint.resource_id) as EnginePolicy);
-      if (forecaster !== null) this.#hold(checkpoint.resource_id, forecaster, checkpoint.newest_ms ?? 0);
+      const unit = { vcpu: checkpoint.unit_vcpu, gib: checkpoint.unit_gib };
+      if (forecaster !== null)
+        this.#hold(checkpoint.resource_id, forecaster, unit, checkpoint.newest_ms ?? 0);
     }
   }
 
-  async #answer({ resourceId, input }: Asked): Promise<Forecasted> {
+  async #answer(asked: Asked): Promise<Forecasted> {
+    const { resourceId, input, size } = asked;
     const held = this.#held.get(resourceId);
-    if (held === undefined || !isOfShape(held.forecaster, input.policy)) return building;
+    if (held === undefined || !this.#fits(asked)) return building;
     const { forecaster } = held;
     const { samples } = checkSamples(input.samples, input.policy, input.nowMs);
     const newest = samples.at(-1);
@@ -97,9 +99,10 @@ export class ForecastStore {
     const first = samples[0];
     // The samples at hand begin after what is known: what lies between is read.
     if (knownMs !== null && first !== undefined && first.atMs > knownMs + forecaster.shape.stepMs) {
-      const missed = await readSamples(this.#pool, resourceId, knownMs, first.atMs, mostCatchUp);
-      if (missed.length >= mostCatchUp) return building;
-      forecaster.advance(missed, input.policy);
+      const range = { fromMs: knownMs, toMs: first.atMs, limit: mostCatchUp };
+      const missed = await readSamples(this.#pool, resourceId, range, size);
+      if (missed.samples.length >= mostCatchUp) return building;
+      forecaster.advance(missed.samples, input.policy);
     }
     forecaster.advance(samples, input.policy, predictedDemand(input, forecaster));
     this.#touch(resourceId, held);
@@ -125,16 +128,20 @@ export class ForecastStore {
   }
 
   /** Takes over a forecaster that was built from history, and stores it. */
-  async adopt(resourceId: string, forecaster: ResourceForecaster): Promise<void> {
-    this.#hold(resourceId, forecaster, forecaster.newestMs ?? 0);
-    await saveCheckpoint(this.#pool, checkpointOf(resourceId, forecaster), true);
+  async adopt(resourceId: string, forecaster: ResourceForecaster, unit: InstanceSize): Promise<void> {
+    this.#hold(resourceId, forecaster, unit, forecaster.newestMs ?? 0);
+    await saveCheckpoint(this.#pool, checkpointOf(resourceId, forecaster, unit), true);
   }
 
   #saveWhenDue(resourceId: string, held: Held): void {
     const newestMs = held.forecaster.newestMs ?? 0;
     if (newestMs - held.savedMs < saveEveryMs) return;
     held.savedMs = newestMs;
-    this.#inBackground(saveCheckpoint(this.#pool, checkpointOf(resourceId, held.forecaster), false));
+    this.#saveInBackground(resourceId, held);
+  }
+
+  #saveInBackground(resourceId: string, { forecaster, unit }: Held): void {
+    this.#inBackground(saveCheckpoint(this.#pool, checkpointOf(resourceId, forecaster, unit), false));
   }
 
   #inBackground(work: Promise<void>): void {
@@ -142,10 +149,10 @@ export class ForecastStore {
     this.#saving.add(settled);
   }
 
-  #hold(resourceId: string, forecaster: ResourceForecaster, savedMs: number): void {
+  #hold(resourceId: string, forecaster: ResourceForecaster, unit: InstanceSize, savedMs: number): void {
     this.#drop(resourceId);
     const bytes = lengthOf(forecaster.state());
-    this.#held.set(resourceId, { forecaster, bytes, savedMs });
+    this.#held.set(resourceId, { forecaster, unit, bytes, savedMs });
     this.#bytes += bytes;
     for (const id of this.#held.keys()) {
       if (this.#bytes <= this.#limitBytes || id === resourceId) break;
@@ -166,8 +173,7 @@ export class ForecastStore {
   /** Stores what is not stored yet. */
   async close(): Promise<void> {
     for (const [resourceId, held] of this.#held) {
-      if ((held.forecaster.newestMs ?? 0) > held.savedMs)
-        this.#inBackground(saveCheckpoint(this.#pool, checkpointOf(resourceId, held.forecaster), false));
+      if ((held.forecaster.newestMs ?? 0) > held.savedMs) this.#saveInBackground(resourceId, held);
     }
     await Promise.all(this.#saving);
   }
@@ -184,7 +190,16 @@ function isOfShape(forecaster: ResourceForecaster, policy: EnginePolicy): boolea
   return forecaster.shape.stepMs === shape.stepMs && forecaster.shape.horizonSteps === shape.horizonSteps;
 }
 
-function lacksMetric(forecaster: ResourceForecaster, newest: EngineSample): boolean {
+/** What was not known is no change. */
+function isOfUnit(unit: InstanceSize, size: InstanceSize): boolean {
+  const same = (a: number | null, b: number | null) => a === null || b === null || a === b;
+  return same(unit.vcpu, size.vcpu) && same(unit.gib, size.gib);
+}
+
+function lacksMetric(
+  forecaster: ResourceForecaster,
+  newest: { readonly cpuRatio: number | null; readonly memoryRatio: number | null },
+): boolean {
   const has = (metric: Metric) => forecaster.metrics.includes(metric);
   return (newest.cpuRatio !== null && !has('cpu')) || (newest.memoryRatio !== null && !has('memory'));
 }
@@ -206,13 +221,19 @@ function revive(checkpoint: ForecastCheckpoint, policy: EnginePolicy): ResourceF
   return forecaster;
 }
 
-function checkpointOf(resourceId: string, forecaster: ResourceForecaster): ForecastCheckpoint {
+function checkpointOf(
+  resourceId: string,
+  forecaster: ResourceForecaster,
+  unit: InstanceSize,
+): ForecastCheckpoint {
   return {
     resource_id: resourceId,
     format: checkpointVersion,
     step_ms: forecaster.shape.stepMs,
     horizon_steps: forecaster.shape.horizonSteps,
     metrics: forecaster.metrics,
+    unit_vcpu: unit.vcpu,
+    unit_gib: unit.gib,
     newest_ms: forecaster.newestMs,
     state: save(forecaster),
   };
@@ -226,31 +247,9 @@ function predictedDemand(
   if (prediction === null || !Number.isFinite(prediction.instances)) return {};
   const forMs = nowMs + shape.horizonSteps * shape.stepMs;
   if (Math.abs(prediction.forMs - forMs) > 1.5 * shape.stepMs) return {};
-  const demand = (ratio: number | null): number | undefined =>
-    ratio === null || !Number.isFinite(ratio) ? undefined : ratio * prediction.instances;
-  const cpu = demand(prediction.cpuRatio);
-  const memory = demand(prediction.memoryRatio);
+  const demand = (ratio: number | null, worth = 1): number | undefined =>
+    ratio === null || !Number.isFinite(ratio) ? undefined : ratio * prediction.instances * worth;
+  const cpu = demand(prediction.cpuRatio, prediction.cpuWorth);
+  const memory = demand(prediction.memoryRatio, prediction.memoryWorth);
   return { ...(cpu === undefined ? {} : { cpu }), ...(memory === undefined ? {} : { memory }) };
-}
-
-/** Samples from a moment (included) to another (not included), oldest first. */
-export async function readSamples(
-  db: pg.Pool,
-  resourceId: string,
-  fromMs: number,
-  toMs: number,
-  limit: number,
-): Promise<EngineSample[]> {
-  return (await listHistory(db, resourceId, { fromMs, toMs, limit })).map(toSample);
-}
-
-/** A stored row as the engine takes it. */
-export function toSample([atMs, cpu, memory, instances, requests]: HistoryRow): EngineSample {
-  return {
-    atMs,
-    cpuRatio: cpu === null ? null : cpu / 100,
-    memoryRatio: memory === null ? null : memory / 100,
-    instances,
-    requests,
-  };
 }

@@ -63,9 +63,9 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
     return refused(job, 'invalid_policy', message, 422);
   }
   const [fromMs, toMs] = [Date.parse(input.from), Date.parse(input.to)];
-  const samples = (await readHistory(pool, job.resource_id, policy, toMs - 1, fromMs - learningMs)).filter(
-    (sample) => sample.instances > 0,
-  );
+  const samples = (
+    await readHistory(pool, job.resource_id, inputs.size, policy, toMs - 1, fromMs - learningMs)
+  ).filter((sample) => sample.instances > 0);
   const history = historyOf(samples, policy);
   if (history === null || history.trace.demand.length - stepAt(history.trace, fromMs) < fewestSteps) {
     const message = `There are fewer than ${fewestSteps} steps of samples from ${input.from} to ${input.to}: choose a range that has some.`;
@@ -170,15 +170,17 @@ function historyOf(samples: readonly EngineSample[], policy: EnginePolicy): Hist
   const counts = new Int32Array(steps);
   for (const sample of samples) {
     const ratio = Math.max(
-      sample.cpuRatio ?? 0,
-      ((sample.memoryRatio ?? 0) * policy.targetCpuRatio) / policy.targetMemoryRatio,
+      (sample.cpuRatio ?? 0) * (sample.cpuWorth ?? 1),
+      ((sample.memoryRatio ?? 0) * (sample.memoryWorth ?? 1) * policy.targetCpuRatio) /
+        policy.targetMemoryRatio,
     );
     const step = Math.floor(sample.atMs / stepMs) - firstStep;
     const count = (counts[step] as number) + 1;
     counts[step] = count;
     const mean = demand[step] as number;
     demand[step] = mean + (ratio * sample.instances - mean) / count;
-    ready[step] = sample.instances;
+    // What ran, as so many of today's instances.
+    ready[step] = Math.max(1, Math.round(sample.instances * (sample.cpuWorth ?? 1)));
     missing[step] = 0;
   }
   for (let step = 1; step < steps; step++) {

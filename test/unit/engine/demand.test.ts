@@ -42,6 +42,19 @@ describe('asksOf', () => {
     expect(required).toEqual([6, 6, 6]);
   });
 
+  it('is in instances of today: one of then may have been worth half of one', () => {
+    const [cpu, memory] = asksOf(
+      { ...load(0.8, 0.4), cpuWorth: 0.5, memoryWorth: 0.25 },
+      policy(),
+      'reactive',
+    );
+    expect(cpu).toMatchObject({ ratio: 0.8, demand: 4, required: 6 });
+    expect(memory).toMatchObject({ ratio: 0.4, demand: 1, required: 2 });
+    // Ten that were worth five: twice as many are ten.
+    const [full] = asksOf({ ...load(1, null), cpuWorth: 0.5 }, policy(), 'reactive');
+    expect(full).toMatchObject({ saturated: true, required: 10 });
+  });
+
   it('leaves out a metric that is not there', () => {
     expect(asksOf(load(null, 0.8), policy(), 'reactive').map((ask) => ask.metric)).toEqual(['memory']);
     expect(asksOf(load(0.8, null), policy(), 'reactive').map((ask) => ask.metric)).toEqual(['cpu']);
