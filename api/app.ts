@@ -14,6 +14,7 @@ import { auditRequests } from './middleware/audit-requests.ts';
 import { guardSelectors, refuseFleet } from './middleware/guard-selectors.ts';
 import { invalidRequest, problemOf, sendProblem } from './middleware/problem-response.ts';
 import { QueueGate } from './middleware/queue-gate.ts';
+import { refuseAmbiguous } from './middleware/refuse-ambiguous.ts';
 import { openApiDocument } from './openapi/document.ts';
 import { auditRoutes } from './routes/audit.ts';
 import { mountDashboard } from './routes/dashboard.ts';
@@ -57,6 +58,7 @@ export function buildApp(
   app.use(securityHeaders());
   app.use(observe(deps));
   app.use(auditRequests(deps.auditTrail));
+  app.use(refuseAmbiguous);
   const admission = new Admission(deps);
   const gate = new QueueGate(deps.pool, deps.config.MAX_WAITING_JOBS);
   for (const route of routes) {

@@ -48,7 +48,15 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
   closers.add('audit trail', () => auditTrail.close());
   const deps: Deps = { config, pool, redis, queues, intake, waiters, auditTrail, logger, metrics };
   const { app, routes } = buildApp(deps);
-  return { server: createMatchedServer(app), deps, routes, closers };
+  return {
+    server: createMatchedServer(app, {
+      headersTimeoutMs: config.HEADERS_TIMEOUT_MS,
+      requestTimeoutMs: config.REQUEST_TIMEOUT_MS,
+    }),
+    deps,
+    routes,
+    closers,
+  };
 }
 
 /** @throws Error when it would listen beyond this machine and nobody has a key yet. */

@@ -19,6 +19,9 @@ const schema = z
     FAILED_AUTH_PER_MINUTE: z.coerce.number().int().min(1).max(10_000_000).default(60),
     /** API processes that share the limits: while Redis is away each allows its share. */
     API_REPLICAS: z.coerce.number().int().min(1).max(10_000).default(1),
+    /** A client that takes longer to send the head of its request, or all of it, is cut off. */
+    HEADERS_TIMEOUT_MS: z.coerce.number().int().min(100).max(60_000).default(10_000),
+    REQUEST_TIMEOUT_MS: z.coerce.number().int().min(100).max(300_000).default(15_000),
     /** Decide jobs that arrive together travel as one queue entry of at most this many. */
     DECIDE_PACK_SIZE: z.coerce.number().int().min(1).max(200).default(packSize),
     DECISION_LIFETIME_SECONDS: z.coerce.number().int().min(10).max(86_400).default(900),

@@ -51,7 +51,7 @@ export class InvalidInput extends ScalerError {
   constructor(
     code: string,
     message: string,
-    details: Details & { httpStatus?: 400 | 413 | 415 | 422 | 428 } = {},
+    details: Details & { httpStatus?: 400 | 413 | 415 | 422 | 428 | 431 } = {},
   ) {
     super({ ...details, code, message, retry: 'never', httpStatus: details.httpStatus ?? 400 });
   }

@@ -6,10 +6,14 @@ export const instancesSchema = z.int().min(0).max(100_000);
 export const limitSchema = z.coerce.number().int().min(1).max(100).default(50);
 export const cursorSchema = z.string().min(1).max(500).optional();
 
-/** ISO 8601 with a zone, in this century, so that a wrong unit or a typing error cannot store nonsense. */
+/**
+ * ISO 8601 with a zone, in this century, so that a wrong unit or a typing error cannot store nonsense. Comes out in UTC:
+ * PostgreSQL takes fewer offsets than ISO 8601 has.
+ */
 export const timestampSchema = z.iso
   .datetime({ offset: true })
-  .refine((text) => text >= '2000' && text < '2100', 'must lie between 2000 and 2100');
+  .refine((text) => text >= '2000' && text < '2100', 'must lie between 2000 and 2100')
+  .transform((text) => new Date(text).toISOString());
 
 export const problemSchema = z
   .object({

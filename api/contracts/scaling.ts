@@ -29,6 +29,16 @@ export const decisionSchema = z
   })
   .meta({ id: 'Decision' });
 
+/** A decision as it is stored, with what became of it. */
+export const storedDecisionSchema = decisionSchema
+  .extend({
+    reason_code: z.string(),
+    state: z.enum(['none', 'pending', 'executing', 'executed', 'failed', 'expired', 'superseded']),
+    expires_at: z.string(),
+    seq: z.number().describe('the order in which decisions were made'),
+  })
+  .meta({ id: 'StoredDecision' });
+
 export const eventSchema = z
   .object({
     id: idSchema,
@@ -43,6 +53,17 @@ export const eventSchema = z
     created_at: z.string(),
   })
   .meta({ id: 'Event' });
+
+/** An event as history shows it: also of what was begun, refused or only observed. */
+export const storedEventSchema = eventSchema
+  .extend({
+    phase: z.enum(['intent', 'outcome', 'late_report', 'observed', 'control']),
+    outcome: z.string().nullable(),
+    error_code: z.string().nullable(),
+    actor: z.string(),
+    seq: z.number(),
+  })
+  .meta({ id: 'StoredEvent' });
 
 export const executionSchema = z
   .object({ success: z.boolean(), event: eventSchema.nullable(), message: z.string().optional() })
@@ -93,6 +114,8 @@ export const jobSchema = z
     attempts: z.int(),
     resource_id: idSchema,
     decision_id: idSchema.nullable(),
+    replay_of: idSchema.nullable().describe('the failed job that this one does again'),
+    available_at: z.string().optional().describe('while it is retrying: when it is tried again'),
     result: z.record(z.string(), z.unknown()).nullable(),
     error: z.record(z.string(), z.unknown()).nullable(),
     created_at: z.string(),

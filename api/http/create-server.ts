@@ -1,11 +1,22 @@
 import { createServer, IncomingMessage, type Server, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { Express } from 'express';
+
+/** Headers a request may have; one more is read, so that the app can refuse it instead of not seeing it. */
+export const mostHeaders = 100;
 
 /**
  * An HTTP server whose requests and responses are born with Express's prototypes. Express sets them on every request,
  * which costs three quarters of its speed unless they are there already (expressjs/express#5998).
+ * @param limits how long a client may take to send the head, and the whole request.
  */
-export function createMatchedServer(app: Express): Server {
+export function createMatchedServer(
+  app: Express,
+  limits: { readonly headersTimeoutMs: number; readonly requestTimeoutMs: number } = {
+    headersTimeoutMs: 10_000,
+    requestTimeoutMs: 15_000,
+  },
+): Server {
   class Request extends IncomingMessage {}
   class Response extends ServerResponse {}
   Object.setPrototypeOf(Request.prototype, app.request);
@@ -17,12 +28,65 @@ export function createMatchedServer(app: Express): Server {
       IncomingMessage: Request,
       ServerResponse: Response as unknown as typeof ServerResponse,
       maxHeaderSize: 16_384,
+      headersTimeout: limits.headersTimeoutMs,
+      requestTimeout: limits.requestTimeoutMs,
+      keepAliveTimeout: 65_000,
+      // The app says it in a problem of its own.
+      requireHostHeader: false,
+      // Node looks for requests that take too long only every 30 s by itself.
+      connectionsCheckingInterval: 1_000,
     },
     app,
   );
-  server.headersTimeout = 10_000;
-  server.requestTimeout = 15_000;
-  server.keepAliveTimeout = 65_000;
-  server.maxHeadersCount = 100;
+  server.maxHeadersCount = mostHeaders + 1;
+  answerUnreadable(server);
   return server;
+}
+
+const answers: Readonly<Record<string, readonly [number, string, string, string]>> = {
+  HPE_HEADER_OVERFLOW: [
+    431,
+    'Request Header Fields Too Large',
+    'headers_too_large',
+    'The headers are too large.',
+  ],
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout', 'request_timeout', 'The request took too long to come.'],
+};
+const malformed = [
+  400,
+  'Bad Request',
+  'malformed_request',
+  'This is not a well-formed HTTP request.',
+] as const;
+
+/** What Node cannot read never reaches the app: it gets a problem, too, and its connection is closed. */
+function answerUnreadable(server: Server): void {
+  const begun = new WeakMap<Duplex, ServerResponse>();
+  server.on('request', (request: IncomingMessage, response: ServerResponse) =>
+    begun.set(request.socket, response),
+  );
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
+    const response = begun.get(socket);
+    const isAnswering = response?.headersSent === true && !response.writableFinished;
+    if (!socket.writable || error.code === 'ECONNRESET' || isAnswering) {
+      socket.destroy();
+      return;
+    }
+    const [status, title, code, detail] = answers[error.code ?? ''] ?? malformed;
+    const type = `urn:scaler:problem:${code}`;
+    const body = JSON.stringify({ type, title, status, code, detail, request_id: 'none' });
+    socket.end(
+      `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+      () => socket.destroy(),
+    );
+  });
+  server.on('checkExpectation', (_request: IncomingMessage, response: ServerResponse) => {
+    const code = 'expectation_failed';
+    const detail = 'Expect knows 100-continue only.';
+    response.writeHead(417, { 'Content-Type': 'application/problem+json', Connection: 'close' });
+    const type = `urn:scaler:problem:${code}`;
+    response.end(
+      JSON.stringify({ type, title: 'Expectation Failed', status: 417, code, detail, request_id: 'none' }),
+    );
+  });
 }

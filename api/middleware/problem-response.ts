@@ -17,6 +17,7 @@ const titles: Readonly<Record<number, string>> = {
   424: 'Failed',
   428: 'Precondition needed',
   429: 'Too many requests',
+  431: 'Headers too large',
   500: 'Our fault',
   503: 'Not available now',
 };

@@ -5,10 +5,12 @@ import type { Route } from '../routes/route.ts';
 /** The OpenAPI 3.1 document, from the same schemas that validate. */
 export function openApiDocument(routes: readonly Route[]): Record<string, unknown> {
   const paths: Record<string, Record<string, unknown>> = {};
+  const named: Named = {};
+  schemaOf(problemSchema, 'output', named);
   for (const route of routes) {
     const operations = paths[route.path] ?? {};
     paths[route.path] = operations;
-    operations[route.method] = operationOf(route);
+    operations[route.method] = operationOf(route, named);
   }
   return {
     openapi: '3.1.0',
@@ -22,12 +24,12 @@ export function openApiDocument(routes: readonly Route[]): Record<string, unknow
     paths,
     components: {
       securitySchemes: { key: { type: 'http', scheme: 'bearer', description: 'An API key: as_live_…' } },
-      schemas: { Problem: schemaOf(problemSchema, 'output') },
+      schemas: named,
     },
   };
 }
 
-function operationOf(route: Route): Record<string, unknown> {
+function operationOf(route: Route, named: Named): Record<string, unknown> {
   const problem = {
     description: 'A problem',
     content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
@@ -39,7 +41,7 @@ function operationOf(route: Route): Record<string, unknown> {
         description,
         ...(schema === undefined
           ? {}
-          : { content: { 'application/json': { schema: schemaOf(schema, 'output') } } }),
+          : { content: { 'application/json': { schema: schemaOf(schema, 'output', named) } } }),
       },
     ]),
   );
@@ -48,8 +50,8 @@ function operationOf(route: Route): Record<string, unknown> {
     summary: route.summary,
     ...(route.scope === 'public' ? { security: [] } : { security: [{ key: [] }], 'x-scope': route.scope }),
     parameters: [
-      ...parametersOf(route.params, 'path'),
-      ...parametersOf(route.query, 'query'),
+      ...parametersOf(route.params, 'path', named),
+      ...parametersOf(route.query, 'query', named),
       ...headersOf(route),
     ],
     ...(route.body === undefined
@@ -57,7 +59,7 @@ function operationOf(route: Route): Record<string, unknown> {
       : {
           requestBody: {
             required: true,
-            content: { 'application/json': { schema: schemaOf(route.body, 'input') } },
+            content: { 'application/json': { schema: schemaOf(route.body, 'input', named) } },
           },
         }),
     responses: { ...responses, default: problem },
@@ -83,9 +85,9 @@ function headersOf(route: Route): object[] {
   return headers;
 }
 
-function parametersOf(schema: z.ZodType | undefined, place: 'path' | 'query'): object[] {
+function parametersOf(schema: z.ZodType | undefined, place: 'path' | 'query', named: Named): object[] {
   if (schema === undefined) return [];
-  const { properties = {}, required = [] } = schemaOf(schema, 'input') as {
+  const { properties = {}, required = [] } = schemaOf(schema, 'input', named) as {
     properties?: Record<string, object>;
     required?: string[];
   };
@@ -97,14 +99,21 @@ function parametersOf(schema: z.ZodType | undefined, place: 'path' | 'query'): o
   }));
 }
 
-function schemaOf(schema: z.ZodType, io: 'input' | 'output'): Record<string, unknown> {
-  const {
-    $schema: _,
-    id: __,
-    ...rest
-  } = z.toJSONSchema(schema, { io, unrepresentable: 'any', target: 'draft-2020-12' }) as Record<
-    string,
-    unknown
-  >;
-  return rest;
+/** A schema of ours as JSON schema; the named ones in it go into `named`, and are referred to. */
+function schemaOf(schema: z.ZodType, io: 'input' | 'output', named: Named): Record<string, unknown> {
+  const converted = z.toJSONSchema(schema, { io, unrepresentable: 'any', target: 'draft-2020-12' });
+  // zod puts named schemas beside each schema; in the document they have one place.
+  const text = JSON.stringify(converted).replaceAll('"#/$defs/', '"#/components/schemas/');
+  const { $schema: _, id, $defs = {}, ...rest } = JSON.parse(text) as Record<string, unknown> & JsonSchema;
+  for (const [name, { id: __, ...definition }] of Object.entries($defs)) named[name] = definition;
+  if (id === undefined) return rest;
+  named[id] = rest;
+  return { $ref: `#/components/schemas/${id}` };
 }
+
+interface JsonSchema {
+  readonly id?: string;
+  readonly $defs?: Readonly<Record<string, JsonSchema>>;
+}
+
+type Named = Record<string, unknown>;

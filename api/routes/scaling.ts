@@ -145,7 +145,7 @@ export function scalingRoutes(deps: Deps): Route[] {
         200: {
           description: 'Events',
           schema: z.object({
-            events: z.array(contracts.eventSchema),
+            events: z.array(contracts.storedEventSchema),
             count: z.int(),
             limit: z.int(),
             offset: z.int(),
@@ -173,7 +173,7 @@ export function scalingRoutes(deps: Deps): Route[] {
         200: {
           description: 'Decisions',
           schema: z.object({
-            decisions: z.array(contracts.decisionSchema),
+            decisions: z.array(contracts.storedDecisionSchema),
             count: z.int(),
             cursor: z.string().nullable(),
           }),
@@ -192,7 +192,7 @@ export function scalingRoutes(deps: Deps): Route[] {
       operationId: 'getDecision',
       summary: 'One decision with its explanation',
       params: idParams,
-      responses: { 200: { description: 'The decision', schema: contracts.decisionSchema } },
+      responses: { 200: { description: 'The decision', schema: contracts.storedDecisionSchema } },
       handle: async ({ params }) => {
         const decision = await findDecision(deps.pool, params.id);
         if (decision === null) throw decisionNotFound(params.id);

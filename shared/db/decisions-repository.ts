@@ -63,7 +63,7 @@ export async function listDecisions(
     readonly selectors: Selectors;
   },
 ): Promise<{ decisions: DecisionRow[]; cursor: string | null }> {
-  const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 1)[0] ?? null);
+  const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 'seq')[0] ?? null);
   const { rows } = await db.query<DecisionRow>(
     `select ${columns} from scaling_decisions
       where ($1::uuid is null or resource_id = $1) and ($2::bigint is null or scaling_decisions.seq < $2)

@@ -81,7 +81,7 @@ export async function listEvents(
     readonly selectors: Selectors;
   },
 ): Promise<{ events: EventRow[]; cursor: string | null }> {
-  const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 1)[0] ?? null);
+  const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 'seq')[0] ?? null);
   const { rows } = await db.query<EventRow>(
     `select ${columns} from scaling_events
       where ($1::uuid is null or resource_id = $1) and ($2::bigint is null or scaling_events.seq < $2)

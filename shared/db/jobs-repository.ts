@@ -148,7 +148,7 @@ export async function listJobs(
   db: Queryable,
   filter: JobFilter,
 ): Promise<{ jobs: JobRow[]; cursor: string | null }> {
-  const [at, id] = filter.cursor === undefined ? [null, null] : decodeCursor(filter.cursor, 2);
+  const [at, id] = filter.cursor === undefined ? [null, null] : decodeCursor(filter.cursor, 'moment');
   const { rows } = await db.query<JobRow & { exact_created_at: string }>({
     text: `select ${columns}, created_at::text as exact_created_at from jobs
       where ($1::text is null or status = $1) and ($2::text is null or kind = $2) and ($3::uuid is null or resource_id = $3)

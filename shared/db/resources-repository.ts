@@ -102,7 +102,7 @@ export async function listResources(
   db: Queryable,
   filter: { readonly limit: number; readonly cursor?: string | undefined; readonly selectors: Selectors },
 ): Promise<{ resources: Resource[]; cursor: string | null }> {
-  const [at, id] = filter.cursor === undefined ? [null, null] : decodeCursor(filter.cursor, 2);
+  const [at, id] = filter.cursor === undefined ? [null, null] : decodeCursor(filter.cursor, 'moment');
   const { rows } = await db.query<Resource & { exact: string }>(
     `select ${columns}, created_at::text as exact from resources where ($1::timestamptz is null or (resources.created_at, resources.id) > ($1, $2::uuid))
         and ($4::jsonb is null or selectors_cover($4::jsonb, cloud_provider, coalesce(region, cluster), name, id))

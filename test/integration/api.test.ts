@@ -315,8 +315,13 @@ describe('cost, operations and documents', () => {
     expect(body.openapi).toBe('3.1.0');
     for (const route of api.api.routes)
       expect(body.paths[route.path][route.method].operationId).toBe(route.operationId);
-    for (const [, name] of JSON.stringify(body).matchAll(/"\$ref":"#\/components\/schemas\/(\w+)"/g))
+    const references = [...JSON.stringify(body).matchAll(/"\$ref":"([^"]+)"/g)].map(([, to]) => to as string);
+    expect(references).toContain('#/components/schemas/Resource');
+    for (const to of references) {
+      const name = /^#\/components\/schemas\/(\w+)$/.exec(to)?.[1];
+      expect(name, to).toBeDefined();
       expect(body.components.schemas).toHaveProperty(name as string);
+    }
     expect((await api.call('GET', '/docs')).body).toContain('swagger-ui');
   });
 

@@ -1,0 +1,157 @@
+import { Agent, request } from 'node:http';
+import { connect } from 'node:net';
+
+export interface Reply {
+  /** 0 when the connection ended without an answer. */
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly text: string;
+  readonly ms: number;
+}
+
+const giveUpMs = 20_000;
+
+/** Sends requests that Node's own client agrees to send. */
+export class Client {
+  readonly #port: number;
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 16 });
+
+  constructor(port: number) {
+    this.#port = port;
+  }
+
+  async send(shot: {
+    readonly method: string;
+    readonly path: string;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly body: string | Buffer | null;
+  }): Promise<Reply> {
+    const startedAt = performance.now();
+    return await new Promise((resolve) => {
+      const none = () => resolve({ status: 0, headers: {}, text: '', ms: performance.now() - startedAt });
+      const outgoing = request({
+        host: '127.0.0.1',
+        port: this.#port,
+        agent: this.#agent,
+        method: shot.method,
+        path: shot.path.replace(/[^\x21-\x7e]/g, (char) => encodeURIComponent(char)),
+        headers: {
+          ...shot.headers,
+          ...(shot.body === null ? {} : { 'content-length': Buffer.byteLength(shot.body) }),
+        },
+        insecureHTTPParser: true,
+        timeout: giveUpMs,
+      });
+      outgoing.on('timeout', () => outgoing.destroy());
+      outgoing.on('error', none);
+      outgoing.on('response', (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('error', none);
+        response.on('end', () =>
+          resolve({
+            status: response.statusCode ?? 0,
+            headers: Object.fromEntries(
+              Object.entries(response.headers).map(([name, value]) => [name, String(value)]),
+            ),
+            text: Buffer.concat(chunks).toString('utf8'),
+            ms: performance.now() - startedAt,
+          }),
+        );
+      });
+      outgoing.end(shot.body ?? undefined);
+    });
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+}
+
+/**
+ * Sends bytes as they are on a connection of their own, and says that no more will come.
+ * @returns every answer that came back on it.
+ */
+export async function sendBytes(port: number, bytes: Buffer): Promise<Reply[]> {
+  const startedAt = performance.now();
+  const text = await new Promise<string>((resolve) => {
+    const chunks: Buffer[] = [];
+    const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true }, () => {
+      socket.end(bytes);
+    });
+    socket.setTimeout(giveUpMs, () => socket.destroy());
+    socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+    socket.on('error', () => {});
+    socket.on('close', () => resolve(Buffer.concat(chunks).toString('latin1')));
+    socket.on('end', () => socket.destroy());
+  });
+  const ms = performance.now() - startedAt;
+  return splitAnswers(text).map((answer) => ({ ...answer, ms }));
+}
+
+/** The answers in what came back; one without a length goes on to the end. */
+function splitAnswers(text: string): Omit<Reply, 'ms'>[] {
+  const answers: Omit<Reply, 'ms'>[] = [];
+  let rest = text;
+  for (;;) {
+    const head = /^HTTP\/1\.1 (\d{3})[^\r\n]*\r\n([\s\S]*?)\r\n\r\n/.exec(rest);
+    if (head === null) return answers;
+    const headers = Object.fromEntries(
+      (head[2] as string).split('\r\n').map((line) => {
+        const [name = '', ...value] = line.split(':');
+        return [name.toLowerCase(), value.join(':').trim()];
+      }),
+    );
+    rest = rest.slice(head[0].length);
+    const status = Number(head[1]);
+    const { body, length } = status === 100 ? { body: '', length: 0 } : bodyOf(headers, rest);
+    rest = rest.slice(length);
+    if (status !== 100) answers.push({ status, headers, text: Buffer.from(body, 'latin1').toString('utf8') });
+  }
+}
+
+function bodyOf(headers: Readonly<Record<string, string>>, rest: string): { body: string; length: number } {
+  if (headers['transfer-encoding'] !== 'chunked') {
+    const length = Number(headers['content-length'] ?? rest.length);
+    return { body: rest.slice(0, length), length };
+  }
+  let body = '';
+  let at = 0;
+  for (;;) {
+    const size = /^([0-9a-f]+)\r\n/i.exec(rest.slice(at));
+    if (size === null) return { body, length: rest.length };
+    const bytes = Number.parseInt(size[1] as string, 16);
+    const from = at + size[0].length;
+    body += rest.slice(from, from + bytes);
+    at = from + bytes + 2;
+    if (bytes === 0) return { body, length: at };
+  }
+}
+
+/**
+ * A client that never gets to the end: it sends `first`, then one byte of `more` a second.
+ * @returns milliseconds until it is cut off, or null when it never was within `patienceMs`.
+ */
+export async function dawdle(
+  port: number,
+  first: string,
+  more: string,
+  patienceMs: number,
+): Promise<number | null> {
+  const startedAt = performance.now();
+  return await new Promise((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port }, () => socket.write(first));
+    const drip = setInterval(() => socket.write(more), 500);
+    const end = (ms: number | null) => {
+      clearInterval(drip);
+      clearTimeout(patience);
+      socket.destroy();
+      resolve(ms);
+    };
+    const patience = setTimeout(() => end(null), patienceMs);
+    socket.on('error', () => {});
+    socket.resume();
+    socket.on('close', () => end(performance.now() - startedAt));
+    socket.on('end', () => end(performance.now() - startedAt));
+  });
+}

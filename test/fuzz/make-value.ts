@@ -1,0 +1,86 @@
+import type { Dice } from './dice.ts';
+import type { Api, Schema } from './openapi.ts';
+
+/** Ids that exist, by the name of the field they go into. */
+export type KnownIds = (name: string) => string;
+
+/** A value that fits a schema, as far as a schema says; optional fields come and go. */
+export function makeValue(given: Schema, name: string, dice: Dice, api: Api, ids: KnownIds): unknown {
+  const schema = api.resolve(given);
+  const make = (its: Schema, field = name) => makeValue(its, field, dice, api, ids);
+  if (schema.const !== undefined) return schema.const;
+  if (schema.enum !== undefined) return dice.pick(schema.enum);
+  const choice = schema.anyOf ?? schema.oneOf;
+  if (choice !== undefined) return make(dice.pick(choice));
+  const type = Array.isArray(schema.type) ? dice.pick(schema.type as string[]) : schema.type;
+  switch (type) {
+    case 'null':
+      return null;
+    case 'boolean':
+      return dice.chance(0.5);
+    case 'integer':
+    case 'number':
+      return makeNumber(schema, type, dice);
+    case 'string':
+      return makeText(schema, name, dice, ids);
+    case 'array': {
+      const least = schema.minItems ?? 0;
+      const length = least + dice.below(Math.min(4, (schema.maxItems ?? 4) - least + 1));
+      return Array.from({ length }, () => make(schema.items ?? {}));
+    }
+    case 'object': {
+      const required = new Set(schema.required ?? []);
+      const fields = Object.entries(schema.properties ?? {}).filter(
+        ([field]) => required.has(field) || dice.chance(0.3),
+      );
+      return Object.fromEntries(fields.map(([field, its]) => [field, make(its, field)]));
+    }
+    default:
+      return dice.pick([null, 1, 'x', {}, []]);
+  }
+}
+
+function makeNumber(schema: Schema, type: string, dice: Dice): number {
+  const least = schema.minimum ?? schema.exclusiveMinimum ?? -1_000;
+  // Small numbers more often: the large ones refuse each other (min over max).
+  const most = Math.min(schema.maximum ?? schema.exclusiveMaximum ?? 1_000, least + dice.pick([1, 20, 1e9]));
+  const value = dice.pick([dice.between(least, most), dice.between(least, most), least, most]);
+  return type === 'integer' ? Math.round(value) : value;
+}
+
+const moments = [
+  () => new Date().toISOString(),
+  () => '2026-01-01T00:00:00Z',
+  () => '2099-12-31T23:59:59.999999Z',
+  () => '2000-01-01T00:00:00+23:59',
+  () => '2024-02-29T12:00:00.123456789-05:30',
+  () => '2026-06-01T10:00Z',
+];
+
+function makeText(schema: Schema, name: string, dice: Dice, ids: KnownIds): string {
+  if (schema.format === 'uuid') return dice.chance(0.9) ? ids(name) : dice.uuid();
+  if (schema.format === 'date-time') return dice.pick(moments)();
+  if (name === 'name')
+    return dice.pick([
+      `asg-${dice.text(8)}`,
+      `deployment:shop/${dice.text(8)}`,
+      `statefulset:a/${dice.text(3)}`,
+    ]);
+  if (name === 'region') return dice.pick(['us-east-1', 'eu-west-1', 'ap-southeast-2']);
+  if (name === 'cluster') return dice.text(6);
+  if (schema.pattern !== undefined) {
+    const candidates = [
+      ids(name),
+      'global',
+      'provider:aws',
+      `resource:${ids('resource_id')}`,
+      dice.text(12),
+      '1',
+    ];
+    const expression = new RegExp(schema.pattern, 'u');
+    const fitting = candidates.filter((candidate) => expression.test(candidate));
+    return fitting.length > 0 ? dice.pick(fitting) : 'x';
+  }
+  const least = schema.minLength ?? 0;
+  return dice.text(least + dice.below(Math.min(20, (schema.maxLength ?? 20) - least + 1)));
+}

@@ -1,0 +1,65 @@
+import { spawn } from 'node:child_process';
+import type { Target } from './target.ts';
+
+/** Runs schemathesis against the target where it is installed. It is no dependency: without it the summary says so. */
+export async function runSchemathesis(
+  target: Target,
+  seconds: number,
+  say: (line: string) => void,
+): Promise<{ summary: string; breaks: string[] }> {
+  if (seconds === 0) return { summary: 'not asked for', breaks: [] };
+  const version = await capture('schemathesis', ['--version'], 20_000);
+  if (version === null)
+    return { summary: 'not run: it is not on the PATH (pip install schemathesis)', breaks: [] };
+  const name = version.output.trim().split('\n').at(-1) ?? 'schemathesis';
+  say(`${name}, at most ${seconds} s`);
+  const args = [
+    'run',
+    `http://127.0.0.1:${target.port}/openapi.json`,
+    '--header',
+    `Authorization: Bearer ${target.keys.full}`,
+    '--checks',
+    'not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance',
+    // These wait for workers, of which there are none here.
+    '--exclude-operation-id',
+    'replayDecision',
+    '--request-timeout',
+    '20',
+    '--max-examples',
+    '40',
+    '--continue-on-failure',
+    '--no-color',
+  ];
+  const run = await capture('schemathesis', args, seconds * 1_000);
+  if (run === null) return { summary: `${name} could not be started`, breaks: [] };
+  const last = run.output.trim().split('\n').slice(-25).join('\n');
+  if (run.code === 0) return { summary: `${name}: no failures`, breaks: [] };
+  if (run.code === null) return { summary: `${name}: stopped after ${seconds} s`, breaks: [] };
+  say(run.output.slice(-8_000));
+  return { summary: last, breaks: [`schemathesis ended with status ${run.code}`] };
+}
+
+/** @returns null when there is no such program; `code` null when it was stopped. */
+async function capture(
+  program: string,
+  args: readonly string[],
+  timeoutMs: number,
+): Promise<{ code: number | null; output: string } | null> {
+  return await new Promise((resolve) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk: Buffer) => {
+        output += chunk.toString();
+      });
+    const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
+    child.on('error', () => {
+      clearTimeout(timer);
+      resolve(null);
+    });
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      resolve({ code, output });
+    });
+  });
+}

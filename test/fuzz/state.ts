@@ -1,0 +1,25 @@
+import type pg from 'pg';
+
+/** What requests leave behind even when they are refused, on purpose. */
+const bookkeeping = new Set(['audit_log', 'idempotency_keys', 'schema_migrations']);
+
+/** Every table's row count and a hash of its contents. */
+export async function stateOf(pool: pg.Pool): Promise<Readonly<Record<string, string>>> {
+  const { rows } = await pool.query<{ name: string }>(
+    `select tablename as name from pg_tables where schemaname = 'public' order by tablename`,
+  );
+  const tables = rows.map((row) => row.name).filter((name) => !bookkeeping.has(name));
+  const parts = tables.map(
+    (name) =>
+      `select '${name}' as name, count(*)::text || ' ' || coalesce(sum(hashtextextended(t::text, 7))::text, '') as state from "${name}" t`,
+  );
+  const states = await pool.query<{ name: string; state: string }>(parts.join(' union all '));
+  return Object.fromEntries(states.rows.map((row) => [row.name, row.state]));
+}
+
+export function changedTables(
+  before: Readonly<Record<string, string>>,
+  after: Readonly<Record<string, string>>,
+): string[] {
+  return Object.keys(after).filter((name) => before[name] !== after[name]);
+}

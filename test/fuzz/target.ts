@@ -1,0 +1,141 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type pg from 'pg';
+import { insertJobs } from '../../shared/db/jobs-repository.ts';
+import { createKey } from '../../shared/db/keys-repository.ts';
+import { createPool } from '../../shared/db/pool.ts';
+import { generateKey, type Selectors, scopes } from '../../shared/domain/api-key.ts';
+import { freePort } from '../../shared/embedded/free-port.ts';
+import { type ServiceProcess, startProcess, waitUntilReady } from '../../shared/embedded/processes.ts';
+import type { Closers } from '../../shared/lifecycle/closers.ts';
+import { newJob, seedDecision, seedResource } from '../support/seed.ts';
+import type { Keys, Pools } from './make-shot.ts';
+
+const pepper = 'a pepper for the fuzzer';
+
+export interface Target {
+  readonly port: number;
+  readonly process: ServiceProcess;
+  readonly logFile: string;
+  readonly pool: pg.Pool;
+  readonly keys: Keys;
+  readonly pools: Pools;
+  /** Of the API process, MB. */
+  rssMb(): number;
+}
+
+/** The API as it is shipped, in a process of its own, on databases with two tenants in them. */
+export async function startTarget(options: {
+  readonly databaseUrl: string;
+  readonly redisUrl: string;
+  readonly folder: string;
+  readonly closers: Closers;
+  readonly environment?: Readonly<Record<string, string>>;
+}): Promise<Target> {
+  const { databaseUrl, redisUrl, folder, closers } = options;
+  const pool = createPool(databaseUrl, { name: 'fuzz', size: 3 });
+  closers.add('pool', () => pool.end());
+  const keys = await makeKeys(pool);
+  const pools = await seed(pool);
+  const port = await freePort();
+  const logFile = join(folder, 'api.log');
+  const api = startProcess({
+    name: 'API',
+    program: 'api/main.js',
+    environment: {
+      DATABASE_URL: databaseUrl,
+      REDIS_URL: redisUrl,
+      QUEUE_PREFIX: `{fuzz-${port}}`,
+      API_KEY_PEPPER: pepper,
+      HOST: '127.0.0.1',
+      PORT: String(port),
+      // The limits have tests of their own; here they would only hide what lies behind them.
+      RATE_LIMIT_PER_MINUTE: '10000000',
+      FAILED_AUTH_PER_MINUTE: '10000000',
+      MAX_WAITING_JOBS: '1000000',
+      LOG_LEVEL: 'error',
+      ...options.environment,
+    },
+    logFile,
+  });
+  closers.add('API', () => api.stop());
+  const url = `http://127.0.0.1:${port}`;
+  await waitUntilReady(url, api, logFile, 30_000, '/health');
+  const { pid } = api.child;
+  return { port, process: api, logFile, pool, keys, pools, rssMb: () => rssOf(pid ?? 0) };
+}
+
+async function makeKeys(pool: pg.Pool): Promise<Keys> {
+  const make = async (
+    name: string,
+    given: readonly (typeof scopes)[number][] = scopes,
+    selectors: Selectors = null,
+  ) => (await createKey(pool, pepper, { name, scopes: given, selectors, days: 1 })).key;
+  const idOf = (key: string) => key.split('_')[2];
+  const [expired, revoked] = [await make('expired'), await make('revoked')];
+  await pool.query(`update api_keys set expires_at = now() - interval '1 hour' where id = $1`, [
+    idOf(expired),
+  ]);
+  await pool.query('update api_keys set revoked_at = now() where id = $1', [idOf(revoked)]);
+  const byScope: Record<string, string> = {};
+  for (const scope of scopes) byScope[scope] = await make(scope, [scope]);
+  const full = await make('full');
+  return {
+    full,
+    limited: await make('limited', scopes, [{ name: 'own-*' }]),
+    refused: [
+      expired,
+      revoked,
+      generateKey().key,
+      `${full.slice(0, -1)}${full.endsWith('0') ? '1' : '0'}`,
+      'as_live_',
+      "' or '1'='1",
+      'x'.repeat(300),
+      'null',
+    ],
+    byScope,
+  };
+}
+
+async function seed(pool: pg.Pool): Promise<Pools> {
+  const tenant = async (prefix: string) => {
+    const made = {
+      resource: [] as string[],
+      decision: [] as string[],
+      job: [] as string[],
+      key: [] as string[],
+    };
+    for (let n = 0; n < 8; n++) {
+      const resource = await seedResource(pool, { name: `${prefix}-${n}` });
+      made.resource.push(resource);
+      for (const target of [6, 4, 2]) made.decision.push(await seedDecision(pool, resource, 4, target));
+      const jobs = [newJob('decide', resource, null), newJob('decide', resource, null)];
+      await insertJobs(pool, jobs);
+      await pool.query(
+        `update jobs set status = 'failed', outcome = 'dead', finished_at = now(), error = '{"code":"poison","message":"seeded","http_status":500}' where id = $1`,
+        [jobs[0]?.id],
+      );
+      made.job.push(...jobs.map((job) => job.id));
+      await pool.query(
+        `insert into scaling_events (resource_id, phase, actor) values ($1, 'observed', 'fuzz')`,
+        [resource],
+      );
+      const key = await createKey(pool, pepper, { name: `${prefix}-${n}`, scopes: ['read'], days: 1 });
+      made.key.push(key.row.id);
+    }
+    return made;
+  };
+  const expendable: string[] = [];
+  for (let n = 0; n < 200; n++) expendable.push(await seedResource(pool, { name: `spare-${n}` }));
+  return { own: await tenant('own'), foreign: await tenant('foreign'), expendable };
+}
+
+function rssOf(pid: number): number {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
+  } catch {
+    return Number(execFileSync('ps', ['-o', 'rss=', '-p', String(pid)], { encoding: 'utf8' })) / 1024;
+  }
+}

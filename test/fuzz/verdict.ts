@@ -1,0 +1,71 @@
+import { checkSchema } from './check-schema.ts';
+import type { Reply } from './client.ts';
+import type { Api, Operation } from './openapi.ts';
+
+export interface Complaint {
+  readonly kind: 'server_error' | 'over_2s' | 'invalid_problem' | 'invalid_response' | 'injected_header';
+  readonly detail: string;
+}
+
+/** Longer than anybody asked to wait. */
+const slowMs = 2_000;
+
+/** What is wrong with an answer. `operation` is null where the request reached none for certain. */
+export function judge(
+  reply: Reply,
+  request: { readonly operation: Operation | null; readonly method: string },
+  api: Api,
+): Complaint[] {
+  const complaints: Complaint[] = [];
+  const { status, text, ms } = reply;
+  if (status === 0) return [];
+  const overloaded = status === 503 && reply.headers['retry-after'] !== undefined;
+  const documented = request.operation?.responses[String(status)] !== undefined;
+  if (status >= 500 && !overloaded && !documented)
+    complaints.push({ kind: 'server_error', detail: `${status} ${text.slice(0, 200)}` });
+  if (ms > slowMs) complaints.push({ kind: 'over_2s', detail: `${Math.round(ms)} ms, ${status}` });
+  if (reply.headers['x-injected'] !== undefined)
+    complaints.push({ kind: 'injected_header', detail: JSON.stringify(reply.headers) });
+  if (status >= 400 && request.method !== 'HEAD' && !documented) {
+    const detail = problemFault(reply);
+    if (detail !== null) complaints.push({ kind: 'invalid_problem', detail: `${status} ${detail}` });
+  } else if (request.operation !== null) {
+    const detail = responseFault(reply, request.operation, api);
+    if (detail !== null) complaints.push({ kind: 'invalid_response', detail: `${status} ${detail}` });
+  }
+  return complaints;
+}
+
+function problemFault({ headers, text, status }: Reply): string | null {
+  if (!(headers['content-type'] ?? '').startsWith('application/problem+json'))
+    return `is ${headers['content-type']}: ${text.slice(0, 100)}`;
+  const body = parse(text) as Readonly<Record<string, unknown>> | undefined;
+  if (body === undefined) return `is no JSON: ${text.slice(0, 100)}`;
+  if (typeof body.code !== 'string' || !/^[a-z][a-z0-9_]{2,60}$/.test(body.code))
+    return `has the code ${body.code}`;
+  if (body.status !== status) return `says status ${body.status}`;
+  if (body.type !== `urn:scaler:problem:${body.code}`) return `has the type ${body.type}`;
+  for (const name of ['title', 'detail', 'request_id'])
+    if (typeof body[name] !== 'string' || body[name] === '') return `has no ${name}`;
+  if (/node_modules|\n\s+at |\.ts:\d|select .* from /i.test(text)) return `gives away: ${text.slice(0, 200)}`;
+  return null;
+}
+
+function responseFault({ status, headers, text }: Reply, operation: Operation, api: Api): string | null {
+  const documented = operation.responses[String(status)];
+  if (documented === undefined) return 'is not in the document';
+  const schema = documented.content?.['application/json']?.schema;
+  if (schema === undefined) return null;
+  if (!(headers['content-type'] ?? '').startsWith('application/json')) return `is ${headers['content-type']}`;
+  const body = parse(text);
+  if (body === undefined) return 'is no JSON';
+  return checkSchema(body, schema, api.resolve)[0] ?? null;
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
