@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { parseEnvironment } from '../shared/config/parse-environment.ts';
+import { awsRegionPattern } from '../shared/domain/resource.ts';
 import { defaultPrefix, packSize } from '../shared/queues/queues.ts';
 
 const schema = z
@@ -11,7 +12,7 @@ const schema = z
     QUEUE_PREFIX: z.string().min(1).default(defaultPrefix),
     API_KEY_PEPPER: z.string().default(''),
     NODE_ENV: z.string().default('development'),
-    AWS_REGION: z.string().min(1).default('us-east-1'),
+    AWS_REGION: z.string().regex(awsRegionPattern, 'must be an AWS region').default('us-east-1'),
     LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     DATABASE_POOL: z.coerce.number().int().min(2).max(100).default(8),
     RATE_LIMIT_PER_MINUTE: z.coerce.number().int().min(1).max(10_000_000).default(6_000),

@@ -1,14 +1,21 @@
 import { z } from 'zod';
-import { autoScalingGroupNamePattern, kubernetesNamePattern } from '../../shared/domain/resource.ts';
+import {
+  autoScalingGroupNamePattern,
+  awsRegionPattern,
+  kubernetesNamePattern,
+} from '../../shared/domain/resource.ts';
 import { cursorSchema, instancesSchema, limitSchema, timestampSchema } from './common.ts';
 
 const percent = z.number().gt(0).max(100);
 const seconds = (max: number, min = 0) => z.int().min(min).max(max);
-const scopeName = z
+/** Names a context of the worker's kubeconfig; it is looked up there, and never an address. */
+const clusterName = z
   .string()
   .min(1)
   .max(255)
   .regex(/^[\x21-\x7e]+$/, 'must be printable ASCII without spaces');
+
+const regionName = z.string().regex(awsRegionPattern, 'must be an AWS region, like us-east-1');
 
 const policyFields = {
   min_instances: instancesSchema,
@@ -44,8 +51,8 @@ export const createResourceBody = z
     name: z.string().min(1).max(255),
     resource_type: z.enum(['ec2', 'kubernetes']),
     cloud_provider: z.enum(['aws', 'kubernetes']),
-    region: scopeName.nullable().default(null),
-    cluster: scopeName.nullable().default(null),
+    region: regionName.nullable().default(null),
+    cluster: clusterName.nullable().default(null),
     ...z.object(policyFields).partial().shape,
     min_instances: policyFields.min_instances,
     max_instances: policyFields.max_instances,

@@ -90,6 +90,7 @@ export const jobsQuery = z.strictObject({
 
 export const estimateSchema = z
   .object({
+    hourly_price: z.string().describe('of one instance, exact'),
     hourly_cost: z.number(),
     daily_cost: z.number(),
     monthly_cost: z.number(),
@@ -102,6 +103,7 @@ export const estimateSchema = z
     currency: z.literal('USD'),
     price_source: z.string(),
     priced_at: z.string().nullable(),
+    price_note: z.string(),
   })
   .meta({ id: 'CostEstimate' });
 

@@ -63,5 +63,8 @@ export type CloudProvider = 'aws' | 'kubernetes';
 export const kubernetesNamePattern =
   /^(deployment|statefulset):([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)\/([a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?)$/;
 
+/** An AWS region. It becomes part of a host's name, so nothing else may get through. */
+export const awsRegionPattern = /^[a-z]{2}(?:-[a-z]{1,16}){1,3}-\d{1,2}$/;
+
 /** An Auto Scaling group's name: 1-255 printable characters, no `:` (the API model's own pattern is wider). */
 export const autoScalingGroupNamePattern = /^[\x20-\x39\x3b-\x7e]{1,255}$/;

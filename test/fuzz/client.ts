@@ -10,6 +10,7 @@ export interface Reply {
 }
 
 const giveUpMs = 20_000;
+const quietMs = 1_000;
 
 /** Sends requests that Node's own client agrees to send. */
 export class Client {
@@ -69,7 +70,7 @@ export class Client {
 }
 
 /**
- * Sends bytes as they are on a connection of their own, and says that no more will come.
+ * Sends bytes as they are on a connection of their own, and ends it when nothing comes back any more.
  * @returns every answer that came back on it.
  */
 export async function sendBytes(port: number, bytes: Buffer): Promise<Reply[]> {
@@ -77,12 +78,20 @@ export async function sendBytes(port: number, bytes: Buffer): Promise<Reply[]> {
   const text = await new Promise<string>((resolve) => {
     const chunks: Buffer[] = [];
     const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true }, () => {
-      socket.end(bytes);
+      socket.write(bytes);
     });
+    // Only when nothing more comes: Node gives up what it is doing for a client that has said its last.
+    const quiet = setTimeout(() => socket.end(), quietMs);
     socket.setTimeout(giveUpMs, () => socket.destroy());
-    socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+    socket.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      quiet.refresh();
+    });
     socket.on('error', () => {});
-    socket.on('close', () => resolve(Buffer.concat(chunks).toString('latin1')));
+    socket.on('close', () => {
+      clearTimeout(quiet);
+      resolve(Buffer.concat(chunks).toString('latin1'));
+    });
     socket.on('end', () => socket.destroy());
   });
   const ms = performance.now() - startedAt;

@@ -62,6 +62,19 @@ export class ShotMaker {
     return this.#build(operation, this.#keys.full, 'own').shot;
   }
 
+  /** A request that changes nothing: for want of a right, or of a body that can be read. */
+  refusable(): Shot {
+    const operation = this.#dice.pick(this.#api.operations);
+    switch (this.#dice.pick(['key', 'foreign', 'body'])) {
+      case 'key':
+        return this.#withBadKey(operation);
+      case 'foreign':
+        return { ...this.#build(operation, this.#keys.limited, 'foreign').shot, label: 'foreign ids' };
+      default:
+        return this.#withBody(operation.body === null ? this.#dice.pick(this.#withBodies()) : operation);
+    }
+  }
+
   /** A request that should be refused, or at least surprises. */
   hostile(): Shot {
     const dice = this.#dice;
@@ -154,6 +167,10 @@ export class ShotMaker {
       headers: { ...shot.headers, 'content-type': 'application/json' },
       body,
     };
+  }
+
+  #withBodies(): readonly Operation[] {
+    return this.#api.operations.filter((operation) => operation.body !== null);
   }
 
   #withPath(operation: Operation): Shot {

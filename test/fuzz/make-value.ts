@@ -4,14 +4,25 @@ import type { Api, Schema } from './openapi.ts';
 /** Ids that exist, by the name of the field they go into. */
 export type KnownIds = (name: string) => string;
 
-/** A value that fits a schema, as far as a schema says; optional fields come and go. */
-export function makeValue(given: Schema, name: string, dice: Dice, api: Api, ids: KnownIds): unknown {
+/**
+ * A value that fits a schema, as far as a schema says.
+ * @param full with all optional fields, and no null; else they come and go.
+ */
+export function makeValue(
+  given: Schema,
+  name: string,
+  dice: Dice,
+  api: Api,
+  ids: KnownIds,
+  full = false,
+): unknown {
   const schema = api.resolve(given);
-  const make = (its: Schema, field = name) => makeValue(its, field, dice, api, ids);
+  const make = (its: Schema, field = name) => makeValue(its, field, dice, api, ids, full);
   if (schema.const !== undefined) return schema.const;
   if (schema.enum !== undefined) return dice.pick(schema.enum);
   const choice = schema.anyOf ?? schema.oneOf;
-  if (choice !== undefined) return make(dice.pick(choice));
+  if (choice !== undefined)
+    return make(dice.pick(full ? choice.filter((its) => its.type !== 'null') : choice));
   const type = Array.isArray(schema.type) ? dice.pick(schema.type as string[]) : schema.type;
   switch (type) {
     case 'null':
@@ -25,13 +36,15 @@ export function makeValue(given: Schema, name: string, dice: Dice, api: Api, ids
       return makeText(schema, name, dice, ids);
     case 'array': {
       const least = schema.minItems ?? 0;
-      const length = least + dice.below(Math.min(4, (schema.maxItems ?? 4) - least + 1));
+      const length = full
+        ? Math.max(1, least)
+        : least + dice.below(Math.min(4, (schema.maxItems ?? 4) - least + 1));
       return Array.from({ length }, () => make(schema.items ?? {}));
     }
     case 'object': {
       const required = new Set(schema.required ?? []);
       const fields = Object.entries(schema.properties ?? {}).filter(
-        ([field]) => required.has(field) || dice.chance(0.3),
+        ([field]) => full || required.has(field) || dice.chance(0.3),
       );
       return Object.fromEntries(fields.map(([field, its]) => [field, make(its, field)]));
     }

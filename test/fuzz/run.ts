@@ -105,7 +105,7 @@ class Run {
     let state: Readonly<Record<string, string>> | null = null;
     let lastSaid = 0;
     while (this.#sent < this.#options.requests && !this.#died()) {
-      const kind = this.#dice.pick(['hostile', 'hostile', 'hostile', 'valid', 'raw'] as const);
+      const kind = this.#dice.pick(['refusable', 'refusable', 'hostile', 'hostile', 'valid', 'raw'] as const);
       state ??= await stateOf(this.#target.pool);
       const changed = await this.#batch(kind);
       if (changed) state = null;
@@ -131,13 +131,11 @@ class Run {
   }
 
   /** @returns whether something in it was accepted that may have changed something. */
-  async #batch(kind: 'valid' | 'hostile' | 'raw'): Promise<boolean> {
+  async #batch(kind: 'valid' | 'hostile' | 'refusable' | 'raw'): Promise<boolean> {
     let changed = false;
     this.#answered.length = 0;
     const shots = Array.from({ length: batchSize }, () =>
-      kind === 'raw'
-        ? this.#rawShot()
-        : this.#httpShot(kind === 'valid' ? this.#maker.valid() : this.#maker.hostile()),
+      kind === 'raw' ? this.#rawShot() : this.#httpShot(this.#maker[kind]()),
     );
     const next = async () => {
       for (let shot = shots.pop(); shot !== undefined; shot = shots.pop()) if (await shot()) changed = true;

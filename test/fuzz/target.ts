@@ -126,6 +126,11 @@ async function seed(pool: pg.Pool): Promise<Pools> {
     }
     return made;
   };
+  // Nobody works here; this worker only makes /ready say yes.
+  await pool.query(
+    `insert into worker_heartbeats (worker_id, queues, version, beat_at)
+      values ('fuzz', '{decide,execute-aws,execute-kubernetes,forecast,upkeep}', '0', now() + interval '1 day')`,
+  );
   const expendable: string[] = [];
   for (let n = 0; n < 200; n++) expendable.push(await seedResource(pool, { name: `spare-${n}` }));
   return { own: await tenant('own'), foreign: await tenant('foreign'), expendable };

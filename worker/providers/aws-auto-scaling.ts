@@ -7,6 +7,7 @@ import {
   SetDesiredCapacityCommand,
 } from '@aws-sdk/client-auto-scaling';
 import { DescribeLaunchTemplateVersionsCommand, EC2Client } from '@aws-sdk/client-ec2';
+import { awsRegionPattern } from '../../shared/domain/resource.ts';
 import { ProviderError } from '../../shared/errors.ts';
 import { withDeadline } from '../resilience/deadline.ts';
 import { classifyAwsError } from './aws-errors.ts';
@@ -252,6 +253,13 @@ export class AwsAutoScaling implements ScalingProvider {
   #client(region: string): { scaling: AutoScalingClient; ec2: EC2Client } {
     const known = this.#clients.get(region);
     if (known !== undefined) return known;
+    // It goes into the host's name, and a row may come from elsewhere than the API.
+    if (!awsRegionPattern.test(region))
+      throw new ProviderError(
+        'permanent',
+        'invalid_region',
+        `${JSON.stringify(region)} is not an AWS region.`,
+      );
     const scaling = new AutoScalingClient({ region, maxAttempts: 1 });
     pinSigningDate(scaling, this.#signingDate);
     const created = { scaling, ec2: new EC2Client({ region, maxAttempts: 1 }) };
