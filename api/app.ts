@@ -115,7 +115,12 @@ export function buildApp(
 function securityHeaders() {
   return helmet({
     contentSecurityPolicy: {
-      directives: { 'frame-ancestors': ["'none'"], 'upgrade-insecure-requests': null },
+      directives: {
+        'frame-ancestors': ["'none'"],
+        'style-src': ["'self'", "'unsafe-inline'"],
+        'font-src': ["'self'", 'data:'],
+        'upgrade-insecure-requests': null,
+      },
     },
     frameguard: { action: 'deny' },
   });

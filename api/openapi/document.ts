@@ -47,6 +47,7 @@ function operationOf(route: Route, named: Named): Record<string, unknown> {
   );
   return {
     operationId: route.operationId,
+    tags: [route.path.split('/')[1]],
     summary: route.summary,
     ...(route.scope === 'public' ? { security: [] } : { security: [{ key: [] }], 'x-scope': route.scope }),
     parameters: [

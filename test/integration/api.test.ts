@@ -342,7 +342,25 @@ describe('cost, operations and documents', () => {
     const headers = { cookie: cookie.split(';')[0] as string };
     expect((await api.call('GET', '/admin/queues', { headers })).status).toBe(200);
     expect((await api.call('GET', '/admin/queues/api/queues', { headers })).status).toBe(200);
-    expect((await api.call('PUT', '/admin/queues/api/queues/decide/pause', { headers })).status).toBe(405);
+    const pause = '/admin/queues/api/queues/decide/pause';
+    expect((await api.call('PUT', pause, { headers })).status).toBe(405);
+    expect((await api.call('PUT', pause)).status).toBe(401);
+    for (const foreign of [
+      { origin: 'https://attacker.example' },
+      { origin: 'null' },
+      { 'sec-fetch-site': 'cross-site' },
+      { 'sec-fetch-site': 'same-site', origin: api.url },
+    ]) {
+      expect(await api.call('PUT', pause, { headers: { ...headers, ...foreign } })).toMatchObject({
+        status: 403,
+        body: { code: 'cross_site' },
+      });
+      expect((await api.call('POST', '/admin/queues/login', { key: admin, headers: foreign })).status).toBe(
+        403,
+      );
+    }
+    const other = headers.cookie.replace(/.$/, (last) => (last === '0' ? '1' : '0'));
+    expect((await api.call('GET', '/admin/queues', { headers: { cookie: other } })).status).toBe(401);
   });
 
   it('stops and releases a scope with a reason', async () => {
