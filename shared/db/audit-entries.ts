@@ -29,7 +29,7 @@ export async function listAuditEntries(
   db: Queryable,
   filter: AuditFilter,
 ): Promise<{ entries: AuditEntryRow[]; cursor: string | null }> {
-  const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 1)[0] ?? null);
+  const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 'seq')[0] ?? null);
   const [where, order] =
     filter.resource_id === undefined
       ? ['$1::uuid is null', 'a.id']
