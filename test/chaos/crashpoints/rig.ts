@@ -130,12 +130,13 @@ export async function recover(rig: Rig, subjects: readonly Subject[], redisWiped
   const resources = subjects.map(({ resourceId }) => resourceId);
   if (redisWiped) await wipe(rig);
   const endsAt = performance.now() + 20_000;
-  // The lease of whoever died runs out, and so does the wait of whatever was postponed.
-  await rig.pool.query(
-    `update jobs set lease_until = now() - interval '1 second' where resource_id = any ($1::uuid[]) and status = 'active'`,
-    [resources],
-  );
   for (;;) {
+    // The lease of whoever died runs out, also of a claim that PostgreSQL carried out after the death, and so does the
+    // wait of whatever was postponed. The survivor itself holds none between two rounds.
+    await rig.pool.query(
+      `update jobs set lease_until = now() - interval '1 second' where resource_id = any ($1::uuid[]) and status = 'active'`,
+      [resources],
+    );
     const { rows } = await rig.pool.query<{ id: string }>(
       `update jobs set available_at = now(), dispatched_at = now() - interval '1 minute'
         where resource_id = any ($1::uuid[]) and status in ('queued', 'retrying') returning id`,

@@ -108,6 +108,19 @@ function external(resource: number, size: number): Command {
   });
 }
 
+/** Somebody else asks for the very size that an attempt of ours is about to ask for. */
+function imitate(resource: number): Command {
+  return command(`imitate(${resource})`, always, async (model, world) => {
+    const { id } = model.resources[resource] as Model['resources'][number];
+    const { rows } = await world.pool.query<{ target_instances: number }>(
+      `select target_instances from attempts where resource_id = $1 and state in ('open', 'unknown')`,
+      [id],
+    );
+    const size = rows[0]?.target_instances;
+    if (size !== undefined) world.changeExternally(world.objectOf(id), size);
+  });
+}
+
 /** The reconciler: jobs of dead workers go back, and the clouds are looked at. */
 function reconcile(resource: number, worker: number): Command {
   return command(`reconcile(${resource}, ${worker})`, always, async (model, world) => {
@@ -130,7 +143,17 @@ export function observe(model: Model, world: World, resource: number, worker: nu
   });
 }
 
-const simple = {
+/** Every command, by its name in a failure's report. */
+export const commands = {
+  post,
+  repost,
+  deliver,
+  claimAndDie,
+  fate,
+  flip,
+  external,
+  imitate,
+  reconcile,
   crash: (worker: number, arrives: boolean) =>
     command(`crash(${worker}, ${arrives})`, always, (_model, world) => world.crash(worker, arrives)),
   pause: (worker: number) =>
@@ -165,11 +188,12 @@ export const anyCommand: fc.Arbitrary<Command>[] = [
   ),
   fc.tuple(resource).map((values) => flip(...values)),
   fc.tuple(resource, fc.integer({ min: 1, max: 9 })).map((values) => external(...values)),
+  fc.tuple(resource).map((values) => imitate(...values)),
   fc.tuple(resource, worker).map((values) => reconcile(...values)),
-  fc.tuple(worker, fc.boolean()).map((values) => simple.crash(...values)),
-  fc.tuple(worker).map((values) => simple.pause(...values)),
-  fc.tuple(worker).map((values) => simple.wake(...values)),
+  fc.tuple(worker, fc.boolean()).map((values) => commands.crash(...values)),
+  fc.tuple(worker).map((values) => commands.pause(...values)),
+  fc.tuple(worker).map((values) => commands.wake(...values)),
   ...Array<fc.Arbitrary<Command>>(2).fill(
-    fc.constantFrom(1_000, 6_000, 20_000, 40_000, 310_000, 340_000).map((ms) => simple.tick(ms)),
+    fc.constantFrom(1_000, 6_000, 20_000, 40_000, 310_000, 340_000).map((ms) => commands.tick(ms)),
   ),
 ];

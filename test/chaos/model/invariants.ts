@@ -109,7 +109,11 @@ function effectFaults(
       continue;
     }
     if (effect.at < attempt.intent_at - slackMs) broken.push('I6: an effect came before its intent');
-    if (attempt.state !== 'succeeded' && !attempt.late_success)
+    // Its outcome row then says so: the cloud has neither the old size nor ours, and cannot tell who was first.
+    const buried =
+      attempt.state === 'superseded' &&
+      ledger.some(({ attemptId, at }) => attemptId === null && at >= effect.at);
+    if (attempt.state !== 'succeeded' && !attempt.late_success && !buried)
       broken.push(`I7: the effect of attempt ${attempt.id} is recorded nowhere: it is ${attempt.state}`);
     if (effect.to < 1 || effect.to > 9) broken.push(`I11: ${effect.to} is out of bounds`);
     if (attempt.intent_at > attempt.expires_at + slackMs)
@@ -140,8 +144,11 @@ function orderFaults(effects: readonly LedgerEntry[], attempts: readonly Attempt
     if (attempt === undefined) continue;
     if (attempt.seq < last) broken.push(`I13: a decision took effect after a newer one had`);
     last = Math.max(last, attempt.seq);
-    if (attempts.some(({ seq, intent_at }) => seq > attempt.seq && intent_at < at - slackMs))
-      broken.push(`I12: attempt ${attempt.id} took effect after a newer decision had begun`);
+    // One that was begun and came to nothing does not count: it changed nothing that an older one could undo.
+    const overtaken = attempts.some(
+      (other) => other.seq > attempt.seq && other.state === 'succeeded' && other.intent_at < at - slackMs,
+    );
+    if (overtaken) broken.push(`I12: attempt ${attempt.id} took effect after a newer decision had begun`);
   }
   return broken;
 }

@@ -10,6 +10,8 @@ export interface ModelRunOptions {
   readonly seed?: number | undefined;
   readonly path?: string | undefined;
   readonly maxCommands?: number;
+  /** One history instead of random ones; only its interleaving is left to chance. */
+  readonly story?: readonly Command[];
   /** Told after each run, shrinking included. */
   readonly onRun?: (commands: number) => void;
 }
@@ -24,8 +26,11 @@ export async function checkModel(pool: pg.Pool, options: ModelRunOptions): Promi
       await world?.quiet();
     },
   });
-  const commands = fc.commands(anyCommand, { maxCommands: options.maxCommands ?? 30 });
-  const property = fc.asyncProperty(scheduler, commands, async (turns, story: Iterable<Command>) => {
+  const commands: fc.Arbitrary<Iterable<Command>> =
+    options.story === undefined
+      ? fc.commands(anyCommand, { maxCommands: options.maxCommands ?? 30, size: 'max' })
+      : fc.constant(options.story);
+  const property = fc.asyncProperty(scheduler, commands, async (turns, story) => {
     const own = new World(pool, turns);
     world = own;
     const restore = followVirtualTime(own);

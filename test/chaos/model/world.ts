@@ -339,7 +339,7 @@ export class World {
       intents: number;
     }>(
       `select id::text, decision_id, state, (select count(*)::integer from scaling_events e where e.attempt_id = a.id and e.phase = 'intent') as intents
-        from attempts a where resource_id = $1 order by id desc limit 1`,
+        from attempts a where resource_id = $1 order by a.id desc limit 1`,
       [object.resourceId],
     );
     const attempt = rows[0];
