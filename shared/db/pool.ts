@@ -3,13 +3,22 @@ import { DependencyUnavailable, errorMessage } from '../errors.ts';
 
 export type Queryable = Pick<pg.Pool, 'query'>;
 
+/** Longer than any statement may run: then the line is dead, though nobody has said so. */
+const answerLimitMs = 8_000;
+
 /**
  * A pool whose sessions cannot hang: statements end after 5 s, lock waits after 2 s and forgotten transactions
- * after 10 s, all of which PostgreSQL leaves unlimited by default.
+ * after 10 s, all of which PostgreSQL leaves unlimited by default. A statement that is not answered at all (a line that
+ * lost its other end, and no reset came) fails after `answerMs`, and its session is given up.
  */
 export function createPool(
   url: string,
-  options: { readonly size?: number; readonly name: string; readonly onError?: (error: Error) => void },
+  options: {
+    readonly size?: number;
+    readonly name: string;
+    readonly onError?: (error: Error) => void;
+    readonly answerMs?: number;
+  },
 ): pg.Pool {
   const pool = new pg.Pool({
     connectionString: url,
@@ -20,6 +29,8 @@ export function createPool(
     statement_timeout: 5_000,
     lock_timeout: 2_000,
     idle_in_transaction_session_timeout: 10_000,
+    query_timeout: options.answerMs ?? answerLimitMs,
+    keepAlive: true,
   });
   // An idle client whose server went away must not end the process; the next query reports the fault.
   pool.on('error', (error) => options.onError?.(error));
@@ -41,14 +52,21 @@ export async function withTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient
     await client.query('commit');
     return result;
   } catch (error) {
-    await client.query('rollback').catch((rollbackError: Error) => {
-      broken = rollbackError;
-    });
+    // A dead line would not answer the rollback either; the server rolls back when the session is gone.
+    if (isUnanswered(error)) broken = error as Error;
+    else
+      await client.query('rollback').catch((rollbackError: Error) => {
+        broken = rollbackError;
+      });
     throw error;
   } finally {
     client.off('error', onLost);
     client.release(broken);
   }
+}
+
+function isUnanswered(error: unknown): boolean {
+  return error instanceof Error && error.message === 'Query read timeout';
 }
 
 const awayCodes = new Set([
@@ -74,6 +92,7 @@ export function isDatabaseAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = (error as { code?: unknown }).code;
   if (typeof code === 'string' && awayCodes.has(code)) return true;
+  if (isUnanswered(error)) return true;
   return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(
     error.message,
   );

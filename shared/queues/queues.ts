@@ -31,10 +31,22 @@ export function createProducerConnection(url: string, onError: (error: Error) =>
   return redis;
 }
 
-/** Consumers wait for Redis to come back; the cap keeps them from sleeping long after it has. */
-export function createConsumerConnection(url: string, onError: (error: Error) => void): Redis {
+/** Longer than BullMQ lets a consumer wait for an entry (10 s): then the line is dead, though nobody has said so. */
+const silenceLimitMs = 15_000;
+
+/**
+ * Consumers wait for Redis to come back; the cap keeps them from sleeping long after it has. A command that is not
+ * answered within `silenceMs` is sent again on a new connection: without that a line that lost its other end would be
+ * waited on for ever.
+ */
+export function createConsumerConnection(
+  url: string,
+  onError: (error: Error) => void,
+  silenceMs: number = silenceLimitMs,
+): Redis {
   const redis = new Redis(url, {
     maxRetriesPerRequest: null,
+    socketTimeout: silenceMs,
     retryStrategy: (times) => Math.min(50 * times, 500),
   });
   redis.on('error', onError);

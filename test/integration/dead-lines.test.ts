@@ -1,0 +1,74 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createPool, isDatabaseAway, withTransaction } from '../../shared/db/pool.ts';
+import { createConsumerConnection } from '../../shared/queues/queues.ts';
+import { startFaultProxy } from '../chaos/fault-proxy.ts';
+import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { createTestRedis } from '../support/test-redis.ts';
+
+let database: TestDatabase;
+beforeAll(async () => {
+  database = await createTestDatabase();
+});
+afterAll(async () => {
+  await database.drop();
+});
+
+test('a session that is ended between two statements of a transaction fails that transaction, not the process', async () => {
+  const pool = createPool(database.url, { size: 2, name: 'pool-test' });
+  try {
+    const failure = await withTransaction(pool, async (tx) => {
+      const { rows } = await tx.query<{ pid: number }>('select pg_backend_pid() as pid');
+      const ended = new Promise((resolve) => tx.once('end', resolve));
+      await pool.query('select pg_terminate_backend($1)', [rows[0]?.pid]);
+      // The client hears of it while no statement of ours is under way.
+      await ended;
+      await tx.query('select 1');
+    }).catch((error: unknown) => error);
+    expect(isDatabaseAway(failure)).toBe(true);
+    expect((await pool.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
+  } finally {
+    await pool.end();
+  }
+});
+
+test('a line to PostgreSQL that has lost its other end is given up, and the pool serves on', async () => {
+  const proxy = await startFaultProxy(Number(new URL(database.url).port));
+  const url = new URL(database.url);
+  url.port = String(proxy.port);
+  const pool = createPool(url.href, { size: 2, name: 'pool-test', answerMs: 300 });
+  const ask = () => pool.query('select 1 as one');
+  const inTransaction = () => withTransaction(pool, (tx) => tx.query('select 1 as one'));
+  try {
+    await Promise.all([inTransaction(), inTransaction()]);
+    proxy.set({ kind: 'half-open' });
+    proxy.heal();
+    // Both lines are dead, and nobody was told. Whoever uses one hears of it within the limit.
+    const failures = await Promise.all(
+      [ask(), inTransaction()].map((work) => work.catch((error: unknown) => error)),
+    );
+    expect(failures.map(isDatabaseAway)).toEqual([true, true]);
+    expect((await ask()).rows).toEqual([{ one: 1 }]);
+    expect((await inTransaction()).rows).toEqual([{ one: 1 }]);
+  } finally {
+    await pool.end();
+    await proxy.close();
+  }
+});
+
+test('a line to Redis that has lost its other end is given up, and the command is answered on another', async () => {
+  const url = new URL(createTestRedis().url);
+  const proxy = await startFaultProxy(Number(url.port));
+  url.port = String(proxy.port);
+  const faults: Error[] = [];
+  const redis = createConsumerConnection(url.href, (error) => faults.push(error), 300);
+  try {
+    expect(await redis.ping()).toBe('PONG');
+    proxy.set({ kind: 'half-open' });
+    proxy.heal();
+    expect(await redis.ping()).toBe('PONG');
+    expect(faults.map(({ message }) => message)).toEqual([expect.stringContaining('Socket timeout')]);
+  } finally {
+    redis.disconnect();
+    await proxy.close();
+  }
+});
