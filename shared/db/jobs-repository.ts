@@ -191,24 +191,27 @@ export interface ClaimedJob {
 }
 
 /**
- * Claims what is due: queued, waiting for its retry, or abandoned by a worker whose lease ran out. A row that is
+ * Claims what is due and belongs to `queue` (an entry on another one was forged, and its worker would do something else
+ * with the job): queued, waiting for its retry, or abandoned by a worker whose lease ran out. A row that is
  * not in the answer is somebody else's or finished: that is an outcome, not an error.
  */
 export async function claimJobs(
   db: Queryable,
   ids: readonly string[],
   leaseMs: number,
+  queue?: JobQueueName,
 ): Promise<ClaimedJob[]> {
   const { rows } = await db.query<ClaimedJob>({
     name: 'claim_jobs',
     text: `update jobs set status = 'active', fence = fence + 1, checked_fence = fence + 1, attempts = attempts + 1,
         started_at = coalesce(started_at, now()), lease_until = now() + $2 * interval '1 millisecond'
-      where id = any ($1::uuid[]) and $3::integer >= (select min_worker_version from fleet_settings) and (
+      where id = any ($1::uuid[]) and $3::integer >= (select min_worker_version from fleet_settings)
+        and ($4::text is null or queue = $4) and (
         (status in ('queued', 'retrying') and available_at <= now() + interval '50 milliseconds')
         or (status = 'active' and lease_until < now()))
       returning id, kind, queue, resource_id, decision_id, input, notify, fence, attempts, max_attempts, dispatch_seq,
         deadline_at < now() as expired, extract(epoch from now() - created_at)::double precision * 1000 as waited_ms, actor_key_id, request_id`,
-    values: [ids, leaseMs, workerVersion],
+    values: [ids, leaseMs, workerVersion, queue ?? null],
   });
   return rows;
 }

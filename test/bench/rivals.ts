@@ -63,7 +63,7 @@ function durableWorker(): void {
     logger: createLogger({ level: 'silent', name: 'bench' }),
     metrics: createMetrics(),
   };
-  const claims = createClaims(pool);
+  const claims = createClaims(pool, 'decide');
   const results = new Batcher<Parameters<typeof announce>[2][number], boolean>(async (jobs) => {
     const done = await finishJobs(
       pool,

@@ -13,7 +13,7 @@ import { readWorkerConfig } from '../../worker/config.ts';
 import { decideDueResources, expireOldRows } from '../../worker/upkeep/chores.ts';
 import { ProgressWatch } from '../../worker/upkeep/heartbeat.ts';
 import { type AwsSimulator, startAwsSimulator } from '../simulators/aws/server.ts';
-import { newJob, seedResource } from '../support/seed.ts';
+import { newJob, seedDecision, seedResource } from '../support/seed.ts';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
 import { createTestRedis } from '../support/test-redis.ts';
 
@@ -150,6 +150,35 @@ describe('a worker process', () => {
     const { ended, output } = startProcess(args, extra);
     expect(await ended).toBe(1);
     expect(output()).toMatch(words);
+  });
+
+  it('an entry forged on another queue leaves its jobs alone: they are neither begun nor ended', async () => {
+    const { id } = await seedGroup();
+    const decisionId = await seedDecision(pool, id, 4, 5);
+    const jobs = [newJob('execute', id, decisionId), newJob('decide', id, null)];
+    await insertJobs(pool, jobs);
+    const forged = { ids: jobs.map((job) => job.id), v: 1 };
+    const entries = await Promise.all([
+      queues.decide.add('forged', { ...forged, ids: [jobs[0]?.id] }),
+      queues['execute-aws'].add('forged', { ...forged, ids: [jobs[1]?.id] }),
+      queues.forecast.add('forged', forged),
+    ]);
+    await startHere({ WORKER_QUEUES: 'decide,execute-aws,forecast' });
+    await vi.waitFor(
+      async () => {
+        for (const entry of entries) expect(await entry.getState()).toBe('completed');
+      },
+      { timeout: 10_000 },
+    );
+    const { rows } = await pool.query('select status, fence from jobs where id = any ($1)', [forged.ids]);
+    expect(rows).toEqual([
+      { status: 'queued', fence: 0 },
+      { status: 'queued', fence: 0 },
+    ]);
+    expect((await pool.query('select 1 from scaling_decisions where resource_id = $1', [id])).rowCount).toBe(
+      1,
+    );
+    await pool.query('delete from jobs where id = any ($1)', [forged.ids]);
   });
 
   it('killed in the middle of its work loses nothing: another one finishes it', async () => {

@@ -12,7 +12,7 @@ import { afterUnexpected, announce, createClaims, type JobEnd, type RunDeps, run
 export function createDecideProcessor(
   deps: RunDeps & { readonly decisionLifetimeMs: number; readonly forecasts: ForecastStore },
 ): (entry: Job) => Promise<unknown> {
-  const claims = createClaims(deps.pool);
+  const claims = createClaims(deps.pool, 'decide');
   const protections = new FleetProtections(deps.pool);
   const decisions = new Batcher<ClaimedJob, JobCompletion | null>(async (jobs) => {
     const startedAt = performance.now();

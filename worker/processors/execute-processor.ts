@@ -16,7 +16,7 @@ export function createExecuteProcessor(
   deps: RunDeps & ExecuteDeps,
   queue: JobQueueName,
 ): (entry: Job) => Promise<unknown> {
-  const claims = createClaims(deps.pool);
+  const claims = createClaims(deps.pool, queue);
   return (entry) =>
     runEntry(entry, async (id): Promise<JobEnd> => {
       const job = await claims.add(id);

@@ -10,7 +10,7 @@ import { afterUnexpected, announce, createClaims, type JobEnd, type RunDeps, run
 export function createForecastProcessor(
   deps: RunDeps & { readonly forecasts: ForecastStore },
 ): (entry: Job) => Promise<unknown> {
-  const claims = createClaims(deps.pool);
+  const claims = createClaims(deps.pool, 'forecast');
   return (entry) =>
     runEntry(entry, async (id): Promise<JobEnd> => {
       const job = await claims.add(id);

@@ -36,10 +36,11 @@ export type JobEnd = {
   readonly failure?: string;
 };
 
-/** Claims through one batcher per queue, so that jobs that arrive together are claimed by one statement. */
-export function createClaims(pool: pg.Pool): Batcher<string, ClaimedJob | null> {
+/** Claims jobs of `queue` through one batcher, so that those that arrive together are claimed by one statement. */
+export function createClaims(pool: pg.Pool, queue: JobQueueName): Batcher<string, ClaimedJob | null> {
   return new Batcher(async (ids) => {
-    const claimed = new Map((await claimJobs(pool, [...new Set(ids)], leaseMs)).map((job) => [job.id, job]));
+    const jobs = await claimJobs(pool, [...new Set(ids)], leaseMs, queue);
+    const claimed = new Map(jobs.map((job) => [job.id, job]));
     // The same id twice in one batch is claimed once.
     return ids.map((id) => {
       const job = claimed.get(id) ?? null;
