@@ -1,0 +1,327 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { verifyDatabase } from '../../shared/db/audit-verify.ts';
+import { claimJobs, insertJobs } from '../../shared/db/jobs-repository.ts';
+import { createPool } from '../../shared/db/pool.ts';
+import { upsertSamples } from '../../shared/db/series-repository.ts';
+import { workerVersion } from '../../shared/domain/worker-version.ts';
+import { enqueue } from '../../shared/queues/queues.ts';
+import { type RunningWorker, startWorker } from '../../worker/compose.ts';
+import { readWorkerConfig } from '../../worker/config.ts';
+import { executeDecision } from '../../worker/jobs/execute-decision.ts';
+import { sweep } from '../../worker/upkeep/relay.ts';
+import { type AwsSimulator, startAwsSimulator } from '../simulators/aws/server.ts';
+import { buildPreviousRelease } from '../support/previous-release.ts';
+import { ScriptedCloud } from '../support/scripted-cloud.ts';
+import { newJob, seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
+import { startTestApi, type TestApi } from '../support/test-api.ts';
+
+const previous = await buildPreviousRelease();
+if ('missing' in previous)
+  console.warn(`upgrade: the tests with the previous release are skipped: ${previous.missing}`);
+
+let api: TestApi;
+let pool: pg.Pool;
+let key: string;
+let aws: AwsSimulator;
+let environment: Record<string, string>;
+const children: ChildProcess[] = [];
+const running: RunningWorker[] = [];
+
+beforeAll(async () => {
+  api = await startTestApi();
+  key = await api.key(['read', 'decide', 'execute', 'admin']);
+  aws = await startAwsSimulator({ provisioning: { launchMs: 1, terminateMs: 1, jitter: 0 } });
+  environment = {
+    ...api.environment,
+    LOG_LEVEL: 'info',
+    AWS_REGION: 'us-east-1',
+    AWS_ACCESS_KEY_ID: 'AKIATESTTESTTESTTEST',
+    AWS_SECRET_ACCESS_KEY: 'simulated',
+    AWS_ENDPOINT_URL_AUTO_SCALING: aws.endpoint,
+    AWS_ENDPOINT_URL_EC2: aws.endpoint,
+    AWS_EC2_METADATA_DISABLED: 'true',
+    WORKER_QUEUES: 'decide,execute-aws,forecast',
+  };
+  pool = createPool(api.environment.DATABASE_URL as string, { name: 'test' });
+});
+afterEach(async () => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+  for (const worker of running.splice(0)) await worker.close(5_000);
+  vi.unstubAllEnvs();
+  await minimum(1);
+  await pool.query('delete from worker_heartbeats');
+});
+afterAll(async () => {
+  await pool.end();
+  await aws.close();
+  await api.close();
+});
+
+/** As an operator with a database console may: also to what this release does not know yet. */
+const minimum = (version: number) =>
+  pool.query('update fleet_settings set min_worker_version = $1', [version]);
+
+async function seedGroup(): Promise<{ id: string; name: string }> {
+  const name = `asg-${randomUUID().slice(0, 8)}`;
+  aws.createGroup({ name, region: 'us-east-1', min: 1, max: 50, desired: 4, instanceType: 'm5.large' });
+  const id = await seedResource(pool, { name, current_instances: 4 });
+  const now = Date.now();
+  const samples = Array.from({ length: 10 }, (_, n) => ({
+    timestamp: new Date(now - n * 60_000).toISOString(),
+    ...{ cpu: 95, memory: null, requests: null, instances: 4 },
+  }));
+  await upsertSamples(pool, id, samples);
+  return { id, name };
+}
+
+const writesTo = (name: string) =>
+  aws.ledger.writes().filter((write) => write.action !== 'Seed' && JSON.stringify(write).includes(name));
+
+interface JobState {
+  readonly status: string;
+  readonly attempts: number;
+  readonly fence: number;
+}
+const stateOf = async (id: string): Promise<JobState | undefined> =>
+  (await pool.query<JobState>('select status, attempts, fence from jobs where id = $1', [id])).rows[0];
+
+/** Puts jobs on the queues, as the API or the relay does. */
+async function ring(id: string, queue: 'decide' | 'execute-aws', seq = 0): Promise<void> {
+  await enqueue(api.api.deps.queues, [{ id, queue, seq }]);
+}
+const waiting = async (queue: 'decide' | 'execute-aws') => {
+  const counts = await api.api.deps.queues[queue].getJobCounts('wait', 'active', 'delayed');
+  return (counts.wait ?? 0) + (counts.active ?? 0) + (counts.delayed ?? 0);
+};
+
+async function submitDecide(resource: string): Promise<string> {
+  const job = newJob('decide', resource, null);
+  await insertJobs(pool, [job]);
+  await ring(job.id, 'decide');
+  return job.id;
+}
+
+async function submitExecute(resource: string, target = 6): Promise<{ decision: string; job: string }> {
+  const decision = await seedDecision(pool, resource, 4, target);
+  const job = await seedExecuteJob(pool, resource, decision);
+  await ring(job, 'execute-aws');
+  return { decision, job };
+}
+
+/** What a worker's upkeep does all the time; here without the wait until an entry counts as lost. */
+async function withRelay(work: () => Promise<void>): Promise<void> {
+  const relay = setInterval(() => {
+    pool
+      .query(`update jobs set dispatched_at = now() - interval '10 seconds' where not finished`)
+      .then(() => sweep(pool, api.api.deps.queues))
+      .catch(() => {});
+  }, 500);
+  try {
+    await work();
+  } finally {
+    clearInterval(relay);
+  }
+}
+
+async function startHere(): Promise<void> {
+  for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
+  running.push(await startWorker(readWorkerConfig({ ...environment, LOG_LEVEL: 'silent' })));
+}
+
+describe.skipIf('missing' in previous)('a worker of the previous release beside this schema', () => {
+  const folder = 'folder' in previous ? previous.folder : '';
+
+  async function startPrevious(): Promise<{ child: ChildProcess; output: () => string }> {
+    const child = spawn(process.execPath, [join(folder, 'dist/worker/main.js')], {
+      env: { ...process.env, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    children.push(child);
+    let output = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream?.on('data', (chunk: Buffer) => {
+        output += chunk.toString();
+      });
+    await expect.poll(() => output, { timeout: 20_000 }).toContain('"event":"worker.started"');
+    return { child, output: () => output };
+  }
+
+  it('decides and executes rightly while it may, and what it records is chained', async () => {
+    await startPrevious();
+    const { id, name } = await seedGroup();
+    const decide = await submitDecide(id);
+    await expect.poll(async () => (await stateOf(decide))?.status, { timeout: 15_000 }).toBe('completed');
+    const { decision, job } = await submitExecute(id);
+    await expect.poll(async () => (await stateOf(job))?.status, { timeout: 15_000 }).toBe('completed');
+    expect(writesTo(name)).toMatchObject([{ from: 4, to: 6 }]);
+    const { rows } = await pool.query(
+      `select (select worker_version from attempts where decision_id = $1) as version, state, executed from scaling_decisions where id = $1`,
+      [decision],
+    );
+    expect(rows).toEqual([{ version: 1, state: 'executed', executed: true }]);
+    expect(await verifyDatabase(api.environment.DATABASE_URL as string, { resource: id })).toMatchObject({
+      ...{ ok: true, rows: 2 },
+    });
+    await expect
+      .poll(async () => (await api.call('GET', '/settings/min-worker-version', { key })).body.workers, {
+        timeout: 10_000,
+      })
+      .toMatchObject([{ worker_version: 1, outdated: false }]);
+  });
+
+  it('claims nothing once it is outdated, loses nothing, does not crash, and is told apart in /ready', async () => {
+    const { child, output } = await startPrevious();
+    const set = await api.call('PUT', '/settings/min-worker-version', {
+      ...{ key, body: { min_worker_version: 2, reason: 'everything is upgraded' } },
+    });
+    expect(set.status).toBe(200);
+    const { id, name } = await seedGroup();
+    const decide = await submitDecide(id);
+    const { job } = await submitExecute(id);
+    // It takes the entries and finds nothing behind them.
+    await expect.poll(() => waiting('decide'), { timeout: 10_000 }).toBe(0);
+    await expect.poll(() => waiting('execute-aws'), { timeout: 10_000 }).toBe(0);
+    for (const untouched of [decide, job])
+      expect(await stateOf(untouched)).toEqual({ status: 'queued', attempts: 0, fence: 0 });
+    expect(writesTo(name)).toEqual([]);
+    await expect
+      .poll(async () => (await api.call('GET', '/ready', {})).body, { timeout: 10_000 })
+      .toMatchObject({ status: 'not_ready', workers: 0, outdated_workers: 1 });
+    const { body } = await api.call('GET', '/ready', {});
+    expect(body.reasons.join()).toContain('older than min_worker_version');
+
+    // The relay rings again, and a worker of this release does the work beside it.
+    await startHere();
+    await withRelay(async () => {
+      for (const waited of [decide, job])
+        await expect.poll(async () => (await stateOf(waited))?.status, { timeout: 20_000 }).toBe('completed');
+    });
+    expect(writesTo(name)).toMatchObject([{ from: 4, to: 6 }]);
+    expect(child.exitCode).toBeNull();
+    expect(output()).not.toMatch(/"level":(50|60)/);
+  });
+
+  it('is refused by the database between its claim and its intent, and gives the job back', async () => {
+    const { child, output } = await startPrevious();
+    const { id, name } = await seedGroup();
+    aws.faults.add({
+      action: 'DescribeAutoScalingGroups',
+      effect: { kind: 'slow', delayMs: 1_500 },
+      count: 1,
+    });
+    const { decision, job } = await submitExecute(id);
+    await expect
+      .poll(async () => (await stateOf(job))?.status, { timeout: 10_000, interval: 20 })
+      .toBe('active');
+    await minimum(2);
+    await expect.poll(async () => (await stateOf(job))?.status, { timeout: 10_000 }).toBe('retrying');
+    expect(await stateOf(job)).toEqual({ status: 'retrying', attempts: 0, fence: 1 });
+    await expect.poll(output).toContain('"code":"resource_busy"');
+    expect(writesTo(name)).toEqual([]);
+    const { rows } = await pool.query(
+      `select state, (select count(*)::integer from attempts where decision_id = $1) as attempts,
+        (select count(*)::integer from scaling_events where decision_id = $1) as events, (select epoch::integer from resources where id = $2) as epoch
+        from scaling_decisions where id = $1`,
+      [decision, id],
+    );
+    expect(rows).toEqual([{ state: 'pending', attempts: 0, events: 0, epoch: 0 }]);
+    expect(child.exitCode).toBeNull();
+    expect(output()).not.toMatch(/"level":(50|60)/);
+  });
+
+  it('finds nothing to migrate, and changes nothing', async () => {
+    const { migrate } = (await import(pathToFileURL(join(folder, 'dist/shared/db/migrate.js')).href)) as {
+      migrate(url: string): Promise<string[]>;
+    };
+    const grants = 'select count(*)::integer as n from information_schema.column_privileges';
+    const before = (await pool.query(grants)).rows;
+    expect(await migrate(api.environment.DATABASE_URL as string)).toEqual([]);
+    expect((await pool.query(grants)).rows).toEqual(before);
+  });
+});
+
+describe('a worker of this release that is outdated', () => {
+  it('leaves the queues alone, says so, and goes on when it is allowed', async () => {
+    await minimum(workerVersion + 1);
+    await startHere();
+    const outdated = async () => (await api.call('GET', '/ready', {})).body.outdated_workers;
+    await expect.poll(outdated, { timeout: 10_000 }).toBe(1);
+    await expect
+      .poll(async () => (await api.call('GET', '/settings/min-worker-version', { key })).body.workers)
+      .toMatchObject([{ worker_version: workerVersion, outdated: true }]);
+    const jobs: string[] = [];
+    // A read that was under way when it turned away may still take one entry, never more.
+    for (let n = 0; n < 3; n++) jobs.push(await submitDecide((await seedGroup()).id));
+    await expect.poll(() => waiting('decide'), { timeout: 5_000 }).toBeGreaterThanOrEqual(2);
+    for (const job of jobs) expect(await stateOf(job)).toEqual({ status: 'queued', attempts: 0, fence: 0 });
+    await minimum(workerVersion);
+    await withRelay(async () => {
+      for (const job of jobs)
+        await expect.poll(async () => (await stateOf(job))?.status, { timeout: 20_000 }).toBe('completed');
+    });
+  });
+
+  it('logs what to do', async () => {
+    await minimum(workerVersion + 1);
+    const child = spawn(process.execPath, ['dist/worker/main.js'], {
+      env: { ...process.env, ...environment },
+    });
+    children.push(child);
+    let output = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+    await expect.poll(() => output, { timeout: 15_000 }).toContain('it claims nothing until it is upgraded');
+    child.kill('SIGTERM');
+    expect(await new Promise((resolve) => child.once('exit', resolve))).toBe(0);
+  });
+
+  it('claims nothing, and is refused at the intent when it became so after its claim', async () => {
+    const { id } = await seedGroup();
+    const decision = await seedDecision(pool, id, 4, 6);
+    const jobId = await seedExecuteJob(pool, id, decision);
+    const cloud = new ScriptedCloud();
+    const [job] = await claimJobs(pool, [jobId], 30_000);
+    if (job === undefined) throw new Error('not claimed');
+    await minimum(workerVersion + 1);
+    const outcome = await executeDecision(
+      {
+        ...{ pool, workerId: 'w', shutdown: new AbortController().signal, stopped: false },
+        providers: new Map([['aws', cloud]]),
+        onUnclassified: (error: unknown) => {
+          throw error;
+        },
+      },
+      job,
+    );
+    expect(outcome).toMatchObject({ kind: 'postpone', refund: true });
+    expect(cloud.writes).toEqual([]);
+    await pool.query(`update jobs set lease_until = now() - interval '1 second' where id = $1`, [jobId]);
+    expect(await claimJobs(pool, [jobId], 30_000)).toEqual([]);
+    await minimum(workerVersion);
+    expect(await claimJobs(pool, [jobId], 30_000)).toHaveLength(1);
+  });
+});
+
+describe('PUT /settings/min-worker-version', () => {
+  it('needs a reason, is in the audit log, and never asks for more than this release has', async () => {
+    const put = (body: unknown) => api.call('PUT', '/settings/min-worker-version', { key, body });
+    expect((await put({ min_worker_version: 2 })).status).toBe(400);
+    expect((await put({ min_worker_version: 0, reason: 'a reason' })).status).toBe(400);
+    const more = await put({ min_worker_version: workerVersion + 1, reason: 'a reason' });
+    expect(more).toMatchObject({ status: 400, body: { errors: [{ field: 'min_worker_version' }] } });
+    expect(await put({ min_worker_version: 2, reason: 'all upgraded' })).toMatchObject({
+      ...{
+        status: 200,
+        body: { min_worker_version: 2, reason: 'all upgraded', release_worker_version: workerVersion },
+      },
+    });
+    const { body } = await api.call('GET', '/audit?action=fleet.min_worker_version&limit=1', { key });
+    expect(body.entries).toMatchObject([{ detail: { before: 1, after: 2, reason: 'all upgraded' } }]);
+  });
+});
