@@ -31,6 +31,8 @@ interface Kind {
   readonly process: boolean;
   readonly durationMs: Range;
   readonly targets: (topology: Topology) => readonly string[];
+  /** Made shorter it would be another fault. */
+  readonly whole?: boolean;
   /** Two faults of one lock never overlap; default the target. */
   readonly lock?: string;
   readonly detail?: (random: Random) => Record<string, string | number>;
@@ -91,6 +93,7 @@ export const faultKinds = {
     durationMs: [11_000, 14_000],
     targets: workers,
     lock: 'long-stop',
+    whole: true,
   },
   // Past the job's lease of 30 s and past every settle time.
   'worker-stop-past-lease': {
@@ -99,6 +102,7 @@ export const faultKinds = {
     durationMs: [32_000, 38_000],
     targets: workers,
     lock: 'long-stop',
+    whole: true,
   },
   'api-kill': { weight: 4, process: true, durationMs: [0, 0], targets: apis },
   'api-term': { weight: 2, process: true, durationMs: [0, 0], targets: apis },
@@ -215,7 +219,7 @@ export interface PlanOptions {
   readonly durationMs: number;
   readonly meanIntervalMs: number;
   readonly topology: Topology;
-  /** Faults longer than this are left out: for short runs, which cannot wait for their end. */
+  /** No fault lasts longer: for short runs, which cannot wait for its end. */
   readonly longestMs?: number;
   /** Nothing but these kinds. */
   readonly only?: readonly FaultKind[];
@@ -232,7 +236,8 @@ export function planFaults(options: PlanOptions): PlannedFault[] {
   const { durationMs, meanIntervalMs, topology, longestMs = Number.POSITIVE_INFINITY } = options;
   const random = seededRandom(options.seed);
   const kinds = (Object.entries(faultKinds) as [FaultKind, Kind][]).filter(
-    ([name, kind]) => kind.durationMs[0] <= longestMs && options.only?.includes(name) !== false,
+    ([name, kind]) =>
+      (kind.whole !== true || kind.durationMs[1] <= longestMs) && options.only?.includes(name) !== false,
   );
   const busyUntil = new Map<string, number>();
   const faults: PlannedFault[] = [];

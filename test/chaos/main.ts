@@ -53,6 +53,7 @@ try {
     objects: positive('objects'),
     apis: positive('apis'),
     workers: positive('workers'),
+    calmMs: 10_000,
     recoverMs: 180_000,
     ...(values.only === undefined ? {} : { only: kindsIn(values.only) }),
     directory: values.dir ?? join(projectRoot(), '.data', 'chaos', `seed-${seed}`),

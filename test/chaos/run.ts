@@ -32,7 +32,9 @@ export interface RunOptions {
   readonly objects: number;
   readonly apis: number;
   readonly workers: number;
-  /** How long after the healing everything may take to end. */
+  /** How long the clients go on after the healing. */
+  readonly calmMs: number;
+  /** How long after that everything may take to end. */
   readonly recoverMs: number;
   readonly longestFaultMs?: number;
   readonly only?: readonly FaultKind[];
@@ -103,10 +105,12 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
     await storm.run();
     clearInterval(progress);
     const healedAt = performance.now();
-    say('healed; waiting until everything has ended');
+    say('healed; the clients go on for a moment');
+    await delay(options.calmMs);
     clearInterval(strays);
     await clients.stop();
     await world.operator.releaseStrays();
+    say('waiting until everything has ended');
     await untilEnded(world, options.recoverMs, say);
     const healed_after_ms = Math.round(performance.now() - healedAt);
     await storm.measured();

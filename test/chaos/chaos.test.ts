@@ -1,0 +1,64 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { faultKinds, isProcessFault, planFaults } from './fault-plan.ts';
+import { runChaos } from './run.ts';
+
+const topology = {
+  apis: ['api-1', 'api-2'],
+  workers: ['worker-1', 'worker-2', 'worker-3'],
+  links: ['api-1→postgres', 'worker-1→aws'],
+  objects: [7, 8, 9],
+  awsObjects: [7],
+};
+
+describe('the plan of faults', () => {
+  const plan = (seed: number) => planFaults({ seed, durationMs: 3_600_000, meanIntervalMs: 1_100, topology });
+
+  test('is the same for the same seed, and another for another', () => {
+    expect(plan(5)).toEqual(plan(5));
+    expect(plan(6)).not.toEqual(plan(5));
+  });
+
+  test('has every kind of fault in an hour, and enough of them strike processes', () => {
+    const faults = plan(1);
+    expect(faults.filter(({ kind }) => isProcessFault(kind)).length).toBeGreaterThan(1_800);
+    expect(new Set(faults.map(({ kind }) => kind))).toEqual(new Set(Object.keys(faultKinds)));
+  });
+
+  test('never strikes a target that still suffers, and is over in time', () => {
+    const freeAt = new Map<string, number>();
+    for (const { target, atMs, durationMs } of plan(2)) {
+      expect(atMs).toBeGreaterThanOrEqual(freeAt.get(target) ?? 0);
+      expect(atMs + durationMs).toBeLessThanOrEqual(3_600_000);
+      freeAt.set(target, atMs + durationMs);
+    }
+  });
+});
+
+test('a short run of everything: nothing is lost, nothing happens twice', { timeout: 120_000 }, async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'scaler-chaos-'));
+  const report = await runChaos({
+    minutes: 7 / 60,
+    seed: 1619,
+    rate: 60,
+    everyMs: 160,
+    objects: 16,
+    apis: 2,
+    workers: 3,
+    calmMs: 4_000,
+    recoverMs: 60_000,
+    longestFaultMs: 900,
+    directory,
+    say: () => {},
+  });
+  expect(report.examples).toEqual({});
+  expect(report).toMatchObject({ ok: true, lost: 0, duplicate_effects: 0, unfinished: 0, crashes: 0 });
+  // It must not pass by doing nothing.
+  expect(report.faults_total).toBeGreaterThanOrEqual(20);
+  expect(report.process_faults).toBeGreaterThanOrEqual(8);
+  expect(report.accepted).toBeGreaterThanOrEqual(40);
+  expect(report.ledger_writes).toBeGreaterThanOrEqual(5);
+  rmSync(directory, { recursive: true, force: true });
+});
