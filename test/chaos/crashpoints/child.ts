@@ -151,6 +151,9 @@ async function deliver(
         [together],
       );
       if (rows.length === 0) break;
+      await own.query(
+        `update circuits set open_until = now() - interval '1 second', probe_until = null where open_until is not null`,
+      );
       if (rows.some(({ error }) => error?.code === 'outcome_unknown'))
         await new Promise((resolve) => setTimeout(resolve, 25));
     }
@@ -202,7 +205,7 @@ function disturbed(task: ChildTask): ScalingProvider {
       try {
         await inner.setCapacity(target, instances, expected, options);
         if (task.mischief === 'cut-after-write' && first) await cutConnections();
-        if (task.mischief === 'cut-in-outcome' && first) void cutInTransaction();
+        if (task.mischief === 'cut-in-outcome' && first) await cutNextTransaction();
         if (task.mischief === 'resolved-elsewhere') await resolveElsewhere(task, target.name);
       } catch (error) {
         await afterFailedWrite(task, target.name);
@@ -234,11 +237,15 @@ async function expire(name: string): Promise<void> {
   );
 }
 
-/** Blocks whoever records an outcome, and ends its connection while it waits. */
-async function cutInTransaction(): Promise<void> {
-  const waiting = `select 1 from pg_stat_activity where application_name = 'crash-child' and datname = current_database() and wait_event_type = 'Lock'`;
+/** Blocks whoever records an outcome, and ends its connection while it waits. @returns once the block is there. */
+async function cutNextTransaction(): Promise<void> {
   await own.query('begin');
   await own.query('lock table attempts in exclusive mode');
+  void cutWhoWaits();
+}
+
+async function cutWhoWaits(): Promise<void> {
+  const waiting = `select 1 from pg_stat_activity where application_name = 'crash-child' and datname = current_database() and wait_event_type = 'Lock'`;
   for (let tries = 0; tries < 400; tries++) {
     if (((await own.query(waiting)).rowCount ?? 0) > 0) break;
     await new Promise((resolve) => setTimeout(resolve, 2));

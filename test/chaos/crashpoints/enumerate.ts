@@ -227,5 +227,8 @@ async function forget(rig: Rig, subjects: readonly Subject[]): Promise<void> {
   rig.kubernetes.faults.clear();
   const ids = subjects.map(({ resourceId }) => resourceId);
   await rig.pool.query('delete from resources where id = any ($1::uuid[])', [ids]);
+  await rig.pool.query('delete from circuits');
+  await rig.pool.query('delete from fleet_holds');
+  await rig.pool.query(`delete from fleet_limits where scope <> 'default'`);
   await rig.pool.query('delete from jobs where resource_id = any ($1::uuid[])', [ids]);
 }

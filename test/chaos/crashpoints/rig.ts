@@ -42,6 +42,9 @@ export interface Rig {
   close(): Promise<void>;
 }
 
+/** Who asks for everything here: an ordinary key, which the worker looks up once more. */
+const actorKey = 'crash-points';
+
 /** Both clouds, the databases given, and the survivor's providers. Points this process's SDKs to the simulators. */
 export async function startRig(databaseUrl: string, redisUrl: string, prefix: string): Promise<Rig> {
   const pool = createPool(databaseUrl, { name: 'crash-survivor' });
@@ -50,8 +53,16 @@ export async function startRig(databaseUrl: string, redisUrl: string, prefix: st
   const kubernetes = await startKubernetesSimulator({ timeScale: 0 });
   pointAwsSdkTo(aws.endpoint);
   const forget = await pointKubernetesClientTo({ here: kubernetes });
+  await pool.query(
+    `insert into api_keys (id, name, secret_hash, scopes, expires_at) values ($1, 'crash points', '', array['execute'], now() + interval '1 day')`,
+    [actorKey],
+  );
   if (redis.status !== 'ready') await new Promise((resolve) => redis.once('ready', resolve));
   const queues = createQueues(redis, prefix, () => {});
+  // Hundreds of runs in a row in one region are no fleet: what one may do is not what is tested here.
+  await pool.query(
+    `update fleet_limits set scale_in_percent = 100, scale_in_floor = 100000, change_percent = 100000, change_floor = 1000000, correlated_percent = 100`,
+  );
   const providers = new Map<CloudProvider, ScalingProvider>([
     ['aws', new AwsAutoScaling({ defaultRegion: 'us-east-1', settleMs: 400 })],
     ['kubernetes', new Kubernetes({ settleMs: 400 })],
@@ -117,6 +128,7 @@ export async function createSubject(rig: Rig, scenario: Scenario): Promise<Subje
   const decisionId = await seedDecision(rig.pool, resourceId, from, scenario.target);
   const job = newJob('execute', resourceId, decisionId, {
     notify: true,
+    actor_key_id: actorKey,
     queue: place === 'group' ? 'execute-aws' : 'execute-kubernetes',
   });
   await insertJobs(rig.pool, [job]);
@@ -137,6 +149,7 @@ export async function recover(rig: Rig, subjects: readonly Subject[], redisWiped
       `update jobs set lease_until = now() - interval '1 second' where resource_id = any ($1::uuid[]) and status = 'active'`,
       [resources],
     );
+    await letCircuitsTry(rig.pool);
     const { rows } = await rig.pool.query<{ id: string }>(
       `update jobs set available_at = now(), dispatched_at = now() - interval '1 minute'
         where resource_id = any ($1::uuid[]) and status in ('queued', 'retrying') returning id`,
@@ -152,6 +165,13 @@ export async function recover(rig: Rig, subjects: readonly Subject[], redisWiped
     await sweep(rig.pool, rig.queues);
     await serveQueues(rig);
   }
+}
+
+/** As if the time an open circuit holds were over. */
+async function letCircuitsTry(pool: pg.Pool): Promise<void> {
+  await pool.query(
+    `update circuits set open_until = now() - interval '1 second', probe_until = null where open_until is not null`,
+  );
 }
 
 /** As if Redis had been wiped: nothing under this rig's prefix is left. */

@@ -60,6 +60,19 @@ export const scenarios: readonly Scenario[] = [
     outcomes: ['succeeded'],
   },
   {
+    name: 'correlated',
+    place: 'group',
+    step: 'execute',
+    from: 6,
+    target: 5,
+    outcomes: ['rejected'],
+    arrange: (rig) =>
+      rig.pool.query(
+        `insert into fleet_limits (scope, correlated_percent, correlated_minimum, reason, actor)
+          values ('scope:aws:us-east-1', 10, 2, 'two are many here', 'test') on conflict do nothing`,
+      ),
+  },
+  {
     name: 'from-zero',
     place: 'group',
     step: 'execute',

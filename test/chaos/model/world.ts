@@ -121,7 +121,9 @@ export class World {
       name,
       resource_type: provider === 'aws' ? 'ec2' : 'kubernetes',
       cloud_provider: provider,
-      region: provider === 'aws' ? 'us-east-1' : null,
+      // Alone in its region or cluster: circuits and budgets there are its own.
+      ...(provider === 'aws' ? {} : { cluster: name }),
+      region: provider === 'aws' ? name : null,
       current_instances: 4,
       min_instances: 1,
       max_instances: 9,
@@ -204,6 +206,10 @@ export class World {
     await this.pool.query(
       `update resources set last_effect_at = last_effect_at - ${by} where id = any ($1::uuid[])`,
       values,
+    );
+    await this.pool.query(
+      `update circuits set open_until = open_until - ${by}, probe_until = probe_until - ${by} where scope = any ($1::text[])`,
+      [[...this.objects].map(([name, { provider }]) => `scope:${provider}:${name}`), ms],
     );
     // The oldest first, so that no two ranges ever overlap on the way.
     const { rows } = await this.pool.query<{ id: string }>(
