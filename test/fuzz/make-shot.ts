@@ -247,7 +247,8 @@ function headerValue(name: string, dice: Dice): string {
     case 'If-Match':
       return dice.pick(['"1"', '"2"', '"3"']);
     case 'Prefer':
-      return dice.pick(['wait=0', 'wait=1', 'respond-async', 'respond-async, wait=1']);
+      // Nobody works on the jobs: a second is waited for nothing.
+      return dice.chance(0.1) ? 'respond-async, wait=1' : dice.pick(['wait=0', 'respond-async']);
     default:
       return dice.text(8);
   }

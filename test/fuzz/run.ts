@@ -43,6 +43,8 @@ export interface FuzzReport {
 export interface FuzzOptions {
   readonly requests: number;
   readonly seed: number;
+  /** Stops earlier than after all requests when so much time has passed. */
+  readonly maxSeconds?: number;
   /** How long the API lets a client take for its request, at most. */
   readonly cutOffMs: number;
   readonly say?: (line: string) => void;
@@ -104,7 +106,8 @@ class Run {
     const dawdling = this.#dawdle();
     let state: Readonly<Record<string, string>> | null = null;
     let lastSaid = 0;
-    while (this.#sent < this.#options.requests && !this.#died()) {
+    const endAt = startedAt + (this.#options.maxSeconds ?? Number.POSITIVE_INFINITY) * 1_000;
+    while (this.#sent < this.#options.requests && performance.now() < endAt && !this.#died()) {
       const kind = this.#dice.pick(['refusable', 'refusable', 'hostile', 'hostile', 'valid', 'raw'] as const);
       state ??= await stateOf(this.#target.pool);
       const changed = await this.#batch(kind);
@@ -140,7 +143,8 @@ class Run {
     const next = async () => {
       for (let shot = shots.pop(); shot !== undefined; shot = shots.pop()) if (await shot()) changed = true;
     };
-    await Promise.all(Array.from({ length: inFlight }, next));
+    // Raw ones mostly wait for a connection to end.
+    await Promise.all(Array.from({ length: kind === 'raw' ? batchSize : inFlight }, next));
     return changed;
   }
 

@@ -12,10 +12,17 @@ import { startTestApi, type TestApi } from '../support/test-api.ts';
 
 let api: TestApi;
 let all: string;
+let revoked: string;
+let revokedAt: number;
 
 beforeAll(async () => {
   api = await startTestApi();
   all = await api.key(['read', 'decide', 'execute', 'admin']);
+  const made = await api.call('POST', '/keys', { key: all, body: { name: 'short', scopes: ['read'] } });
+  revoked = made.body.key;
+  expect((await api.call('GET', '/jobs', { key: revoked })).status).toBe(200);
+  expect((await api.call('DELETE', `/keys/${made.body.id}`, { key: all })).status).toBe(204);
+  revokedAt = performance.now();
 });
 afterAll(async () => {
   await api.close();
@@ -59,8 +66,8 @@ describe('every route', () => {
     await pool.query(`update api_keys set expires_at = now() - interval '1 second' where id = $1`, [
       idOf(expired),
     ]);
-    const revoked = await api.key([...scopes]);
-    await pool.query('update api_keys set revoked_at = now() where id = $1', [idOf(revoked)]);
+    const withdrawn = await api.key([...scopes]);
+    await pool.query('update api_keys set revoked_at = now() where id = $1', [idOf(withdrawn)]);
     const live = await api.key([...scopes]);
     const refused = {
       none: undefined,
@@ -69,7 +76,7 @@ describe('every route', () => {
       'with another secret': withAnotherSecret(live),
       unknown: generateKey().key,
       expired,
-      revoked,
+      revoked: withdrawn,
     };
     const byScope = Object.fromEntries(
       await Promise.all(scopes.map(async (scope) => [scope, await api.key([scope])] as const)),
@@ -89,15 +96,6 @@ describe('every route', () => {
         } else expect(answer, label).toMatchObject({ status: 403, body: { code: 'forbidden' } });
       }
     }
-  });
-
-  it('refuses a revoked key within 5 s, also where it was known', async () => {
-    const made = await api.call('POST', '/keys', { key: all, body: { name: 'short', scopes: ['read'] } });
-    expect((await api.call('GET', '/jobs', { key: made.body.key })).status).toBe(200);
-    expect((await api.call('DELETE', `/keys/${made.body.id}`, { key: all })).status).toBe(204);
-    await expect
-      .poll(async () => (await api.call('GET', '/jobs', { key: made.body.key })).status, { timeout: 6_000 })
-      .toBe(401);
   });
 });
 
@@ -315,6 +313,16 @@ describe('a key with selectors', () => {
       [JSON.stringify([selector]), 'aws', 'us-east-1', 'shop_%\\-eu-z'],
     );
     expect(rows[0]?.covered).toBe(covered);
+  });
+});
+
+describe('a key that is revoked', () => {
+  it('is refused within 5 s, also where it was known', async () => {
+    // Revoked before the first test: by now it may be over.
+    const left = Math.max(0, revokedAt + 5_500 - performance.now());
+    await expect
+      .poll(async () => (await api.call('GET', '/jobs', { key: revoked })).status, { timeout: left + 100 })
+      .toBe(401);
   });
 });
 
