@@ -145,6 +145,17 @@ describe('the application roles', () => {
       `/resources/${id}/forecast`,
     ])
       expect([path, (await api.call('GET', path, { key })).status]).toEqual([path, 200]);
+    for (const path of [
+      '/audit',
+      '/audit/export?table=events',
+      '/audit/export?table=audit',
+      '/audit/heads',
+    ]) {
+      const answer = await fetch(api.url + path, { headers: { authorization: `Bearer ${key}` } });
+      expect([path, answer.status, (await answer.text()).length > 100]).toEqual([path, 200, true]);
+    }
+    const version = { key, body: { min_worker_version: 2, reason: 'a test' } };
+    expect((await api.call('PUT', '/settings/min-worker-version', version)).status).toBe(200);
     const made = await api.call('POST', '/keys', { key, body: { name: 'x', scopes: ['read'] } });
     expect((await api.call('POST', `/keys/${made.body.id}/rotate`, { key, body: {} })).status).toBe(201);
     expect((await api.call('DELETE', `/keys/${made.body.id}`, { key })).status).toBe(204);

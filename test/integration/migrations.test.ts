@@ -218,6 +218,32 @@ describe('migrating', () => {
     expect(await schemaOf(url)).toEqual(await schemaOf(fresh));
   });
 
+  it('needs no more than the owner of the database, who then serves as one user for everything', async () => {
+    const name = `owner_${randomUUID().replaceAll('-', '')}`;
+    const url = new URL(await emptyDatabase());
+    const database = url.pathname.slice(1);
+    await admin.query(`create role ${name} login password 'owner' nosuperuser nocreaterole nobypassrls`);
+    await admin.query(`alter database ${database} owner to ${name}`);
+    url.username = name;
+    url.password = 'owner';
+    try {
+      expect(await migrate(url.href)).toHaveLength(migrations.length);
+      await loadFixtures(url.href, migrations.length);
+      expect(await verifyDatabase(url.href)).toMatchObject({ ok: true });
+      await using(url.href, async (client) => {
+        for (const sql of [
+          'delete from audit_log',
+          'update scaling_events set seq = default',
+          'truncate audit_log',
+        ])
+          await expect(client.query(sql)).rejects.toThrow();
+      });
+    } finally {
+      await admin.query(`drop database ${database} with (force)`);
+      await admin.query(`drop role ${name}`);
+    }
+  });
+
   it('only goes forward, and what is released never changes', () => {
     for (const name of migrations)
       expect(readFileSync(join(migrationsDir, name), 'utf8')).not.toMatch(/^\s*--+\s*down\s+migration/im);

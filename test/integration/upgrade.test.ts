@@ -2,10 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { verifyDatabase } from '../../shared/db/audit-verify.ts';
 import { claimJobs, insertJobs } from '../../shared/db/jobs-repository.ts';
+import { migrate } from '../../shared/db/migrate.ts';
 import { createPool } from '../../shared/db/pool.ts';
 import { upsertSamples } from '../../shared/db/series-repository.ts';
 import { workerVersion } from '../../shared/domain/worker-version.ts';
@@ -136,9 +137,9 @@ async function startHere(): Promise<void> {
 describe.skipIf('missing' in previous)('a worker of the previous release beside this schema', () => {
   const folder = 'folder' in previous ? previous.folder : '';
 
-  async function startPrevious(): Promise<{ child: ChildProcess; output: () => string }> {
-    const child = spawn(process.execPath, [join(folder, 'dist/worker/main.js')], {
-      env: { ...process.env, ...environment },
+  async function startPrevious(program = 'worker', event = 'worker.started', database?: string) {
+    const child = spawn(process.execPath, [join(folder, 'dist', program, 'main.js')], {
+      env: { ...process.env, ...environment, ...(database === undefined ? {} : { DATABASE_URL: database }) },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     children.push(child);
@@ -147,7 +148,7 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
       stream?.on('data', (chunk: Buffer) => {
         output += chunk.toString();
       });
-    await expect.poll(() => output, { timeout: 20_000 }).toContain('"event":"worker.started"');
+    await expect.poll(() => output, { timeout: 20_000 }).toContain(`"event":"${event}"`);
     return { child, output: () => output };
   }
 
@@ -172,6 +173,55 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
         timeout: 10_000,
       })
       .toMatchObject([{ worker_version: 1, outdated: false }]);
+  });
+
+  it('goes on working while the schema is migrated under it, with statements it prepared before', async () => {
+    const url = new URL(inject('databaseUrl'));
+    const name = `upgraded_${randomUUID().replaceAll('-', '')}`;
+    const admin = new pg.Client(url.href);
+    await admin.connect();
+    await admin.query(`create database ${name}`);
+    url.pathname = `/${name}`;
+    await migrate(url.href, 2);
+    const own = createPool(url.href, { name: 'test' });
+    const { output } = await startPrevious('worker', 'worker.started', url.href);
+    const runOnce = async () => {
+      const group = `asg-${randomUUID().slice(0, 8)}`;
+      aws.createGroup({
+        name: group,
+        region: 'us-east-1',
+        min: 1,
+        max: 50,
+        desired: 4,
+        instanceType: 'm5.large',
+      });
+      const id = await seedResource(own, { name: group });
+      await own.query(
+        `insert into metric_samples (resource_id, timestamp, cpu, instances) select $1, now() - n * interval '1 minute', 95, 4 from generate_series(0, 9) n`,
+        [id],
+      );
+      const jobs = [newJob('decide', id, null), newJob('execute', id, await seedDecision(own, id, 4, 6))];
+      await insertJobs(own, jobs);
+      for (const job of jobs) await ring(job.id, job.queue as 'decide' | 'execute-aws');
+      const done = 'select count(*)::integer as n from jobs where id = any ($1) and outcome = $2';
+      const ids = jobs.map((job) => job.id);
+      await expect
+        .poll(async () => (await own.query(done, [ids, 'succeeded'])).rows[0].n, { timeout: 15_000 })
+        .toBe(2);
+      expect(writesTo(group)).toMatchObject([{ from: 4, to: 6 }]);
+    };
+    try {
+      await runOnce();
+      expect((await migrate(url.href)).length).toBeGreaterThanOrEqual(3);
+      await runOnce();
+      expect(output()).not.toMatch(/"level":(50|60)/);
+      expect(await verifyDatabase(url.href)).toMatchObject({ ok: true, rows: 4, findings: [] });
+    } finally {
+      for (const child of children.splice(0)) child.kill('SIGKILL');
+      await own.end();
+      await admin.query(`drop database ${name} with (force)`);
+      await admin.end();
+    }
   });
 
   it('claims nothing once it is outdated, loses nothing, does not crash, and is told apart in /ready', async () => {
@@ -234,13 +284,40 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
     expect(output()).not.toMatch(/"level":(50|60)/);
   });
 
+  it('works with an API of its own release, too', async () => {
+    const { output } = await startPrevious('api', 'api.listening');
+    await startHere();
+    const port = /"port":(\d+)/.exec(output())?.[1];
+    const { id } = await seedGroup();
+    const ask = async (path: string, body?: object): Promise<ReturnType<typeof JSON.parse>> =>
+      await (
+        await fetch(`http://127.0.0.1:${port}${path}`, {
+          ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
+          headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', prefer: 'wait=15' },
+        })
+      ).json();
+    const decided = await ask('/scale/decide', { resource_id: id });
+    expect(decided).toMatchObject({ decision_type: 'scaleup' });
+    expect(await ask('/scale/execute', { decision_id: decided.id })).toMatchObject({ success: true });
+    const resource = await ask('/resources', {
+      ...{ name: `asg-${randomUUID()}`, resource_type: 'ec2', cloud_provider: 'aws', region: 'us-east-1' },
+      ...{ min_instances: 1, max_instances: 2, current_instances: 1 },
+    });
+    expect(await ask(`/resources/${resource.id}`)).toMatchObject({ id: resource.id });
+    expect(await ask('/scale/history')).toMatchObject({ count: expect.any(Number) });
+    expect(await verifyDatabase(api.environment.DATABASE_URL as string)).toMatchObject({
+      ok: true,
+      findings: [],
+    });
+  });
+
   it('finds nothing to migrate, and changes nothing', async () => {
-    const { migrate } = (await import(pathToFileURL(join(folder, 'dist/shared/db/migrate.js')).href)) as {
+    const old = (await import(pathToFileURL(join(folder, 'dist/shared/db/migrate.js')).href)) as {
       migrate(url: string): Promise<string[]>;
     };
     const grants = 'select count(*)::integer as n from information_schema.column_privileges';
     const before = (await pool.query(grants)).rows;
-    expect(await migrate(api.environment.DATABASE_URL as string)).toEqual([]);
+    expect(await old.migrate(api.environment.DATABASE_URL as string)).toEqual([]);
     expect((await pool.query(grants)).rows).toEqual(before);
   });
 });

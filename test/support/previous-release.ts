@@ -10,7 +10,7 @@ const run = promisify(execFile);
 const commit = '19fe183';
 
 /**
- * Builds the previous release's worker from this repository's history, once, below .data.
+ * Builds the previous release's worker and API from this repository's history, once, below .data.
  * @returns its folder, or why there is none.
  */
 export async function buildPreviousRelease(): Promise<{ folder: string } | { missing: string }> {
@@ -33,7 +33,7 @@ export async function buildPreviousRelease(): Promise<{ folder: string } | { mis
   rmSync(archive);
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'), 'junction');
   const compiler = join(root, 'node_modules/typescript/bin/tsc');
-  await run(process.execPath, [compiler, '-b', 'worker'], { cwd: folder });
+  await run(process.execPath, [compiler, '-b', 'worker', 'api'], { cwd: folder });
   writeFileSync(built, '');
   return { folder };
 }
