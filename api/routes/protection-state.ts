@@ -10,6 +10,7 @@ import { type FreezeRow, listFreezes } from '../../shared/db/freezes-repository.
 import type { Queryable } from '../../shared/db/pool.ts';
 import { listStops, type StopRow } from '../../shared/db/stops-repository.ts';
 import { frozenUntil } from '../../shared/domain/freeze-window.ts';
+import { isoOrNull } from '../../shared/domain/iso-time.ts';
 
 export interface ActiveProtection {
   readonly stops: readonly StopRow[];
@@ -32,7 +33,7 @@ export async function readActive(db: Queryable): Promise<ActiveProtection> {
     freezes: freezes.flatMap((freeze) => {
       const until = frozenUntil(freeze, nowMs);
       if (until === null) return [];
-      return [{ ...freeze, active_until: Number.isFinite(until) ? new Date(until).toISOString() : null }];
+      return [{ ...freeze, active_until: isoOrNull(until) }];
     }),
     holds: holds.filter((hold) => hold.held),
     circuits: circuits.filter((circuit) => circuit.open),
@@ -62,7 +63,7 @@ export async function readProtection(db: Queryable): Promise<Record<string, unkn
 }
 
 function presentAllowance({ limit, used, left, frees_ms }: Allowance) {
-  return { limit, used, left, more_at: frees_ms === null ? null : new Date(frees_ms).toISOString() };
+  return { limit, used, left, more_at: isoOrNull(frees_ms) };
 }
 
 /** One plain sentence for each thing that holds, for `/ready`. Names no scope: `/ready` asks for no key. */

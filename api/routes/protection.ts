@@ -14,6 +14,7 @@ import {
 } from '../../shared/db/freezes-repository.ts';
 import { askRelease, listStops, release, stop } from '../../shared/db/stops-repository.ts';
 import { frozenUntil, nextFreeze } from '../../shared/domain/freeze-window.ts';
+import { isoOrNull } from '../../shared/domain/iso-time.ts';
 import { Conflict, NotFound } from '../../shared/errors.ts';
 import { idParams } from '../contracts/common.ts';
 import {
@@ -253,8 +254,4 @@ function presentFreeze(freeze: FreezeRow, nowMs: number): Record<string, unknown
     active_until: isoOrNull(until),
     next_start: isoOrNull(nextFreeze(freeze, nowMs)),
   };
-}
-
-function isoOrNull(ms: number | null): string | null {
-  return ms === null || !Number.isFinite(ms) ? null : new Date(ms).toISOString();
 }

@@ -1,7 +1,5 @@
+import { iso } from './iso-column.ts';
 import type { Queryable } from './pool.ts';
-
-const iso = (column: string) =>
-  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 
 export interface CircuitRow {
   readonly scope: string;

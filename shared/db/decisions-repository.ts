@@ -1,5 +1,6 @@
 import type { Selectors } from '../domain/api-key.ts';
 import { NotFound } from '../errors.ts';
+import { iso } from './iso-column.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import type { Queryable } from './pool.ts';
 import { coveredBy, selectorsParameter } from './selectors-repository.ts';
@@ -33,8 +34,6 @@ export type DecisionState =
   | 'expired'
   | 'superseded';
 
-const iso = (column: string) =>
-  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 const columns = `id, resource_id, decision_type, current_instances, target_instances, reason, estimated_cost::double precision as estimated_cost,
   confidence, ${iso('created_at')}, executed, explanation, reason_code,
   case when state = 'pending' and expires_at < now() then 'expired' else state end as state, ${iso('expires_at')}, seq::double precision as seq`;

@@ -1,8 +1,6 @@
 import type { FleetLimits } from './fleet-limits-repository.ts';
+import { iso } from './iso-column.ts';
 import type { Queryable } from './pool.ts';
-
-const iso = (column: string) =>
-  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 
 export interface HoldRow {
   readonly scope: string;

@@ -1,10 +1,8 @@
 import type pg from 'pg';
 import type { FreezeWindow } from '../domain/freeze-window.ts';
+import { iso } from './iso-column.ts';
 import type { Queryable } from './pool.ts';
 import { changeProtection } from './protection-lock.ts';
-
-const iso = (column: string) =>
-  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 
 export interface FreezeRow extends FreezeWindow {
   readonly actor: string;

@@ -2,6 +2,7 @@ import type { Selectors } from '../domain/api-key.ts';
 import { workerVersion } from '../domain/worker-version.ts';
 import { NotFound } from '../errors.ts';
 import type { JobQueueName } from '../queues/queues.ts';
+import { iso } from './iso-column.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import type { Queryable } from './pool.ts';
 import { coveredBy, selectorsParameter } from './selectors-repository.ts';
@@ -61,8 +62,6 @@ export interface Idempotency {
   readonly body_hash: Buffer;
 }
 
-const iso = (column: string) =>
-  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 const columns = `id, kind, queue, resource_id, decision_id, status, outcome, attempts, result, error, replay_of,
   ${iso('created_at')}, ${iso('started_at')}, ${iso('finished_at')}, ${iso('available_at')}`;
 

@@ -1,12 +1,11 @@
 import type { Selectors } from '../domain/api-key.ts';
 import type { Resource } from '../domain/resource.ts';
 import { Conflict, NotFound } from '../errors.ts';
+import { iso } from './iso-column.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import { constraintOf, type Queryable } from './pool.ts';
 import { coveredBy, selectorsParameter } from './selectors-repository.ts';
 
-const iso = (column: string) =>
-  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 const columns = `id, name, resource_type, cloud_provider, min_instances, max_instances, current_instances, target_cpu, target_memory,
   cooldown_period, ${iso('created_at')}, region, cluster, max_scale_up_step, max_scale_down_step, scale_down_cooldown, max_actions_per_hour, max_reversals_per_half_hour,
   tolerance, stabilization_window, provisioning_delay, decision_interval, hourly_price::text, instance_type, cpu_request::text,

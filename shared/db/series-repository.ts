@@ -1,3 +1,4 @@
+import { iso } from './iso-column.ts';
 import type { Queryable } from './pool.ts';
 
 /** What an instance was at that time; null: what the resource says when the row is written. */
@@ -26,9 +27,6 @@ export interface PredictionRow extends InstanceColumns {
   readonly model_version: string | null;
   readonly instances: number | null;
 }
-
-const iso = (column: string) =>
-  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as ${column}`;
 
 /** Of rows for the same moment the last one given counts. */
 function lastByMoment<T extends { readonly timestamp: string }>(rows: readonly T[]): T[] {

@@ -10,6 +10,7 @@ import { constraintOf, withTransaction } from '../../shared/db/pool.ts';
 import { lockForIntent } from '../../shared/db/protection-lock.ts';
 import { refusalOfActor } from '../../shared/db/selectors-repository.ts';
 import { activeFreezes, type FreezeWindow, freezeOf } from '../../shared/domain/freeze-window.ts';
+import { isoOrNull } from '../../shared/domain/iso-time.ts';
 import { cloudScope, scopesOf } from '../../shared/domain/protection-scope.ts';
 import { workerVersion } from '../../shared/domain/worker-version.ts';
 import type { CapacityState } from '../providers/scaling-provider.ts';
@@ -373,10 +374,6 @@ export function refusalOf(
     };
   }
   return null;
-}
-
-function isoOrNull(ms: number | null): string | null {
-  return ms === null || !Number.isFinite(ms) ? null : new Date(ms).toISOString();
 }
 
 export interface Closing {

@@ -8,6 +8,7 @@ import {
   readFleetUsage,
   scaleInAllowance,
 } from '../../shared/db/fleet-limits-repository.ts';
+import { isoOrNull } from '../../shared/domain/iso-time.ts';
 import { cloudScope } from '../../shared/domain/protection-scope.ts';
 import type { ExecutionView, Refusal } from './execution-store.ts';
 
@@ -74,7 +75,7 @@ async function limitedScopes(tx: pg.PoolClient, view: BoundView, own: string): P
 function overdrawn(allowance: Allowance, delta: number, what: 'scale-in' | 'change'): Refusal | null {
   if (delta <= allowance.left) return null;
   const { limit, used, scope, window_seconds, frees_ms } = allowance;
-  const earliest = frees_ms === null ? null : new Date(frees_ms).toISOString();
+  const earliest = isoOrNull(frees_ms);
   return {
     code: 'fleet_budget',
     message: `${delta} more would exceed the ${what} budget of ${scope}: ${used} of ${limit} instances are used within ${window_seconds} s. Decide again${earliest === null ? '' : ` after ${earliest}`}, or raise the budget (PUT /fleet-limits/{scope}).`,

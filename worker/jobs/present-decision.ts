@@ -1,6 +1,5 @@
+import { isoOrNull } from '../../shared/domain/iso-time.ts';
 import type { Explanation } from '../../shared/domain/scaling-decision.ts';
-
-const isoOrNull = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
 
 /** The engine's explanation in the API's words. */
 export function presentExplanation(
