@@ -28,13 +28,15 @@ if (values.help || values.dir === undefined) {
 }
 try {
   const report = checkEvidence(await loadEvidence(values.dir));
-  const chain = values['database-url'] === undefined ? 'not asked' : verifyChain(values['database-url']);
+  const audit_chain =
+    values['database-url'] === undefined ? 'not asked' : verifyChain(values['database-url']);
+  const ok = report.ok && audit_chain !== 'broken';
   console.log(
     values.json
-      ? JSON.stringify({ ...report, audit_chain: chain }, null, 2)
-      : `${printCheck(report)}\n  audit chain: ${chain}`,
+      ? JSON.stringify({ ...report, ok, audit_chain }, null, 2)
+      : `${printCheck(report)}\n  audit chain: ${audit_chain}`,
   );
-  process.exit(report.ok && chain !== 'broken' ? 0 : 1);
+  process.exit(ok ? 0 : 1);
 } catch (error) {
   console.error((error as Error).message);
   process.exit(2);
@@ -52,5 +54,5 @@ function verifyChain(databaseUrl: string): string {
   });
   if (status === 0) return 'verified';
   console.error(`${stdout}${stderr}`);
-  return 'broken';
+  return status === 1 ? 'broken' : 'could not be looked at';
 }

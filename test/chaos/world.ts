@@ -102,6 +102,8 @@ export async function openWorld(options: WorldOptions, closers: Closers): Promis
     query_timeout: 20_000,
   });
   pool.on('error', () => {});
+  // PostgreSQL is killed while a fault holds one of these.
+  pool.on('connect', (client) => client.on('error', () => {}));
   closers.add('pool', () => pool.end());
   const { key } = await createKey(pool, pepper, {
     name: 'chaos',
