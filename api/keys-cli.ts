@@ -1,12 +1,11 @@
 import { parseArgs } from 'node:util';
-import { z } from 'zod';
 import { createKey, listKeys, revokeKey } from '../shared/db/keys-repository.ts';
 import { createPool } from '../shared/db/pool.ts';
-import { scopes } from '../shared/domain/api-key.ts';
+import { scopes as allScopes } from '../shared/domain/api-key.ts';
 import { errorMessage } from '../shared/errors.ts';
-import { selectorsSchema } from './contracts/keys.ts';
+import { createKeyBody } from './contracts/keys.ts';
 
-const help = `Usage: npm run keys -- create --name NAME --scopes ${scopes.join(',')} [--expires-days 90] [--selectors JSON]
+const help = `Usage: npm run keys -- create --name NAME --scopes ${allScopes.join(',')} [--expires-days 90] [--selectors JSON]
        npm run keys -- list
        npm run keys -- revoke ID
 
@@ -34,21 +33,17 @@ async function main(): Promise<void> {
   const pool = createPool(url, { name: 'scaler-keys', size: 1 });
   try {
     if (command === 'create') {
-      const wanted = z
-        .array(z.enum(scopes))
-        .min(1)
-        .parse((values.scopes ?? '').split(','));
-      const days = z.coerce
-        .number()
-        .int()
-        .min(1)
-        .max(365)
-        .parse(values['expires-days'] ?? '90');
+      const { name, scopes, selectors, expires_days } = createKeyBody.parse({
+        name: values.name,
+        scopes: (values.scopes ?? '').split(','),
+        selectors: JSON.parse(values.selectors ?? 'null'),
+        expires_days: Number(values['expires-days'] ?? 90),
+      });
       const { key, row } = await createKey(pool, process.env.API_KEY_PEPPER ?? '', {
-        name: z.string().min(1).max(100).parse(values.name),
-        scopes: wanted,
-        selectors: selectorsSchema.parse(JSON.parse(values.selectors ?? 'null')),
-        days,
+        name,
+        scopes,
+        selectors,
+        days: expires_days,
       });
       console.log(
         `${key}\n(${row.name}: ${row.scopes.join(', ')}, until ${row.expires_at}; shown this once)`,

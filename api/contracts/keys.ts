@@ -24,15 +24,26 @@ const selectorSchema = z
     'must name something: leave selectors away for a key to everything',
   ) satisfies z.ZodType<Selector>;
 
-export const selectorsSchema = z.array(selectorSchema).min(1).max(50).nullable();
+const selectorsSchema = z.array(selectorSchema).min(1).max(50).nullable();
 
-export const createKeyBody = z.strictObject({
-  name: printable(100),
-  scopes: z.array(z.enum(scopes)).min(1).max(4),
-  /** The resources the key may touch: those that fit every field of one of these; null for all. */
-  selectors: selectorsSchema.default(null),
-  expires_days: z.int().min(1).max(365).default(90),
-});
+const longestDays = 90;
+
+export const createKeyBody = z
+  .strictObject({
+    name: printable(100),
+    scopes: z.array(z.enum(scopes)).min(1).max(4),
+    /** The resources the key may touch: those that fit every field of one of these; null for all. */
+    selectors: selectorsSchema.default(null),
+    expires_days: z.int().min(1).max(365).default(90),
+  })
+  .refine(
+    (key) =>
+      key.expires_days <= longestDays || key.scopes.every((scope) => scope === 'read' || scope === 'decide'),
+    {
+      path: ['expires_days'],
+      message: `must be at most ${longestDays} for a key that may execute or administer: rotate it`,
+    },
+  );
 export const rotateKeyBody = z.strictObject({ overlap_seconds: z.int().min(0).max(86_400).default(3_600) });
 export const keyParams = z.strictObject({ id: z.string().regex(/^[0-9A-Za-z]{12}$/) });
 
@@ -45,6 +56,7 @@ export const keySchema = z
     created_at: z.string(),
     expires_at: z.string(),
     revoked_at: z.string().nullable(),
+    last_used_at: z.string().nullable(),
   })
   .meta({ id: 'Key' });
 export const newKeySchema = keySchema.extend({ key: z.string() }).meta({ id: 'NewKey' });

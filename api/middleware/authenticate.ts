@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
-import { findLiveKey, type KeyRow } from '../../shared/db/keys-repository.ts';
+import { findLiveKey, type KeyRow, touchKey } from '../../shared/db/keys-repository.ts';
 import { databaseError } from '../../shared/db/pool.ts';
 import { hashSecret, parseKey, sameHash } from '../../shared/domain/api-key.ts';
 import { ScalerError } from '../../shared/errors.ts';
@@ -19,7 +19,8 @@ export class Authenticator {
     { readonly row: (KeyRow & { secret_hash: Buffer }) | null; readonly until: number }
   >();
 
-  readonly #familiar = new Set<string>();
+  /** When a key was last noted as used, by the monotonic clock. */
+  readonly #usedAt = new Map<string, number>();
 
   constructor(pool: pg.Pool, pepper: string) {
     this.#pool = pool;
@@ -29,7 +30,7 @@ export class Authenticator {
   /** True for a key whose id was valid not long ago here: it is looked up whatever its neighbours do. */
   isFamiliar(header: string | undefined): boolean {
     const id = presentedId(header);
-    return id !== null && this.#familiar.has(id);
+    return id !== null && this.#usedAt.has(id);
   }
 
   async isLive(id: string): Promise<boolean> {
@@ -48,9 +49,17 @@ export class Authenticator {
     if (row === null || !matches || Date.parse(row.expires_at) < Date.now()) {
       throw unauthenticated('The API key is not valid, or has expired or been revoked.');
     }
-    if (this.#familiar.size >= cacheSize) this.#familiar.clear();
-    this.#familiar.add(row.id);
+    this.#noteUse(row.id);
     return row;
+  }
+
+  /** Once a minute and key, and nobody waits for it. */
+  #noteUse(id: string): void {
+    const now = performance.now();
+    if (now - (this.#usedAt.get(id) ?? Number.NEGATIVE_INFINITY) < 60_000) return;
+    if (this.#usedAt.size >= cacheSize) this.#usedAt.clear();
+    this.#usedAt.set(id, now);
+    void touchKey(this.#pool, id).catch(() => {});
   }
 
   async #find(id: string) {

@@ -11,9 +11,11 @@ export interface KeyRow {
   readonly created_at: string;
   readonly expires_at: string;
   readonly revoked_at: string | null;
+  /** To about a minute; null: never. */
+  readonly last_used_at: string | null;
 }
 
-const columns = `id, name, scopes, selectors, created_at::text, expires_at::text, revoked_at::text`;
+const columns = `id, name, scopes, selectors, created_at::text, expires_at::text, revoked_at::text, last_used_at::text`;
 
 /** Makes a key. @returns it with its only copy of the secret. */
 export async function createKey(
@@ -94,4 +96,13 @@ export async function hasLiveKey(db: Queryable): Promise<boolean> {
     (await db.query('select 1 from api_keys where revoked_at is null and expires_at > now() limit 1'))
       .rowCount === 1
   );
+}
+
+/** Notes that a key was used. */
+export async function touchKey(db: Queryable, id: string): Promise<void> {
+  await db.query({
+    name: 'touch_key',
+    text: `update api_keys set last_used_at = now() where id = $1 and (last_used_at is null or last_used_at < now() - interval '50 seconds')`,
+    values: [id],
+  });
 }

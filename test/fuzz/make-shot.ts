@@ -212,8 +212,6 @@ export class ShotMaker {
         query.push(`${name}=${encodeURIComponent(String(name === 'cursor' ? '' : make(schema, name)))}`);
       else headers[name.toLowerCase()] = headerValue(name, dice);
     }
-    // Nobody works on the jobs here: who waits, waits for a second at most.
-    if (operation.operationId === 'replayDecision') headers.prefer = 'wait=1';
     const value = operation.body === null ? null : make(operation.body, 'body');
     if (value !== null) headers['content-type'] = 'application/json';
     return {

@@ -271,6 +271,25 @@ describe('a key with selectors', () => {
     expect(login.status).toBe(403);
   });
 
+  it('that may execute lives for 90 days at most, and tells when it was last used', async () => {
+    const create = (scopes: string[], expires_days: number) =>
+      api.call('POST', '/keys', { key: all, body: { name: 'x', scopes, expires_days } });
+    for (const scope of ['execute', 'admin'])
+      expect(await create(['read', scope], 91)).toMatchObject({
+        status: 400,
+        body: { errors: [{ field: 'expires_days' }] },
+      });
+    expect((await create(['read', 'decide'], 365)).status).toBe(201);
+    const made = (await create(['read'], 1)).body;
+    expect(made.last_used_at).toBeNull();
+    await api.call('GET', '/jobs', { key: made.key });
+    const lastUsed = async () =>
+      (await api.call('GET', '/keys', { key: all })).body.keys.find(
+        (key: { id: string }) => key.id === made.id,
+      ).last_used_at;
+    await expect.poll(lastUsed).not.toBeNull();
+  });
+
   it('keeps them when it is rotated, and shows them in the list', async () => {
     const rotated = await api.call('POST', `/keys/${idOf(a.key)}/rotate`, { key: all, body: {} });
     expect(rotated.body.selectors).toMatchObject([
