@@ -74,8 +74,8 @@ export interface MetricForecast {
   readonly distribution: readonly (readonly [number, number])[];
   /** The highest of `upper` and of `expected` over the stabilization window, or the horizon where that is longer. */
   readonly windowHighest: { readonly upper: number; readonly expected: number };
-  /** The same over the last half hour. */
-  readonly halfHourHighest: { readonly upper: number; readonly expected: number };
+  /** The same over the last hour. */
+  readonly hourHighest: { readonly upper: number; readonly expected: number };
   /** False once a ratio well above 1 was seen: this metric does not hide demand at its ceiling. */
   readonly capped: boolean;
   /** Outcomes that the bounds rest on. */

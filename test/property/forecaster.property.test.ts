@@ -204,12 +204,12 @@ describe('every forecast of a resource', () => {
         const forecast = forecaster.forecast(limits);
         expect(forecast?.metrics.map(({ metric }) => metric)).toEqual(metrics);
         for (const each of forecast?.metrics ?? []) {
-          const { windowHighest: window, halfHourHighest: halfHour } = each;
-          const numbers = [each.demand, each.expected, each.upper, ...Object.values(halfHour)];
+          const { windowHighest: window, hourHighest: hour } = each;
+          const numbers = [each.demand, each.expected, each.upper, ...Object.values(hour)];
           expect(numbers.every((value) => Number.isFinite(value) && value >= 0)).toBe(true);
           expect(window.upper).toBeGreaterThanOrEqual(each.upper);
           expect(window.expected).toBeGreaterThanOrEqual(each.expected);
-          expect(halfHour.upper).toBeGreaterThanOrEqual(each.upper);
+          expect(hour.upper).toBeGreaterThanOrEqual(each.upper);
           expect(each.distrust === null).toBe(each.trusted);
         }
         expect(forecaster.forecast(limits)).toEqual(forecast);
@@ -225,12 +225,12 @@ const pair = fc.record({
   upper: fc.double({ min: 0, max: 60, noNaN: true }),
   expected: fc.double({ min: 0, max: 60, noNaN: true }),
 });
-/** Plans as a forecaster makes them: the window's highest is at least the plan, half an hour's at least the window's. */
+/** Plans as a forecaster makes them: the window's highest is at least the plan, an hour's at least the window's. */
 const metricForecasts = fc
   .record({
     plan: pair,
     window: pair,
-    halfHour: pair,
+    hour: pair,
     capped: fc.boolean(),
     trusted: fc.constantFrom(true, true, true, true, false),
     residuals: fc.constantFrom(19, 20, 60, 500, 2_016),
@@ -240,7 +240,7 @@ const metricForecasts = fc
     }),
     predictionWeight: fc.constantFrom(null, 0, 0.5),
   })
-  .map(({ plan, window, halfHour, points, ...values }) => {
+  .map(({ plan, window, hour, points, ...values }) => {
     const windowHighest = highest(plan, window);
     const probabilities = points.map(([probability]) => probability).sort((a, b) => a - b);
     const demands = points.map(([, each]) => each).sort((a, b) => a - b);
@@ -248,7 +248,7 @@ const metricForecasts = fc
       ...values,
       ...plan,
       windowHighest,
-      halfHourHighest: highest(windowHighest, halfHour),
+      hourHighest: highest(windowHighest, hour),
       distribution: probabilities.map(
         (probability, index) => [probability, demands[index] as number] as const,
       ),
@@ -388,7 +388,7 @@ describe('every decision with a forecast', () => {
       fc.constantFrom(1.0001, 1.1, 2),
       fc.double({ min: 1, max: 3, noNaN: true }),
     );
-    const factors = fc.record({ upper: by, expected: by, window: by, halfHour: by });
+    const factors = fc.record({ upper: by, expected: by, window: by, hour: by });
     fc.assert(
       fc.property(inputs, factors, (given, factor) => {
         const raise = ({ upper, expected }: Pair, more = 1): Pair => ({
@@ -401,7 +401,7 @@ describe('every decision with a forecast', () => {
           ...metric,
           ...raise(metric),
           windowHighest: raise(metric.windowHighest, factor.window),
-          halfHourHighest: raise(metric.halfHourHighest, factor.window * factor.halfHour),
+          hourHighest: raise(metric.hourHighest, factor.window * factor.hour),
         }));
         const less = decide(given);
         const more = decide({ ...given, forecast: { ...forecast, metrics } });

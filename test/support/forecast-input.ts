@@ -45,6 +45,7 @@ export function moment(values: Partial<Moment> = {}): Moment {
     profileAhead: 0,
     weekChange: 0,
     yesterdayChange: 0,
+    recurringChange: 0,
     predicted: Number.NaN,
     ...values,
   };
@@ -80,7 +81,7 @@ export function metricForecast(values: Partial<MetricForecast> = {}): MetricFore
       [0.98, 5.4],
     ],
     windowHighest: { upper, expected },
-    halfHourHighest: { upper, expected },
+    hourHighest: { upper, expected },
     capped: true,
     residuals: 500,
     trusted: true,

@@ -50,15 +50,15 @@ function isPlausible(forecast: EngineForecast): boolean {
 }
 
 function isPlausibleMetric(given: MetricForecast): boolean {
-  const { demand, expected, upper, windowHighest, halfHourHighest, residuals, risk, distribution } = given;
+  const { demand, expected, upper, windowHighest, hourHighest, residuals, risk, distribution } = given;
   const amounts = [
     demand,
     expected,
     upper,
     windowHighest.upper,
     windowHighest.expected,
-    halfHourHighest.upper,
-    halfHourHighest.expected,
+    hourHighest.upper,
+    hourHighest.expected,
     residuals,
   ];
   return (

@@ -7,8 +7,8 @@ import { percent } from './words.ts';
 /** 1.1 - 1 is a little more than 0.1 in binary. */
 const roundingNoise = 1e-9;
 
-/** With a forecast, giving back less than this waits until it has been too many for half an hour. */
-const worthGivingBack = 0.15;
+/** With a forecast, giving back less than this waits until it has been too many for an hour. */
+const worthGivingBack = 0.2;
 
 /**
  * No change for a difference that noise can make. As the HPA's tolerance it looks at utilisation over target, which is
@@ -30,20 +30,20 @@ export function tolerate(wanted: number, current: number, need: Need, policy: En
 
 /**
  * A calibrated bound has its noise accounted for: scaling out is not tolerated away, one instance short is a breach more.
- * Scaling in by a little is, until half an hour has agreed: it saves next to nothing and is soon taken back.
+ * Scaling in by a little is, until an hour has agreed: it saves next to nothing and is soon taken back.
  */
 function tolerateForecast(wanted: number, current: number, need: Need, policy: EnginePolicy): Stage {
   if (wanted > current) return { capacity: wanted };
   const metrics = need.forecast?.metrics ?? [];
-  const highest = (of: 'windowHighest' | 'halfHourHighest') =>
+  const highest = (of: 'windowHighest' | 'hourHighest') =>
     Math.max(...metrics.map((metric) => roundUp(forecastNeed(metric[of], metric.metric, policy))));
   // What the stabilization window will leave of it.
   const share = (current - Math.max(wanted, highest('windowHighest'))) / current;
   if (share >= worthGivingBack - roundingNoise) return { capacity: wanted };
-  if (highest('halfHourHighest') < current) return { capacity: wanted };
+  if (highest('hourHighest') < current) return { capacity: wanted };
   return {
     capacity: current,
     code: 'within_tolerance',
-    detail: `giving back ${percent(Math.max(share, 0))} waits until half an hour has needed less`,
+    detail: `giving back ${percent(Math.max(share, 0))} waits until an hour has needed less`,
   };
 }

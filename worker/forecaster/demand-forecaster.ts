@@ -1,6 +1,8 @@
 import { Calibration, levels } from './calibration.ts';
 import { Ensemble } from './ensemble.ts';
 import type { Moment } from './expert.ts';
+import { LevelDrop } from './level-drop.ts';
+import { Recurrence } from './recurrence.ts';
 import { RiskBudget } from './risk-budget.ts';
 import { SlotProfile } from './slot-profile.ts';
 import { doubles, floats, RunningMean, type StateArray, type Stateful } from './state.ts';
@@ -12,15 +14,18 @@ const dayMs = 86_400_000;
 const poolEveryMs = 300_000;
 const poolDays = 7;
 /** How sharply a bound with a worse pinball loss is punished. */
-const boundSharpness = 4;
+const boundSharpness = 16;
 /** The seasonal envelope looks so many days back. */
 const envelopeDays = 3;
+/** What comes again within a day is looked up so many periods back: the most of it for a bound, the mean change for an expert. */
+const envelopePeriods = 4;
+const changePeriods = 3;
 
 /**
  * The stated risk is a ceiling. Shares of it are tried too, and taken where the margin they need costs less than what
  * the breaches they avoid are worth: one breached step is held to be worth this many steps of the service's mean load.
  */
-const breachWorth = 3;
+const breachWorth = 5;
 const riskShares = [1, 0.75, 0.5, 0.25] as const;
 
 export interface ForecasterOptions {
@@ -50,6 +55,8 @@ export class DemandForecaster implements Stateful {
   readonly #week: SlotProfile;
   readonly #bounds: readonly UpperBound[];
   readonly #boundWeights: Float64Array;
+  readonly #recurrence: Recurrence;
+  readonly #drop: LevelDrop;
   readonly #budget: RiskBudget;
   readonly #record: TrackRecord;
   readonly #calibration: Calibration;
@@ -77,6 +84,8 @@ export class DemandForecaster implements Stateful {
     this.#envelopeRadius = this.#poolEvery;
     this.#history = floats(envelopeDays * slotsPerDay + this.#envelopeRadius + 1);
     this.#slowLevel = new RunningMean(1 / slotsPerDay);
+    this.#recurrence = new Recurrence(stepMs, horizonSteps);
+    this.#drop = new LevelDrop(stepMs);
     this.#budget = new RiskBudget(stepMs);
     this.#record = new TrackRecord(horizonSteps, slotsPerDay);
     const options = {
@@ -87,7 +96,8 @@ export class DemandForecaster implements Stateful {
       levels,
     };
     this.#calibration = new Calibration(horizonSteps, options.poolSize);
-    // Of the ensemble, scaled and raw; of Holt-Winters, scaled; of the envelope of the last days, raw.
+    // Of the ensemble, scaled; of it or the envelope of the last periods, raw; of Holt-Winters, scaled; of the envelope
+    // of the last days, raw.
     this.#bounds = [true, false, true, false].map((scaled) => new UpperBound({ ...options, scaled }));
     this.#boundWeights = doubles(this.#bounds.length);
     this.#moment = {
@@ -99,6 +109,7 @@ export class DemandForecaster implements Stateful {
       profileAhead: 0,
       weekChange: 0,
       yesterdayChange: 0,
+      recurringChange: 0,
       predicted: Number.NaN,
     };
     this.#step = { demand: 0, level: 0, slot: 0, slotAhead: 0, observed: true, pooled: true, risk: 0 };
@@ -121,6 +132,7 @@ export class DemandForecaster implements Stateful {
     const slotAhead = (step + this.horizonSteps) % this.#slots;
     // Before today's value takes its place.
     const yesterday = (numbers[1] as number) > this.#slots ? this.#past(this.#slots) : Number.NaN;
+    if (observed && this.#day.periods >= 1) this.#noticeDrop(step, slot, value);
     this.#learnSeason(step, slot, value);
     this.#describe(step, slot, slotAhead, value, predicted);
     if (breached !== null) this.#budget.add(breached);
@@ -134,12 +146,28 @@ export class DemandForecaster implements Stateful {
     this.#record.add(value, yesterday, forecast, numbers[5] as number, numbers[6] as number, observed);
   }
 
+  /** Asked before today's value takes its place in the profiles. */
+  #noticeDrop(step: number, slot: number, value: number): void {
+    const day = this.#day.at(slot);
+    const usual = this.#week.periods >= 1 ? Math.min(day, this.#week.at(step % (this.#slots * 7))) : day;
+    if (!this.#drop.add(value, usual)) return;
+    for (const bound of this.#bounds) bound.forget(Math.ceil(this.#drop.steps / this.#poolEvery));
+    this.#recurrence.forget();
+    let most = value;
+    for (let ago = 1; ago < this.#drop.steps; ago++) most = Math.max(most, this.#past(ago));
+    // The envelopes are of what there has been since.
+    for (let at = 0; at < this.#history.length; at++) {
+      this.#history[at] = Math.min(this.#history[at] as number, most);
+    }
+  }
+
   #learnSeason(step: number, slot: number, value: number): void {
     this.#history[step % this.#history.length] = value;
     this.#level.add(value);
     this.#slowLevel.add(value);
     this.#day.learn(slot, value);
     this.#week.learn(step % (this.#slots * 7), value);
+    this.#recurrence.add(step, this.#hasSeen(this.horizonSteps) ? value - this.#past(this.horizonSteps) : 0);
   }
 
   #describe(step: number, slot: number, slotAhead: number, value: number, predicted: number): void {
@@ -156,11 +184,29 @@ export class DemandForecaster implements Stateful {
       this.#week.periods >= 1
         ? this.#week.at((step + this.horizonSteps) % week) - this.#week.at(step % week)
         : 0;
-    // A day and a step: what was a whole day ago must have been seen.
-    const sawYesterday = (this.#numbers[1] as number) > this.#slots;
-    moment.yesterdayChange = sawYesterday
-      ? this.#past(this.#slots - this.horizonSteps) - this.#past(this.#slots)
-      : 0;
+    moment.yesterdayChange = this.#hasSeen(this.#slots) ? this.#changeAfter(this.#slots) : 0;
+    moment.recurringChange = this.#recurringChange();
+  }
+
+  #recurringChange(): number {
+    const { period } = this.#recurrence;
+    if (period === 0) return 0;
+    let sum = 0;
+    let count = 0;
+    for (; count < changePeriods && this.#hasSeen((count + 1) * period); count++) {
+      sum += this.#changeAfter((count + 1) * period);
+    }
+    return count === 0 ? 0 : sum / count;
+  }
+
+  /** Whether there is a value of so many steps ago: of a whole day ago there is after a day and a step. */
+  #hasSeen(steps: number): boolean {
+    return (this.#numbers[1] as number) > steps;
+  }
+
+  /** How demand changed over a horizon that began so many steps ago. */
+  #changeAfter(steps: number): number {
+    return this.#past(steps - this.horizonSteps) - this.#past(steps);
   }
 
   /** Demand so many steps ago. */
@@ -188,24 +234,39 @@ export class DemandForecaster implements Stateful {
     common.risk = risk;
     const [ensemble, raw, holtWinters, envelope] = this.#bounds;
     ensemble?.update(common, forecast);
-    raw?.update(common, forecast);
+    raw?.update(common, Math.max(forecast, this.#recurringEnvelope()));
     holtWinters?.update(common, this.#ensemble.opinions[this.#ensemble.holtWinters] as number);
-    envelope?.update(common, this.#envelope());
+    envelope?.update(common, this.#dayEnvelope(forecast));
   }
 
-  /** The most that was seen around the horizon's time of day over the last days; the last value on day one. */
-  #envelope(): number {
-    const seen = this.#numbers[1] as number;
+  /**
+   * The most that was seen around the horizon's time of day over the last days, and no less than is forecast: what has
+   * begun already is known. The last value on day one.
+   */
+  #dayEnvelope(forecast: number): number {
+    const most = this.#mostAround(this.#slots, envelopeDays, this.#envelopeRadius);
+    return most < 0 ? this.#moment.demand : Math.max(most, forecast);
+  }
+
+  /** The most that was seen at the horizon's place in the last periods of what comes again within a day; else -1. */
+  #recurringEnvelope(): number {
+    const { period } = this.#recurrence;
+    if (period === 0) return -1;
+    return this.#mostAround(period, envelopePeriods, Math.min(this.#envelopeRadius, Math.floor(period / 6)));
+  }
+
+  /** The most within `radius` steps of the horizon's place in so many periods back; -1 where none was seen. */
+  #mostAround(period: number, periods: number, radius: number): number {
     let most = -1;
-    for (let day = 1; day <= envelopeDays; day++) {
-      const centre = day * this.#slots - this.horizonSteps;
-      if (seen <= centre + this.#envelopeRadius) break;
-      for (let offset = -this.#envelopeRadius; offset <= this.#envelopeRadius; offset++) {
+    for (let count = 1; count <= periods; count++) {
+      const centre = count * period - this.horizonSteps;
+      if (!this.#hasSeen(centre + radius)) break;
+      for (let offset = -radius; offset <= radius; offset++) {
         const past = this.#past(Math.max(0, centre + offset));
         if (past > most) most = past;
       }
     }
-    return most < 0 ? this.#moment.demand : most;
+    return most;
   }
 
   #weighBounds(): void {
@@ -333,6 +394,8 @@ export class DemandForecaster implements Stateful {
       ...this.#week.state(),
       ...this.#bounds.flatMap((bound) => bound.state()),
       this.#boundWeights,
+      ...this.#recurrence.state(),
+      ...this.#drop.state(),
       ...this.#budget.state(),
       ...this.#record.state(),
       ...this.#calibration.state(),

@@ -15,6 +15,8 @@ export interface Moment {
   weekChange: number;
   /** How much demand changed over the same stretch a day ago; 0 until then. */
   yesterdayChange: number;
+  /** The same over the last few periods of what comes again within a day; 0 where nothing does. */
+  recurringChange: number;
   /** What another service predicts for the horizon; NaN when nothing. */
   predicted: number;
 }

@@ -1,7 +1,7 @@
 import type { Expert, Moment } from './expert.ts';
 import { doubles, type StateArray } from './state.ts';
 
-const features = 8;
+const features = 9;
 const forgetting = 0.999;
 /** Features and errors in units of the local deviation; beyond these they are outliers, not information. */
 const featureLimit = 8;
@@ -11,7 +11,7 @@ const traceLimit = 1_000;
 
 /**
  * Recursive least squares with exponential forgetting (Ljung, "System Identification", 2nd ed., 11.2) on differences of
- * smoothed levels, of yesterday and of the day and week profiles, all in units of the local mean deviation.
+ * smoothed levels, of yesterday, of what comes again within a day and of the day and week profiles, all in units of the local mean deviation.
  */
 export class RegressionExpert implements Expert {
   readonly name = 'regression';
@@ -39,7 +39,7 @@ export class RegressionExpert implements Expert {
     this.#smooth(demand);
     const [base, slow, slower, deviation] = this.#levels as unknown as [number, number, number, number];
     const scale = Math.max(deviation, 1e-3 * Math.abs(base), 1e-6);
-    const { profileNow, profileAhead, weekChange, yesterdayChange, knowsDay } = moment;
+    const { profileNow, profileAhead, weekChange, yesterdayChange, recurringChange, knowsDay } = moment;
     rows[row] = 1;
     rows[row + 1] = clip((demand - base) / scale, featureLimit);
     rows[row + 2] = clip((base - slow) / scale, featureLimit);
@@ -48,6 +48,7 @@ export class RegressionExpert implements Expert {
     rows[row + 5] = knowsDay ? clip((profileNow - base) / scale, featureLimit) : 0;
     rows[row + 6] = clip(yesterdayChange / scale, featureLimit);
     rows[row + 7] = clip(weekChange / scale, featureLimit);
+    rows[row + 8] = clip(recurringChange / scale, featureLimit);
     rows[row + features] = base;
     rows[row + features + 1] = scale;
     this.#cursor[0] = row + features + 2 === rows.length ? 0 : (this.#cursor[0] as number) + 1;

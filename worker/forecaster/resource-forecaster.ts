@@ -14,7 +14,7 @@ export type Metric = 'cpu' | 'memory';
 const saturatedRatio = 0.98;
 /** Measurement errors apart, a ratio above this is of a metric that has no ceiling at 1. */
 const cappedRatio = 1.05;
-const halfHourMs = 30 * 60_000;
+const hourMs = 3_600_000;
 /** No stabilization window is longer. */
 const longestWindowMs = 3_600_000;
 /** After a silence longer than this, what was learnt is of another time: it starts again. */
@@ -200,7 +200,7 @@ export class ResourceForecaster implements Stateful {
     const { forecaster } = series;
     const { stepMs, horizonSteps } = this.shape;
     const windowSteps = Math.max(horizonSteps, Math.round(policy.stabilizationWindowMs / stepMs) + 1);
-    const halfHourSteps = Math.ceil(halfHourMs / stepMs);
+    const hourSteps = Math.ceil(hourMs / stepMs);
     const { upper, risk } = forecaster.planned;
     return {
       metric,
@@ -210,7 +210,7 @@ export class ResourceForecaster implements Stateful {
       risk,
       distribution: forecaster.distribution,
       windowHighest: highest(series, windowSteps),
-      halfHourHighest: highest(series, halfHourSteps),
+      hourHighest: highest(series, hourSteps),
       capped: (series.highestRatio[0] as number) <= cappedRatio,
       residuals: forecaster.residuals,
       trusted: forecaster.trusted,

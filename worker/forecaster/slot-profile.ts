@@ -43,6 +43,17 @@ export class SlotProfile implements Stateful {
     return sum / (2 * radius + 1);
   }
 
+  /** Brings the mean of all slots down to a level, where it is above; their shape stays. */
+  lowerTo(level: number): void {
+    let sum = 0;
+    for (const value of this.#slots) sum += value;
+    const mean = sum / this.#slots.length;
+    if (!(mean > level)) return;
+    for (let slot = 0; slot < this.#slots.length; slot++) {
+      this.#slots[slot] = (this.#slots[slot] as number) * (level / mean);
+    }
+  }
+
   state(): readonly StateArray[] {
     return [this.#slots, this.#count];
   }

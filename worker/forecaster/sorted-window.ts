@@ -83,6 +83,17 @@ export class SortedWindow implements Stateful {
     return low;
   }
 
+  /** Forgets all but so many of the newest. Seldom: not made to be fast. */
+  keepNewest(count: number): void {
+    const capacity = this.#arrivals.length;
+    const kept: number[] = [];
+    for (let ago = Math.min(count, this.size); ago >= 1; ago--) {
+      kept.push(this.#arrivals[((this.#cursor[1] as number) - ago + capacity) % capacity] as number);
+    }
+    this.clear();
+    for (const value of kept) this.add(value);
+  }
+
   clear(): void {
     this.#cursor.fill(0);
   }

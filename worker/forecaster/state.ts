@@ -65,6 +65,11 @@ export class RunningMeans implements Stateful {
     return this.#numbers[index * 2] as number;
   }
 
+  /** Brings a mean down to a value, where it is above. */
+  lowerTo(index: number, value: number): void {
+    if (this.value(index) > value) this.#numbers[index * 2] = value;
+  }
+
   count(index: number): number {
     return this.#numbers[index * 2 + 1] as number;
   }

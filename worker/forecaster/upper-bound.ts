@@ -60,7 +60,8 @@ export class UpperBound implements Stateful {
     this.#pool = new SortedWindow(poolSize, levels);
     this.#pending = new DelayLine(horizonSteps, 3);
     this.#bySlot = new SlotProfile(options.scaled ? slotsPerDay : 1, slotRadius);
-    this.#means = new RunningMeans(0.02, 0.002, 1 / slotsPerDay);
+    // What a bound is worth shows in rare events: it takes two days of them.
+    this.#means = new RunningMeans(0.02, 0.002, 1 / (2 * slotsPerDay));
   }
 
   /** Takes in what happened and what is forecast now. */
@@ -121,6 +122,14 @@ export class UpperBound implements Stateful {
       ? (this.#numbers[1] as number)
       : Math.max(this.#means.value(fast), this.#means.value(slow));
     return 3 * Math.max(spread, 0.05 * forecast) * (2 * probability - 1);
+  }
+
+  /** After demand has fallen for good: only errors since count, and they are as large as they have been lately. */
+  forget(keptResiduals: number): void {
+    const lately = this.#means.value(fast);
+    this.#pool.keepNewest(keptResiduals);
+    this.#means.lowerTo(slow, lately);
+    if (this.#scaled) this.#bySlot.lowerTo(lately);
   }
 
   /** Running mean of the bound's pinball loss. */

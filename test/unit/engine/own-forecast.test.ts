@@ -25,7 +25,7 @@ const cpu = (values: Partial<MetricForecast> = {}) => engineForecast([metricFore
 const both = (ofCpu: Partial<MetricForecast>, ofMemory: Partial<MetricForecast>) =>
   engineForecast([metricForecast(ofCpu), metricForecast({ metric: 'memory', ...ofMemory })]);
 const plan = (upper: number, expected = 0) => ({ upper, expected });
-/** A plan that has been the same for half an hour. */
+/** A plan that has been the same for an hour. */
 const steady = (upper: number, expected = 0) => cpu(plan(upper, expected));
 const running = (instances: number, cpuRatio = 0.3): Partial<EngineInput> => ({
   currentInstances: instances,
@@ -118,8 +118,8 @@ describe('a forecast', () => {
       ['upper', (upper) => ({ upper })],
       ['highest upper of the window', (upper) => ({ windowHighest: plan(upper, 1) })],
       ['highest expectation of the window', (expected) => ({ windowHighest: plan(1, expected) })],
-      ['highest upper of half an hour', (upper) => ({ halfHourHighest: plan(upper, 1) })],
-      ['highest expectation of half an hour', (expected) => ({ halfHourHighest: plan(1, expected) })],
+      ['highest upper of an hour', (upper) => ({ hourHighest: plan(upper, 1) })],
+      ['highest expectation of an hour', (expected) => ({ hourHighest: plan(1, expected) })],
       ['risk', (risk) => ({ risk })],
       ['count of outcomes', (residuals) => ({ residuals })],
       ['demand in its distribution', (demand) => ({ distribution: [[0.5, demand]] })],
@@ -223,31 +223,31 @@ describe('tolerance, with a forecast', () => {
     expect(decide(given(null, running(4, 0.72))).reasonCode).toBe('within_tolerance');
   });
 
-  const halfHour = (upper: number) => ({ ...plan(8.1, 4), halfHourHighest: plan(upper) });
-  it('holds giving back a little until half an hour has needed less', () => {
+  const hour = (upper: number) => ({ ...plan(8.1, 4), hourHighest: plan(upper) });
+  it('holds giving back a little until an hour has needed less', () => {
     // 9 of 10.
-    const held = decide(given(cpu(halfHour(9)), running(10)));
+    const held = decide(given(cpu(hour(9)), running(10)));
     expect(held).toMatchObject({ targetInstances: 10, reasonCode: 'within_tolerance' });
     expect(held.reason).toBe(
-      'Predicted CPU: 40% on 10 instances: 9 instances would meet a CPU limit of 90% at a tolerated risk of 2%, but the count stays at 10 because giving back 10% waits until half an hour has needed less.',
+      'Predicted CPU: 40% on 10 instances: 9 instances would meet a CPU limit of 90% at a tolerated risk of 2%, but the count stays at 10 because giving back 10% waits until an hour has needed less.',
     );
-    expect(decide(given(cpu(halfHour(8.1)), running(10))).targetInstances).toBe(9);
+    expect(decide(given(cpu(hour(8.1)), running(10))).targetInstances).toBe(9);
   });
 
   it.each([
-    // 17 of 20 are 15 % less, 18 are 10 %.
-    [15.3, 17],
-    [15.31, 20],
-    [16.2, 20],
-  ])('a plan of %d on 20 instances, with half an hour that needed all: %i', (upper, target) => {
-    const forecast = cpu({ ...plan(upper), halfHourHighest: plan(18) });
+    // 16 of 20 are 20 % less, 17 are 15 %.
+    [14.4, 16],
+    [14.41, 20],
+    [15.3, 20],
+  ])('a plan of %d on 20 instances, with an hour that needed all: %i', (upper, target) => {
+    const forecast = cpu({ ...plan(upper), hourHighest: plan(18) });
     expect(decide(given(forecast, running(20), { maxScaleDownStep: 9 })).targetInstances).toBe(target);
   });
 
   it('counts what the window will leave of it', () => {
     // 6 would do, but the window still needs 9 of 10.
-    const forecast = (halfHourUpper: number) =>
-      cpu({ ...plan(5.4), windowHighest: plan(8.1), halfHourHighest: plan(halfHourUpper) });
+    const forecast = (hourUpper: number) =>
+      cpu({ ...plan(5.4), windowHighest: plan(8.1), hourHighest: plan(hourUpper) });
     expect(decide(given(forecast(9), running(10)))).toMatchObject({
       targetInstances: 10,
       reasonCode: 'within_tolerance',
@@ -259,14 +259,14 @@ describe('tolerance, with a forecast', () => {
   });
 
   it('does not hold what is outside the bounds', () => {
-    const decision = decide(given(cpu(halfHour(9)), running(10), { maxInstances: 9 }));
+    const decision = decide(given(cpu(hour(9)), running(10), { maxInstances: 9 }));
     expect(decision.targetInstances).toBe(9);
   });
 });
 
 describe('stabilization, with a forecast', () => {
   it('does not give back what a forecast of the window ordered', () => {
-    const forecast = cpu({ ...plan(4.5, 4), windowHighest: plan(7.2), halfHourHighest: plan(7.2) });
+    const forecast = cpu({ ...plan(4.5, 4), windowHighest: plan(7.2), hourHighest: plan(7.2) });
     const decision = decide(given(forecast, running(10), { maxScaleDownStep: 9 }));
     expect(decision).toMatchObject({ targetInstances: 8, reasonCode: 'stabilized' });
     expect(decision.reason).toBe(

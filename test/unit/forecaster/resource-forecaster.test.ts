@@ -236,7 +236,7 @@ describe('ResourceForecaster', () => {
     expect(only(forecaster).metric.capped).toBe(false);
   });
 
-  it('remembers the highest plan of the window and of half an hour', () => {
+  it('remembers the highest plan of the window and of an hour', () => {
     const forecaster = cpuOnly();
     const plans: { upper: number; expected: number }[] = [];
     const noise = normals(4);
@@ -257,10 +257,22 @@ describe('ResourceForecaster', () => {
     // The window and the step that begins it, and never less than the horizon of two steps.
     expect(highest(600_000).windowHighest).toEqual(most(3));
     expect(highest(0).windowHighest).toEqual(most(2));
-    expect(highest(600_000).halfHourHighest).toEqual(most(6));
+    expect(highest(600_000).hourHighest).toEqual(most(12));
     // As long as a window may be: an hour.
     expect(highest(3_600_000).windowHighest).toEqual(most(13));
-    expect(highest(3_600_000).halfHourHighest).toEqual(most(6));
+    expect(highest(3_600_000).hourHighest).toEqual(most(12));
+  });
+
+  it('counts demand in instances of today', () => {
+    const [asNow, then] = [cpuOnly(), cpuOnly()];
+    const noise = normals(6);
+    for (let step = 0; step < 400; step++) {
+      const cpuRatio = Math.max(0.1, 0.5 + noise() / 20);
+      asNow.advance([sampleAt(asNow, step, { cpuRatio, instances: 4 })], limits);
+      // Twice as many of half the size, at the same utilisation.
+      then.advance([sampleAt(then, step, { cpuRatio, instances: 8, cpuWorth: 0.5 })], limits);
+    }
+    expect(then.forecast(limits)).toEqual(asNow.forecast(limits));
   });
 
   it('remembers plans for the whole horizon, however long steps and provisioning are', () => {

@@ -44,6 +44,18 @@ describe('SortedWindow', () => {
     expect(window.quantile(0.5)).toBe(7);
   });
 
+  it('keeps the newest, in the order they came', () => {
+    const window = filled(4, [9, 8, 1, 5, 2, 7]);
+    window.keepNewest(2);
+    expect(window.size).toBe(2);
+    expect([0.3, 0.7].map((share) => window.quantile(share))).toEqual([2, 7]);
+    for (const value of [3, 4, 6]) window.add(value);
+    // 2 was the oldest of what was kept.
+    expect([0.2, 0.4, 0.6, 0.8].map((share) => window.quantile(share))).toEqual([3, 4, 6, 7]);
+    window.keepNewest(9);
+    expect(window.size).toBe(4);
+  });
+
   it('agrees with sorting everything anew, whatever comes, and with whatever ties', () => {
     const value = fc.oneof(
       fc.integer({ min: -3, max: 3 }),

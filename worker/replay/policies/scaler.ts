@@ -4,7 +4,7 @@ import { ResourceForecaster, shapeOf } from '../../forecaster/resource-forecaste
 import type { PolicyMaker, PolicyOptions } from '../policy.ts';
 
 const unlimited = 1_000_000;
-/** What the stabilization window and half an hour need. */
+/** What the stabilization window and an hour need. */
 const keptMs = 31 * 60_000;
 
 /** Risk mode without step limits or cooldown. */
