@@ -54,13 +54,16 @@ export type RunReport = Omit<CheckReport, 'breaks'> & {
   readonly recovery_ms: Readonly<Record<string, Spread>>;
   readonly healed_after_ms: number;
   readonly http_statuses: Readonly<Record<string, number>>;
-  readonly unexpected_ends: number;
+  readonly crashes: number;
+  readonly failed_starts: number;
 } & Readonly<Record<string, unknown>>;
 
 /** Where the lease of a job ends, and what lies between a stop's commit and the last write it could not prevent. */
 const leaseMs = 30_000;
 const progressEveryMs = 10_000;
 const strayCheckMs = 10_000;
+/** A process that ends sooner after its start did not find what it needs. */
+const bootMs = 5_000;
 
 /** Starts everything, breaks it for so long, heals it, waits, dumps, and has it judged by the checker. */
 export async function runChaos(options: RunOptions): Promise<RunReport> {
@@ -116,12 +119,9 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
     await storm.measured();
     await dumpTables(world.postgres.url, directory);
     const report = await judge(directory, world.postgres.url);
-    const complete = {
-      ...summaryOf(options, commit, storm, world),
-      healed_after_ms,
-      ...report,
-      ...report.breaks,
-    };
+    const summary = summaryOf(options, commit, storm, world);
+    const ok = report.ok && summary.crashes === 0;
+    const complete = { ...summary, healed_after_ms, ...report, ...report.breaks, ok };
     writeFileSync(join(directory, 'report.json'), `${JSON.stringify(complete, null, 2)}\n`);
     return complete as RunReport;
   } finally {
@@ -319,7 +319,9 @@ function summaryOf(options: RunOptions, commit: string, storm: Storm, world: Wor
       ]),
     ),
     http_statuses: world.caller.statuses,
-    unexpected_ends: 0,
+    // A start that fails while a database is away is not one: whoever keeps the process running starts it again.
+    crashes: world.unexpectedEnds.filter(({ upMs }) => upMs > bootMs).length,
+    failed_starts: world.unexpectedEnds.filter(({ upMs }) => upMs <= bootMs).length,
   };
 }
 

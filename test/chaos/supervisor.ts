@@ -7,8 +7,8 @@ export interface MemberOptions {
   readonly program: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly logFile: string;
-  /** Told of every end nobody here asked for. */
-  readonly onUnexpectedEnd: (name: string, code: number | null) => void;
+  /** Told of every end nobody here asked for, and how long the process had run. */
+  readonly onUnexpectedEnd: (name: string, code: number | null, upMs: number) => void;
 }
 
 /** How soon an ended process is started again, as a container runtime would. */
@@ -21,7 +21,7 @@ export class Member {
   #process: ServiceProcess;
   #closing = false;
   #asked = false;
-  starts = 0;
+  #startedAt = 0;
 
   constructor(options: MemberOptions) {
     this.name = options.name;
@@ -51,7 +51,7 @@ export class Member {
   #start(): ServiceProcess {
     const { name, program, environment, logFile } = this.#options;
     this.#asked = false;
-    this.starts += 1;
+    this.#startedAt = performance.now();
     const started = startProcess({ name, program, environment, logFile });
     void started.ended.then((code) => this.#ended(code));
     return started;
@@ -59,7 +59,7 @@ export class Member {
 
   async #ended(code: number | null): Promise<void> {
     if (this.#closing) return;
-    if (!this.#asked) this.#options.onUnexpectedEnd(this.name, code);
+    if (!this.#asked) this.#options.onUnexpectedEnd(this.name, code, performance.now() - this.#startedAt);
     await delay(restartMs);
     if (!this.#closing) this.#process = this.#start();
   }

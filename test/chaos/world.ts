@@ -50,6 +50,14 @@ export interface World {
   readonly resources: readonly RegisteredResource[];
   readonly clientsLog: Journal;
   readonly faultLog: Journal;
+  readonly unexpectedEnds: readonly UnexpectedEnd[];
+}
+
+/** A process that ended without being told to. */
+export interface UnexpectedEnd {
+  readonly member: string;
+  readonly code: number | null;
+  readonly upMs: number;
 }
 
 /** Longer than a signature's life, which is longer than any write is late. Seconds. */
@@ -122,6 +130,7 @@ export async function openWorld(options: WorldOptions, closers: Closers): Promis
     return proxy.port;
   };
   const members = new Map<string, Member>();
+  const unexpectedEnds: UnexpectedEnd[] = [];
   const apiBases = new Map<string, string>();
   const backendsOf = async (name: string) => ({
     DATABASE_URL: withPort(postgres.url, await link(`${name}→postgres`, postgres.port)),
@@ -137,8 +146,11 @@ export async function openWorld(options: WorldOptions, closers: Closers): Promis
       program,
       environment,
       logFile: join(directory, 'logs', `${name}.log`),
-      onUnexpectedEnd: (ended, code) =>
-        faultLog.write({ kind: 'ended', at: Date.now(), member: ended, code }),
+      onUnexpectedEnd: (ended, code, upMs) => {
+        const end = { kind: 'ended', at: Date.now(), member: ended, code, upMs: Math.round(upMs) } as const;
+        unexpectedEnds.push(end);
+        faultLog.write(end);
+      },
     });
     members.set(name, member);
     closers.add(name, () => member.close(5_000));
@@ -213,6 +225,7 @@ export async function openWorld(options: WorldOptions, closers: Closers): Promis
     resources,
     clientsLog,
     faultLog,
+    unexpectedEnds,
   };
 }
 
