@@ -153,7 +153,12 @@ class Run {
     const headers = shot.path.includes('/replay') ? { ...shot.headers, prefer: 'wait=1' } : shot.headers;
     return async () => {
       const reply = await this.#client.send({ ...shot, headers });
-      this.#take(reply, shot, `${shot.method} ${shot.path.slice(0, 120)} (${shot.label})`);
+      const askedToWaitMs = headers.prefer?.includes('wait=1') === true ? 1_000 : 0;
+      this.#take(
+        reply,
+        { ...shot, askedToWaitMs },
+        `${shot.method} ${shot.path.slice(0, 120)} (${shot.label})`,
+      );
       if (reply.status < 400 || reply.status >= 500)
         this.#answered.push(`${reply.status} ${shot.method} ${shot.path.slice(0, 60)}`);
       const accepted = reply.status >= 200 && reply.status < 300;
@@ -184,7 +189,11 @@ class Run {
     };
   }
 
-  #take(reply: Reply, request: Pick<Shot, 'operation' | 'method'>, label: string): void {
+  #take(
+    reply: Reply,
+    request: Pick<Shot, 'operation' | 'method'> & { readonly askedToWaitMs?: number },
+    label: string,
+  ): void {
     this.#sent++;
     if (reply.status === 0) {
       this.#add('no_answer');
@@ -194,7 +203,7 @@ class Run {
     }
     increase(this.#statuses, String(reply.status));
     if (reply.status >= 400) increase(this.#codes, /"code":"(\w+)"/.exec(reply.text)?.[1] ?? 'none');
-    if (reply.status === 503) this.#add('overload_503');
+    if (reply.status === 503 && reply.headers['retry-after'] !== undefined) this.#add('overload_503');
     this.#slowestMs = Math.max(this.#slowestMs, reply.ms);
     for (const complaint of judge(reply, request, this.#api))
       this.#complain(countOf[complaint.kind], `${label}: ${complaint.detail}`);

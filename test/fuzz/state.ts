@@ -1,7 +1,7 @@
 import type pg from 'pg';
 
 /** What requests leave behind even when they are refused, on purpose. */
-const bookkeeping = new Set(['audit_log', 'idempotency_keys', 'schema_migrations']);
+const bookkeeping = new Set(['audit_heads', 'audit_log', 'idempotency_keys', 'schema_migrations']);
 
 /** Every table's row count and a hash of its contents; when a key was last used is bookkeeping, too. */
 export async function stateOf(pool: pg.Pool): Promise<Readonly<Record<string, string>>> {

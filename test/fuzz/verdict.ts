@@ -7,13 +7,13 @@ export interface Complaint {
   readonly detail: string;
 }
 
-/** Longer than anybody asked to wait. */
+/** Beyond what the client asked to wait. */
 const slowMs = 2_000;
 
 /** What is wrong with an answer. `operation` is null where the request reached none for certain. */
 export function judge(
   reply: Reply,
-  request: { readonly operation: Operation | null; readonly method: string },
+  request: { readonly operation: Operation | null; readonly method: string; readonly askedToWaitMs?: number },
   api: Api,
 ): Complaint[] {
   const complaints: Complaint[] = [];
@@ -23,7 +23,8 @@ export function judge(
   const documented = request.operation?.responses[String(status)] !== undefined;
   if (status >= 500 && !overloaded && !documented)
     complaints.push({ kind: 'server_error', detail: `${status} ${text.slice(0, 200)}` });
-  if (ms > slowMs) complaints.push({ kind: 'over_2s', detail: `${Math.round(ms)} ms, ${status}` });
+  if (ms > slowMs + (request.askedToWaitMs ?? 0))
+    complaints.push({ kind: 'over_2s', detail: `${Math.round(ms)} ms, ${status}` });
   if (reply.headers['x-injected'] !== undefined)
     complaints.push({ kind: 'injected_header', detail: JSON.stringify(reply.headers) });
   if (status >= 400 && request.method !== 'HEAD' && !documented) {
