@@ -278,9 +278,16 @@ describe('bent history', () => {
     const resource = await seedChain();
     await bend(sql.replaceAll('$1', `'${resource}'::uuid`));
     expect(await faultsOf(resource)).toEqual(expected);
-    const all = await verifyDatabase(database.url);
-    expect(all.ok).toBe(false);
   });
+});
+
+it('is found among everything else as well, and said of the right chain', async () => {
+  const resource = await seedChain();
+  const before = (await verifyDatabase(database.url)).findings_total;
+  await bend(`update scaling_events set actor = 'x' where resource_id = '${resource}' and chain_no = 2`);
+  const after = await verifyDatabase(database.url);
+  expect(after).toMatchObject({ ok: false, findings_total: before + 1 });
+  expect(after.findings.filter((finding) => finding.chain === `events:${resource}`)).toHaveLength(1);
 });
 
 /** A copy of the heads, as an operator keeps it elsewhere. */
