@@ -99,6 +99,15 @@ describe('Kubernetes in particular', () => {
     expect(rig.size(rig.target)).toBe(3);
   });
 
+  it('knows another workload by its uid alone', async () => {
+    const { fence: old } = await rig.provider.describe(rig.target, signal);
+    await rig.somebodyElse({ recreate: true });
+    const expected = await rig.provider.describe(rig.target, signal);
+    const mixed = { ...expected, fence: { ...expected.fence, uid: old.uid as string } };
+    expect(await failureOf(set(5, mixed))).toMatchObject({ fault: 'conflict' });
+    expect(rig.size(rig.target)).toBe(3);
+  });
+
   it('writes nothing without the fence', async () => {
     const expected = await rig.provider.describe(rig.target, signal);
     expect(await failureOf(set(5, { ...expected, fence: {} }))).toMatchObject({ code: 'fence_missing' });

@@ -185,6 +185,46 @@ describe('holding jobs', () => {
     ).toBe(0);
   });
 
+  it('lets a lost fence postpone nothing', async () => {
+    const job = newJob('decide', resourceId, null);
+    await insertJobs(pool, [job]);
+    const [claimed] = await claimJobs(pool, [job.id], 30_000);
+    const stale = { id: job.id, fence: (claimed?.fence ?? 0) - 1 };
+    const error = { code: 'throttled', message: '', http_status: 503 };
+    expect(await postponeJob(pool, stale, 0, false, error)).toBeNull();
+    expect(await findJob(pool, job.id)).toMatchObject({ status: 'active', error: null });
+  });
+
+  it('buries no job whose attempt is open: what it did has to be found out first', async () => {
+    const decisionId = await seedDecision(pool, resourceId, 4, 6);
+    const job = newJob('execute', resourceId, decisionId);
+    await insertJobs(pool, [job]);
+    await claimJobs(pool, [job.id], 30_000);
+    await pool.query(
+      `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, blocked, worker_version)
+        values ($1, $2, $3, 1, 1, 4, 6, 'ScaleUp', 'open', now(), now(), 'empty', 1000)`,
+      [decisionId, resourceId, job.id],
+    );
+    await pool.query(
+      `update jobs set attempts = 9, lease_until = now() - interval '1 second' where id = $1`,
+      [job.id],
+    );
+    expect((await releaseAbandonedJobs(pool, 5)).released.map(({ id }) => id)).toEqual([job.id]);
+    await pool.query(`update attempts set state = 'not_applied' where job_id = $1`, [job.id]);
+  });
+
+  it('of a worker that is too old claims nothing', async () => {
+    const job = newJob('decide', resourceId, null);
+    await insertJobs(pool, [job]);
+    await pool.query('update fleet_settings set min_worker_version = 1000');
+    // The trigger that stands behind it, for releases that do not ask, is tried elsewhere.
+    await pool.query('alter table jobs disable trigger jobs_outdated_claim');
+    expect(await claimJobs(pool, [job.id], 30_000)).toEqual([]);
+    await pool.query('alter table jobs enable trigger jobs_outdated_claim');
+    await pool.query('update fleet_settings set min_worker_version = 1');
+    expect(await claimJobs(pool, [job.id], 30_000)).toHaveLength(1);
+  });
+
   it('pages through jobs newest first without gaps or repeats', async () => {
     const own = await seedResource(pool);
     const jobs = Array.from({ length: 25 }, () => newJob('decide', own, null));
@@ -226,6 +266,18 @@ describe('the relay', () => {
       oldest?.timestamp,
     ]);
     expect((await sweep(pool, queues)).readded).toBe(0);
+  });
+});
+
+describe('the relay after a death', () => {
+  it('gives the jobs of dead workers back to the queue', async () => {
+    const job = newJob('decide', resourceId, null);
+    await insertJobs(pool, [job]);
+    await claimJobs(pool, [job.id], 30_000);
+    await pool.query(`update jobs set lease_until = now() - interval '1 second' where id = $1`, [job.id]);
+    expect((await sweep(pool, queues)).released).toBe(1);
+    const entries = await queues.decide.getJobs(['wait']);
+    expect(entries.flatMap((entry) => entry.data.ids)).toContain(job.id);
   });
 });
 

@@ -1,5 +1,4 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { join } from 'node:path';
 import type { CloudProvider } from '../../../shared/domain/resource.ts';
 import type { ChildReport, ChildTask } from './child.ts';
 import { type CrashPoint, phases } from './failpoint.ts';
@@ -53,7 +52,7 @@ export class ChildPool {
   }
 
   async #start(provider: CloudProvider): Promise<ChildProcess> {
-    const child = fork(join(this.#build.folder, 'test/chaos/crashpoints/child.js'), [provider], {
+    const child = fork(this.#build.child, [provider], {
       env: { ...process.env, ...this.#rig.environment },
       execArgv: [],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],

@@ -10,7 +10,7 @@ import { createLogger } from '../../../shared/observability/logger.ts';
 import { projectRoot } from '../../../shared/project-root.ts';
 import { reasonFor } from './allowed.ts';
 import { ChildPool, type CrashResult, discover, planCrashes, runCrash } from './enumerate.ts';
-import { buildInstrumented } from './instrument.ts';
+import { buildInstrumented, bundleInstrumented } from './instrument.ts';
 import { startRig } from './rig.ts';
 
 const usage = `npm run chaos:crashpoints -- [--only TEXT] [--every-scenario] [--json]
@@ -51,8 +51,9 @@ async function main(): Promise<number> {
     closers.add('postgres', () => postgres.stop());
     closers.add('redis', () => redis.stop());
     await migrate(postgres.url);
-    const build = buildInstrumented();
-    closers.add('build', async () => build.remove());
+    const plain = buildInstrumented();
+    closers.add('build', async () => plain.remove());
+    const build = await bundleInstrumented(plain);
     const rig = await startRig(postgres.url, redis.url, '{crashpoints}');
     closers.add('rig', () => rig.close());
     const pool = new ChildPool(build, rig);

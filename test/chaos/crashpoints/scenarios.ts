@@ -68,8 +68,8 @@ export const scenarios: readonly Scenario[] = [
     outcomes: ['rejected'],
     arrange: (rig) =>
       rig.pool.query(
-        `insert into fleet_limits (scope, correlated_percent, correlated_minimum, reason, actor)
-          values ('scope:aws:us-east-1', 10, 2, 'two are many here', 'test') on conflict do nothing`,
+        `insert into fleet_limits (scope, correlated_percent, correlated_minimum, scale_in_floor, change_floor, reason, actor)
+          values ('scope:aws:us-east-1', 10, 2, 100000, 1000000, 'two are many here', 'test') on conflict do nothing`,
       ),
   },
   {

@@ -1,0 +1,557 @@
+/** A guard in the sources: taken out by replacing its exact text, and who must notice. */
+export interface CodeGuard {
+  readonly id: string;
+  readonly file: string;
+  /** Each text is found exactly once in the file. */
+  readonly edits: readonly (readonly [find: string, replace: string])[];
+  readonly killers: readonly Killer[];
+}
+
+/** Tests that must fail: a file, and what their names contain. */
+export interface Killer {
+  readonly file: string;
+  readonly name?: string;
+}
+
+const execution = (name: string): Killer[] => [{ file: 'test/integration/execute-decision.test.ts', name }];
+const between = (name: string): Killer[] => [
+  { file: 'test/integration/execute-interleavings.test.ts', name },
+];
+const protection = (name: string): Killer[] => [{ file: 'test/integration/protection.test.ts', name }];
+const jobs = (name: string): Killer[] => [{ file: 'test/integration/jobs.test.ts', name }];
+const test = (file: string, name: string): Killer[] => [{ file: `test/${file}`, name }];
+
+const store = 'worker/jobs/execution-store.ts';
+const execute = 'worker/jobs/execute-decision.ts';
+const fleet = 'worker/jobs/fleet-guards.ts';
+const jobsRepository = 'shared/db/jobs-repository.ts';
+const circuits = 'shared/db/circuits-repository.ts';
+const aws = 'worker/providers/aws-auto-scaling.ts';
+const kubernetes = 'worker/providers/kubernetes.ts';
+
+export const codeGuards: readonly CodeGuard[] = [
+  // T1: what an intent asks under its locks.
+  {
+    id: 'epoch check',
+    file: store,
+    edits: [[`  if (guard.epoch_moved) return 'busy';\n`, '']],
+    killers: between('changed between its reading and its intent'),
+  },
+  {
+    id: 'decision expiry, at the intent',
+    file: store,
+    edits: [['  if (guard.expired)\n', '  if (false)\n']],
+    killers: between('grows too old while the cloud is read'),
+  },
+  {
+    id: 'newer decision',
+    file: store,
+    edits: [['if (guard.newer_begun) {', 'if (false) {']],
+    killers: execution('refuses a decision once a newer one was carried out'),
+  },
+  {
+    id: 'another attempt is open',
+    file: store,
+    edits: [
+      [`if (guard.decision_state === 'executing' || guard.other_open) return 'busy';`, ''],
+      [`if (broken?.constraint === 'attempts_one_open') return { kind: 'busy' };`, ''],
+    ],
+    killers: execution('holds the resource against other decisions'),
+  },
+  {
+    id: 'kill switch, the row',
+    file: store,
+    edits: [['if (stopped || guard.stop_scope !== null) {', 'if (stopped) {']],
+    killers: execution('refuses with stopped'),
+  },
+  {
+    id: 'kill switch, SCALER_STOP',
+    file: store,
+    edits: [['if (stopped || guard.stop_scope !== null) {', 'if (guard.stop_scope !== null) {']],
+    killers: between('SCALER_STOP'),
+  },
+  {
+    id: 'kill switch, every scope',
+    file: 'shared/domain/protection-scope.ts',
+    edits: [["return ['global', `provider:${resource.cloud_provider}`,", "return ['', '',"]],
+    killers: protection('a stop'),
+  },
+  {
+    id: 'kill switch, observing',
+    file: 'shared/db/migrations/0003_protection.sql',
+    edits: [
+      [
+        `where stopped and coalesce(observe_until, 'infinity') > clock_timestamp();`,
+        'where stopped and observe_until is null;',
+      ],
+    ],
+    killers: protection('is released in two steps'),
+  },
+  {
+    id: 'intents and stops take turns',
+    file: store,
+    edits: [['      await lockForIntent(tx);\n', '']],
+    killers: between('waits for a stop that is being committed'),
+  },
+  {
+    id: 'freeze windows',
+    file: store,
+    edits: [['if (freeze !== null) {', 'if (false) {']],
+    killers: protection('forbids scaling in and allows scaling out'),
+  },
+  {
+    id: 'bounds, ours above',
+    file: store,
+    edits: [
+      [
+        'const max = Math.min(guard.max_instances, state.max ?? Number.POSITIVE_INFINITY);',
+        'const max = state.max ?? Number.POSITIVE_INFINITY;',
+      ],
+    ],
+    killers: execution('refuses with out_of_bounds'),
+  },
+  {
+    id: 'bounds, ours below',
+    file: store,
+    edits: [['const min = Math.max(guard.min_instances, state.min);', 'const min = state.min;']],
+    killers: between('never goes below the minimum'),
+  },
+  {
+    id: "bounds, the cloud's above",
+    file: store,
+    edits: [
+      [
+        'const max = Math.min(guard.max_instances, state.max ?? Number.POSITIVE_INFINITY);',
+        'const max = guard.max_instances;',
+      ],
+      ['    target < state.min ||\n    target > (state.max ?? target)\n', '    false\n'],
+    ],
+    killers: execution("keeps within the cloud's own bounds"),
+  },
+  {
+    id: "bounds, the cloud's whatever the direction",
+    file: store,
+    edits: [['    target < state.min ||\n    target > (state.max ?? target)\n', '    false\n']],
+    killers: between("never asks for less than the cloud's minimum"),
+  },
+  {
+    id: 'step',
+    file: store,
+    edits: [['if (Math.abs(target - view.from_instances) > guard.step) {', 'if (false) {']],
+    killers: execution('refuses with step_too_large'),
+  },
+  {
+    id: 'pause',
+    file: store,
+    edits: [['if (guard.paused_until !== null) {', 'if (false) {']],
+    killers: execution('refuses with paused'),
+  },
+  {
+    id: 'cooldown',
+    file: store,
+    edits: [['if (guard.cooldown_left_ms > 0) {', 'if (false) {']],
+    killers: execution('refuses with cooldown'),
+  },
+  {
+    id: 'hourly limit',
+    file: store,
+    edits: [['if (guard.actions_last_hour >= guard.max_actions_per_hour) {', 'if (false) {']],
+    killers: execution('refuses past the hourly limit'),
+  },
+  {
+    id: 'flap guard',
+    file: store,
+    edits: [[`if (action === 'ScaleDown' && guard.reversals > guard.max_reversals) {`, 'if (false) {']],
+    killers: protection('is held high after three changes'),
+  },
+  {
+    id: 'whoever asked must still be allowed to',
+    file: store,
+    edits: [['if (forbidden !== null)', 'if (false)']],
+    killers: execution('may still do so when it is carried out'),
+  },
+  {
+    id: 'circuit, at the intent',
+    file: store,
+    edits: [[`if (guard.circuit_open) return { kind: 'circuit_open' };`, '']],
+    killers: between('whose circuit opens while the cloud is read'),
+  },
+  // What all resources of a scope may do together.
+  {
+    id: 'budget of scaling in',
+    file: fleet,
+    edits: [
+      [`(action === 'ScaleDown' ? overdrawn(scaleInAllowance(usage), delta, 'scale-in') : null) ??`, ''],
+    ],
+    killers: protection('is a share of the instances'),
+  },
+  {
+    id: 'budget of changes',
+    file: fleet,
+    edits: [[`      overdrawn(changeAllowance(usage), delta, 'change');`, '      null;']],
+    killers: protection('holds for both directions together'),
+  },
+  {
+    id: 'budgets, one at a time',
+    file: fleet,
+    edits: [['  await lockFleet(tx, await limitedScopes(tx, view, own));\n', '']],
+    killers: protection('is not exceeded by many at once'),
+  },
+  {
+    id: 'correlated scale-in',
+    file: fleet,
+    edits: [['if (correlated !== null) {', 'if (false) {']],
+    killers: protection('is held, once too many resources'),
+  },
+  {
+    id: 'circuit, opening',
+    file: circuits,
+    edits: [['const failuresToOpen = 5;', 'const failuresToOpen = 1_000;']],
+    killers: protection('opens after five failures in a row'),
+  },
+  {
+    id: 'circuit, credentials',
+    file: circuits,
+    edits: [['or $4::integer = 1 or c.open_until', 'or c.open_until']],
+    killers: protection('opens at once for credentials'),
+  },
+  {
+    id: 'circuit, asked before the cloud is',
+    file: execute,
+    edits: [[`if (bound.circuit === 'open') {`, 'if (false) {']],
+    killers: protection('opens after five failures in a row'),
+  },
+  {
+    id: 'circuit, one tries',
+    file: circuits,
+    edits: [[` and coalesce(probe_until, '-infinity') < clock_timestamp()`, '']],
+    killers: protection('lets one try when its time is over'),
+  },
+  // The way of one execution.
+  {
+    id: 'conflict: the cloud has another size',
+    file: execute,
+    edits: [['if (state.desired !== view.from_instances) {', 'if (false) {']],
+    killers: execution('refuses when somebody else changed the size'),
+  },
+  {
+    id: 'what blocks in the cloud',
+    file: execute,
+    edits: [['  if (block !== undefined)\n', '  if (false)\n']],
+    killers: execution("keeps within the cloud's own bounds"),
+  },
+  {
+    id: 'an open attempt is resolved first',
+    file: execute,
+    edits: [
+      ['if (bound.attempt !== null) return await resolveAttempt(deps, job, bound, bound.attempt);', ''],
+    ],
+    killers: execution('infers success from the cloud'),
+  },
+  {
+    id: 'no new attempt while shutting down',
+    file: execute,
+    edits: [['  if (deps.shutdown.aborted)\n', '  if (false)\n']],
+    killers: between('begins nothing while it shuts down'),
+  },
+  {
+    id: 'send deadline',
+    file: execute,
+    edits: [['if (performance.now() - committedAt > sendDeadlineMs) {', 'if (false) {']],
+    killers: between('held up between intent and request'),
+  },
+  {
+    id: 'settle wait',
+    file: execute,
+    edits: [['  if (!attempt.settled) {\n    // Another size', '  if (false) {\n    // Another size']],
+    killers: execution('waits until a lost request can no longer land'),
+  },
+  {
+    id: 'settle wait, of an object that is gone',
+    file: execute,
+    edits: [
+      [
+        "if (fault.code !== 'target_not_found' || !attempt.settled) {",
+        "if (fault.code !== 'target_not_found') {",
+      ],
+    ],
+    killers: between('object that is gone'),
+  },
+  {
+    id: 'an unknown outcome is not retried',
+    file: execute,
+    edits: [[`  if (fault.fault === 'unknown') {\n`, '  if (false) {\n']],
+    killers: execution('infers success from the cloud'),
+  },
+  {
+    id: 'only an open attempt is closed',
+    file: store,
+    edits: [[` where a.id = $1 and a.state in ('open', 'unknown')\``, ' where a.id = $1`']],
+    killers: execution('lets another worker resolve'),
+  },
+  {
+    id: 'intent event',
+    file: store,
+    edits: [[`        phase: 'intent',\n`, `        phase: 'control',\n`]],
+    killers: execution('writes the intent before the request'),
+  },
+  {
+    id: 'an observation older than our own change',
+    file: store,
+    edits: [['where r.id = $1 and r.epoch = $2::bigint', 'where r.id = $1 and $2::bigint is not null']],
+    killers: between('older than our own change'),
+  },
+  {
+    id: 'an observation while a change is under way',
+    file: store,
+    edits: [
+      [
+        `          and not exists (select 1 from attempts a where a.resource_id = r.id and a.state in ('open', 'unknown')) for update),`,
+        '          for update),',
+      ],
+    ],
+    killers: between('while our own change is under way'),
+  },
+  // Jobs.
+  {
+    id: 'fence of a claim',
+    file: jobsRepository,
+    edits: [['fence = fence + 1, checked_fence = fence + 1, attempts', 'checked_fence = fence, attempts']],
+    killers: jobs('claims once, finishes once'),
+  },
+  {
+    id: 'fence, finishing',
+    file: jobsRepository,
+    edits: [[`j.fence = v.fence and j.status = 'active'`, `j.status = 'active'`]],
+    killers: jobs('claims once, finishes once'),
+  },
+  {
+    id: 'fence, postponing',
+    file: jobsRepository,
+    edits: [
+      [
+        `where id = $1 and fence = $2 and status = 'active' returning`,
+        `where id = $1 and $2::integer is not null and status = 'active' returning`,
+      ],
+    ],
+    killers: jobs('lets a lost fence postpone nothing'),
+  },
+  {
+    id: 'lease',
+    file: jobsRepository,
+    edits: [[`or (status = 'active' and lease_until < now()))`, `or status = 'active')`]],
+    killers: jobs('claims once, finishes once'),
+  },
+  {
+    id: 'nothing is claimed before its time',
+    file: jobsRepository,
+    edits: [[` and available_at <= now() + interval '50 milliseconds')`, ')']],
+    killers: jobs('postpones without spending an attempt'),
+  },
+  {
+    id: 'min_worker_version, claiming',
+    file: jobsRepository,
+    edits: [
+      [
+        ' and $3::integer >= (select min_worker_version from fleet_settings) and (',
+        ' and $3::integer is not null and (',
+      ],
+    ],
+    killers: jobs('too old claims nothing'),
+  },
+  {
+    id: 'relay: what Redis lost',
+    file: 'worker/upkeep/relay.ts',
+    edits: [['    if (lost.length > 0) await enqueue(queues, lost);\n', '']],
+    killers: jobs('puts back what Redis lost'),
+  },
+  {
+    id: 'relay: jobs of dead workers',
+    file: 'worker/upkeep/relay.ts',
+    edits: [
+      [
+        'const { released, poisoned } = await releaseAbandonedJobs(pool, poisonClaims);',
+        'const { released, poisoned } = { released: [], poisoned: [] };',
+      ],
+    ],
+    killers: jobs('gives the jobs of dead workers back'),
+  },
+  {
+    id: 'poison',
+    file: jobsRepository,
+    edits: [
+      ['select id, attempts >= $1 and not exists (', 'select id, $1::integer is null and not exists ('],
+    ],
+    killers: jobs('buries a job that kills them'),
+  },
+  {
+    id: 'no job is buried on an open attempt',
+    file: jobsRepository,
+    edits: [
+      [
+        `and not exists (\n          select 1 from attempts a where a.job_id = jobs.id and a.state in ('open', 'unknown')) as poisoned`,
+        'as poisoned',
+      ],
+    ],
+    killers: jobs('whose attempt is open'),
+  },
+  {
+    id: 'idempotency: the body, of jobs',
+    file: 'shared/jobs/job-intake.ts',
+    edits: [['same: row.body_hash.equals(idempotency.body_hash)', 'same: true']],
+    killers: jobs('makes one job of fifty requests'),
+  },
+  {
+    id: 'idempotency: the body, of other requests',
+    file: 'shared/db/idempotency-repository.ts',
+    edits: [[`  if (!row.body_hash.equals(idempotency.body_hash)) return { kind: 'body_mismatch' };\n`, '']],
+    killers: test('integration/api-guards.test.ts', 'refuses another body under the same key'),
+  },
+  // The fences at the clouds.
+  {
+    id: 'AWS: signature pinned to the intent',
+    file: aws,
+    edits: [
+      [
+        'this.#signingDate.run(new Date(options.intentAtMs), () => scaling.send(command, { abortSignal })),',
+        'scaling.send(command, { abortSignal }),',
+      ],
+    ],
+    killers: test('contract/aws.test.ts', 'lets a request die'),
+  },
+  {
+    id: 'AWS: the SDK does not retry',
+    file: aws,
+    edits: [
+      [
+        'new AutoScalingClient({ region, maxAttempts: 1 })',
+        'new AutoScalingClient({ region, maxAttempts: 3 })',
+      ],
+    ],
+    killers: [{ file: 'test/contract/aws.test.ts' }],
+  },
+  {
+    id: 'AWS: no cooldown but ours',
+    file: aws,
+    edits: [['HonorCooldown: false', 'HonorCooldown: true']],
+    killers: test('contract/aws.test.ts', 'never honours the cooldown'),
+  },
+  {
+    id: 'AWS: an answer of AWS itself',
+    file: aws,
+    edits: [['  if (answer.$metadata.requestId === undefined)\n', '  if (false)\n']],
+    killers: [{ file: 'test/contract/aws.test.ts' }],
+  },
+  {
+    id: 'AWS: the region is one',
+    file: aws,
+    edits: [['    if (!awsRegionPattern.test(region))\n', '    if (false)\n']],
+    killers: [{ file: 'test/integration/api-ssrf.test.ts' }],
+  },
+  {
+    id: 'Kubernetes: resourceVersion',
+    file: kubernetes,
+    edits: [
+      ['namespace: workload.namespace, uid, resourceVersion }', 'namespace: workload.namespace, uid }'],
+    ],
+    killers: test('contract/kubernetes.test.ts', 'loses against whoever changed the workload'),
+  },
+  {
+    id: 'Kubernetes: uid',
+    file: kubernetes,
+    edits: [
+      [
+        'namespace: workload.namespace, uid, resourceVersion }',
+        'namespace: workload.namespace, resourceVersion }',
+      ],
+    ],
+    killers: test('contract/kubernetes.test.ts', 'by its uid alone'),
+  },
+  {
+    id: 'Kubernetes: resourceVersion of a floor',
+    file: kubernetes,
+    edits: [
+      [
+        'const body = { metadata: { resourceVersion }, spec: { minReplicas } };',
+        'const body = { spec: { minReplicas } };',
+      ],
+    ],
+    killers: test('contract/kubernetes-floor.test.ts', 'loses against whoever changed the autoscaler'),
+  },
+  {
+    id: 'Kubernetes: no write without a fence',
+    file: kubernetes,
+    edits: [['if (uid === undefined || resourceVersion === undefined) throw fenceMissing();', '']],
+    killers: test('contract/kubernetes.test.ts', 'writes nothing without the fence'),
+  },
+  {
+    id: 'calls to a cloud are few at once',
+    file: 'worker/resilience/call-policy.ts',
+    edits: [
+      [
+        'if (scope.active >= options.concurrency) await turn(scope, operation, signal);\n    else scope.active++;',
+        'scope.active++;',
+      ],
+    ],
+    killers: test('unit/resilience/call-policy.test.ts', 'holds per region'),
+  },
+  {
+    id: 'calls to a cloud end',
+    file: 'worker/resilience/deadline.ts',
+    edits: [
+      [
+        "    () => controller.abort(new DOMException(`no answer within ${limitMs} ms`, 'TimeoutError')),\n",
+        '    () => {},\n',
+      ],
+    ],
+    killers: test('unit/resilience/deadline.test.ts', 'aborts the work'),
+  },
+  // Who may come in.
+  {
+    id: 'scope of a key',
+    file: 'api/middleware/admission.ts',
+    edits: [['if (key.scopes.includes(scope)) return key;', 'return key;']],
+    killers: test('integration/api.test.ts', 'guards every route by its scope'),
+  },
+  {
+    id: 'expiry of a key',
+    file: 'api/middleware/authenticate.ts',
+    edits: [[' || Date.parse(row.expires_at) < Date.now()) {', ') {']],
+    killers: test('integration/api.test.ts', 'refuses expired and revoked keys'),
+  },
+  {
+    id: 'secret of a key',
+    file: 'api/middleware/authenticate.ts',
+    edits: [['if (row === null || !matches ||', 'if (row === null ||']],
+    killers: test('integration/api-access.test.ts', ''),
+  },
+  {
+    id: 'selectors of a key',
+    file: 'api/middleware/guard-selectors.ts',
+    edits: [["  if (call.selectors === null || route.scope === 'public') return;\n", '  return;\n']],
+    killers: test('integration/api-access.test.ts', ''),
+  },
+  {
+    id: 'rate limit',
+    file: 'api/middleware/rate-limit.ts',
+    edits: [
+      [
+        '      throw tooManyRequests(error.msBeforeNext);\n',
+        '      this.#leases.set(key, { left: 1, until: performance.now() + 1_000 });\n',
+      ],
+    ],
+    killers: test('integration/api-guards.test.ts', 'is counted in leases'),
+  },
+  {
+    id: 'a queue that is too long',
+    file: 'api/app.ts',
+    edits: [['        if (route.startsJob === true) await gate.pass();\n', '']],
+    killers: test('integration/api-guards.test.ts', 'refuse new ones with 503'),
+  },
+  {
+    id: 'a connection that is lost in a transaction',
+    file: 'shared/db/pool.ts',
+    edits: [[`  client.on('error', onLost);\n`, '']],
+    killers: test('integration/pool.test.ts', 'takes nothing else down'),
+  },
+];
