@@ -23,9 +23,10 @@ const changePeriods = 3;
 
 /**
  * The stated risk is a ceiling. Shares of it are tried too, and taken where the margin they need costs less than what
- * the breaches they avoid are worth: one breached step is held to be worth this many steps of the service's mean load.
+ * the breaches they avoid are worth. Who tolerates more of them holds each for less: one breached step is worth this
+ * share of the service's mean load over the steps that may pass for one breach.
  */
-const breachWorth = 5;
+const breachWorth = 0.1;
 const riskShares = [1, 0.75, 0.5, 0.25] as const;
 
 export interface ForecasterOptions {
@@ -141,7 +142,7 @@ export class DemandForecaster implements Stateful {
     numbers[3] = forecast;
     this.#updateBounds(step, slot, slotAhead, observed, risk, forecast);
     this.#weighBounds();
-    this.#plan(risk);
+    this.#plan(risk, toleratedRisk);
     this.#calibration.update(value, observed && this.#step.pooled, this.#quantileAt);
     this.#record.add(value, yesterday, forecast, numbers[5] as number, numbers[6] as number, observed);
   }
@@ -284,14 +285,14 @@ export class DemandForecaster implements Stateful {
   }
 
   /** Picks the share of the risk that is worth its margin. */
-  #plan(risk: number): void {
+  #plan(risk: number, toleratedRisk: number): void {
     const numbers = this.#numbers;
     const meanLoad = Math.max(this.#slowLevel.value, 0.3);
     let least = Number.POSITIVE_INFINITY;
     for (const share of riskShares) {
       const tried = risk * share;
       const upper = this.upper(1 - tried);
-      const cost = upper / meanLoad + breachWorth * tried;
+      const cost = upper / meanLoad + (breachWorth / toleratedRisk) * tried;
       if (cost >= least) continue;
       least = cost;
       numbers[5] = upper;
