@@ -94,12 +94,13 @@ export class DemandForecaster implements Stateful {
       slotsPerDay,
       poolSize: Math.round((poolDays * dayMs) / (this.#poolEvery * stepMs)),
       slotRadius: Math.round((stepMs >= poolEveryMs ? 1_200_000 : 480_000) / stepMs),
-      levels,
     };
     this.#calibration = new Calibration(horizonSteps, options.poolSize);
     // Of the ensemble, scaled; of it or the envelope of the last periods, raw; of Holt-Winters, scaled; of the envelope
     // of the last days, raw.
-    this.#bounds = [true, false, true, false].map((scaled) => new UpperBound({ ...options, scaled }));
+    this.#bounds = [true, false, true, false].map(
+      (scaled, index) => new UpperBound({ ...options, scaled, levels: index === 0 ? levels : [] }),
+    );
     this.#boundWeights = doubles(this.#bounds.length);
     this.#moment = {
       demand: 0,
@@ -300,16 +301,11 @@ export class DemandForecaster implements Stateful {
     }
   }
 
-  // Bound once: a closure made anew each step would be garbage.
-  readonly #quantileAt = (index: number): number => {
-    const weights = this.#boundWeights;
-    let sum = 0;
-    for (let bound = 0; bound < weights.length; bound++) {
-      const weight = weights[bound] as number;
-      if (weight > 0) sum += weight * (this.#bounds[bound] as UpperBound).atLevel(index);
-    }
-    return sum;
-  };
+  /**
+   * Of the distribution: that of the ensemble's own errors, scaled. The mix is made for the far end, and in the middle
+   * envelopes know less than a forecast. Bound once: a closure made anew each step would be garbage.
+   */
+  readonly #quantileAt = (index: number): number => (this.#bounds[0] as UpperBound).atLevel(index);
 
   /** The bounds, mixed by their pinball losses: the demand at the horizon that is not exceeded with this probability. */
   upper(probability: number): number {
