@@ -12,10 +12,12 @@ import { Admission } from './middleware/admission.ts';
 import { answerOnce } from './middleware/answer-once.ts';
 import { auditRequests } from './middleware/audit-requests.ts';
 import { guardSelectors, refuseFleet } from './middleware/guard-selectors.ts';
+import { OverloadGuard } from './middleware/overload-guard.ts';
 import { invalidRequest, problemOf, sendProblem } from './middleware/problem-response.ts';
-import { QueueGate } from './middleware/queue-gate.ts';
+import { type Lane, QueueGate } from './middleware/queue-gate.ts';
 import { refuseAmbiguous } from './middleware/refuse-ambiguous.ts';
 import { openApiDocument } from './openapi/document.ts';
+import { preferredWait } from './routes/answer-job.ts';
 import { auditRoutes } from './routes/audit.ts';
 import { mountDashboard } from './routes/dashboard.ts';
 import type { Deps } from './routes/deps.ts';
@@ -60,7 +62,8 @@ export function buildApp(
   app.use(auditRequests(deps.auditTrail));
   app.use(refuseAmbiguous);
   const admission = new Admission(deps);
-  const gate = new QueueGate(deps.pool, deps.config.MAX_WAITING_JOBS);
+  const overload = new OverloadGuard();
+  const gate = new QueueGate(deps.pool, deps.config.MAX_WAITING_JOBS, () => deps.intake.accepted);
   for (const route of routes) {
     const bodyReader = express.raw({
       type: () => true,
@@ -71,26 +74,33 @@ export function buildApp(
     app[route.method](expressPath, async (request: Request, response: Response) => {
       const requestId = response.locals.requestId as string;
       response.locals.scope = route.scope;
+      let leave = (_served: boolean) => {};
+      let served = false;
       try {
+        // First of all: whoever is refused here must not wait for anything.
+        if (mayBeShed(route)) leave = overload.enter(laneOf(route), waitsForJob(route, request));
         const key =
           route.scope === 'public'
             ? anonymous
             : await admission.admit(request.get('authorization'), request.ip, route.scope, (keyId) => {
                 response.locals.keyId = keyId;
               });
-        if (route.startsJob === true) await gate.pass();
+        if (route.startsJob === true) await gate.pass(laneOf(route));
         refuseFleet(route, key.selectors);
         const call = await parse(route, request, response, bodyReader, key, requestId);
         await guardSelectors(deps.pool, route, call).catch((error: unknown) => {
           response.locals.foreign = true;
           throw error;
         });
+        served = true;
         send(
           response,
           route.startsJob === true ? await route.handle(call) : await answerOnce(deps.pool, route, call),
         );
       } catch (error) {
         sendProblem(response, problemOf(error, deps.logger, requestId), requestId);
+      } finally {
+        leave(served);
       }
     });
   }
@@ -157,6 +167,21 @@ function observe(deps: Deps) {
     });
     next();
   };
+}
+
+/** Carrying out, and replaying by hand, go on while decisions are refused. */
+function laneOf({ scope }: Route): Lane {
+  return scope === 'execute' || scope === 'admin' ? 'execute' : 'decide';
+}
+
+/** Never what one needs in an overload: health, metrics, and an operator's own requests, the kill switch first. */
+function mayBeShed({ scope, path }: Route): boolean {
+  return scope !== 'public' && scope !== 'admin' && path !== '/metrics';
+}
+
+/** Asked to wait, or a GET that does so by itself. */
+function waitsForJob(route: Route, request: Request): boolean {
+  return route.startsJob === true && (route.method === 'get' || preferredWait(request.get('prefer')) > 0);
 }
 
 type Admitted = Pick<KeyRow, 'id' | 'selectors'>;

@@ -22,6 +22,12 @@ export interface Api {
   readonly closers: Closers;
 }
 
+/**
+ * Connections the kernel holds until we accept them, as far as it allows (net.core.somaxconn). Past Node's 511 a spike's
+ * connections are dropped, and their clients try again after 1, 3 and 7 s: slower than any refusal of ours.
+ */
+const acceptBacklog = 4_096;
+
 const loopback = new Set(['127.0.0.1', '::1', 'localhost']);
 
 /** Builds the API process's parts. The only place of this process that constructs shared resources. */
@@ -72,7 +78,7 @@ export async function listen(api: Api): Promise<number> {
   const { server, deps, closers } = api;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(deps.config.PORT, deps.config.HOST, resolve);
+    server.listen({ port: deps.config.PORT, host: deps.config.HOST, backlog: acceptBacklog }, resolve);
   });
   closers.add('http server', async () => {
     const closed = new Promise((resolve) => server.close(resolve));

@@ -21,6 +21,7 @@ export class Authenticator {
 
   /** When a key was last noted as used, by the monotonic clock. */
   readonly #usedAt = new Map<string, number>();
+  readonly #asking = new Map<string, Promise<(KeyRow & { secret_hash: Buffer }) | null>>();
 
   constructor(pool: pg.Pool, pepper: string) {
     this.#pool = pool;
@@ -66,6 +67,16 @@ export class Authenticator {
     const now = performance.now();
     const cached = this.#cache.get(id);
     if (cached !== undefined && cached.until > now) return cached.row;
+    // Those who come meanwhile share the answer: a busy key is one question every five seconds, not hundreds at once.
+    let asking = this.#asking.get(id);
+    if (asking === undefined) {
+      asking = this.#ask(id, now).finally(() => this.#asking.delete(id));
+      this.#asking.set(id, asking);
+    }
+    return await asking;
+  }
+
+  async #ask(id: string, now: number) {
     try {
       const row = await findLiveKey(this.#pool, id);
       if (this.#cache.size >= cacheSize) this.#cache.clear();

@@ -4,7 +4,14 @@ import { ScalerError } from '../../shared/errors.ts';
 
 /** A process asks Redis once for this share of a minute's requests, not once a request. */
 const leaseShare = 1 / 200;
+/**
+ * Large limits are counted in short windows: a burst can use up a sixth of a minute's requests at once, not all of them,
+ * and whoever went too far is heard again after seconds. A small limit in a short window would refuse harmless bursts.
+ */
+const shortWindowSeconds = 10;
+const shortWindowFrom = 600;
 const mostHeld = 10_000;
+const spreadMs = 3_000;
 
 interface Lease {
   left: number;
@@ -25,17 +32,19 @@ export class RateLimit {
   constructor(redis: Redis, keyPrefix: string, perMinute: number, replicas = 1) {
     const share = Math.max(1, Math.floor(perMinute / replicas));
     this.#leaseSize = Math.max(1, Math.floor(share * leaseShare));
+    const duration = perMinute >= shortWindowFrom ? shortWindowSeconds : 60;
+    const inWindow = (requests: number) => Math.max(1, Math.floor((requests * duration) / 60));
     this.#limiter = new RateLimiterRedis({
       storeClient: redis,
       keyPrefix,
-      points: perMinute,
-      duration: 60,
-      insuranceLimiter: new RateLimiterMemory({ keyPrefix, points: share, duration: 60 }),
-      inMemoryBlockOnConsumed: perMinute + 1,
+      points: inWindow(perMinute),
+      duration,
+      insuranceLimiter: new RateLimiterMemory({ keyPrefix, points: inWindow(share), duration }),
+      inMemoryBlockOnConsumed: inWindow(perMinute) + 1,
     });
   }
 
-  /** True while the key is known to have used up its minute; asks nobody. */
+  /** True while the key is known to have used up its window; asks nobody. */
   isUsedUp(key: string): boolean {
     return (this.#usedUpUntil.get(key) ?? 0) > performance.now();
   }
@@ -82,6 +91,7 @@ export function tooManyRequests(waitMs: number): ScalerError {
     message: 'Too many requests: slow down.',
     retry: 'after',
     httpStatus: 429,
-    retryAfterMs: Math.max(1_000, waitMs),
+    // All that are refused in a window would come back at its end together: they are spread over some seconds more.
+    retryAfterMs: Math.max(1_000, waitMs) + Math.random() * spreadMs,
   });
 }

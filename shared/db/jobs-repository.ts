@@ -1,7 +1,7 @@
 import type { Selectors } from '../domain/api-key.ts';
 import { workerVersion } from '../domain/worker-version.ts';
 import { NotFound } from '../errors.ts';
-import type { JobQueueName } from '../queues/queues.ts';
+import { type JobQueueName, jobQueueNames } from '../queues/queues.ts';
 import { iso } from './iso-column.ts';
 import { decodeCursor, encodeCursor } from './page-cursor.ts';
 import type { Queryable } from './pool.ts';
@@ -341,14 +341,45 @@ export async function countUnfinished(db: Queryable): Promise<Record<string, num
   return Object.fromEntries(rows.map((row) => [row.queue, Number(row.n)]));
 }
 
-/** How many jobs wait, counted up to `most`. Index: jobs_unfinished. */
-export async function countWaiting(db: Queryable, most: number): Promise<number> {
-  const { rows } = await db.query<{ n: number }>({
+export interface WaitingJobs {
+  readonly total: number;
+  readonly executions: number;
+  /** Of those that were due at `since`, how many still wait: the others have been taken. */
+  readonly left: number;
+  /** How long the decide job that is due longest has waited; 0 when none is due. */
+  readonly oldestDecideSeconds: number;
+  /** When this was seen, by the database's clock, to the microsecond. */
+  readonly at: string;
+}
+
+/** How many jobs wait, counted up to `most` a queue. Index: jobs_unfinished. */
+export async function countWaiting(db: Queryable, most: number, since: string | null): Promise<WaitingJobs> {
+  const { rows } = await db.query<{
+    total: number;
+    executions: number;
+    left: number;
+    oldest: number;
+    at: string;
+  }>({
     name: 'count_waiting',
-    text: `select count(*)::integer as n from (select 1 from jobs where not finished and status in ('queued', 'retrying') limit $1) waiting`,
-    values: [most],
+    text: `select now()::text as at, coalesce(sum(w.n), 0)::integer as total,
+        coalesce(sum(w.n) filter (where q.name like 'execute-%'), 0)::integer as executions, coalesce(sum(w.left), 0)::integer as left,
+        coalesce(max(extract(epoch from now() - w.oldest)) filter (where q.name = 'decide'), 0)::double precision as oldest
+      from unnest($1::text[]) as q (name) cross join lateral (
+        select count(*) as n, count(*) filter (where available_at <= $3::timestamptz) as left,
+          min(available_at) filter (where available_at <= now()) as oldest
+        from (select available_at from jobs where queue = q.name and not finished and status in ('queued', 'retrying')
+          order by available_at limit $2) one) w`,
+    values: [jobQueueNames, most, since],
   });
-  return rows[0]?.n ?? 0;
+  const row = rows[0] as (typeof rows)[number];
+  return {
+    total: row.total,
+    executions: row.executions,
+    left: row.left,
+    oldestDecideSeconds: row.oldest,
+    at: row.at,
+  };
 }
 
 /** How long the longest-waiting due job has waited, in seconds; null when none waits. Index: jobs_unfinished. */

@@ -29,6 +29,7 @@ export class JobIntake {
   readonly #onQueueError: (error: unknown) => void;
   readonly #packSize: number;
   readonly #inserts: Batcher<NewJob, boolean>;
+  #accepted = 0;
 
   /** @param decidePackSize how many decide jobs that arrive together travel as one queue entry. */
   constructor(
@@ -42,6 +43,11 @@ export class JobIntake {
     this.#onQueueError = onQueueError;
     this.#packSize = decidePackSize;
     this.#inserts = new Batcher((jobs) => this.#insertAndEnqueue(jobs));
+  }
+
+  /** Jobs accepted so far. */
+  get accepted(): number {
+    return this.#accepted;
   }
 
   /**
@@ -120,6 +126,7 @@ export class JobIntake {
 
   async #enqueue(jobs: readonly NewJob[]): Promise<void> {
     if (jobs.length === 0) return;
+    this.#accepted += jobs.length;
     try {
       await enqueue(
         this.#queues,

@@ -42,6 +42,8 @@ const post = (path: string, body: unknown, idempotencyKey?: string) =>
 const countOf = async (sql: string, values: unknown[] = []): Promise<number> =>
   (await api.api.deps.pool.query<{ n: number }>(sql, values)).rows[0]?.n ?? -1;
 
+const retryAfter = (answer: { headers: Headers }): number => Number(answer.headers.get('retry-after'));
+
 describe('an Idempotency-Key on a request that starts no job', () => {
   it('gives the same answer again, headers and all, and creates once', async () => {
     const body = group();
@@ -177,9 +179,15 @@ describe('too many waiting jobs', () => {
     const before = await countOf(waiting);
     const refused = await post('/scale/decide', { resource_id: id });
     expect(refused).toMatchObject({ status: 503, body: { code: 'queue_full' } });
-    expect(refused.headers.get('retry-after')).toBe('5');
+    // Nobody works here, so the backlog will never drain: a minute, give or take half.
+    await expect
+      .poll(async () => retryAfter(await post('/scale/decide', { resource_id: id })), { timeout: 10_000 })
+      .toBeGreaterThan(20);
+    expect(retryAfter(await post('/scale/decide', { resource_id: id }))).toBeLessThanOrEqual(90);
     expect((await post('/scale/decide/batch', { resource_ids: [id] })).status).toBe(503);
     expect(await countOf(waiting)).toBe(before);
+    // Carrying out is not held back by questions: this one is refused because there is no such decision.
+    expect((await post('/scale/execute', { decision_id: randomUUID() })).status).toBe(404);
     // Reading and posting samples go on.
     expect((await api.call('GET', '/jobs', { key })).status).toBe(200);
     await api.api.deps.pool.query('delete from jobs');
