@@ -141,7 +141,10 @@ function createUpkeepProcessor(
       case 'decide-due':
         return await decideDueResources(run.pool, run.queues);
       case 'expire':
-        return await expireOldRows(run.pool, config.SAMPLE_RETENTION_DAYS);
+        return await expireOldRows(run.pool, {
+          sampleDays: config.SAMPLE_RETENTION_DAYS,
+          historyDays: config.HISTORY_RETENTION_DAYS,
+        });
       default:
         throw new Error(`upkeep knows no chore named ${JSON.stringify(entry.name)}`);
     }
@@ -220,11 +223,7 @@ function startSweeping(
             { every: 5_000 },
             { name: 'decide-due', data: {} },
           );
-          await queues.upkeep.upsertJobScheduler(
-            'expire',
-            { every: 3_600_000 },
-            { name: 'expire', data: {} },
-          );
+          await queues.upkeep.upsertJobScheduler('expire', { every: 10_000 }, { name: 'expire', data: {} });
           const { rows } = await pool.query<{ queue: string; n: number }>(
             `select queue, count(*)::integer as n from jobs where not finished and status in ('queued', 'retrying') group by queue`,
           );

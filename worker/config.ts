@@ -33,6 +33,8 @@ const schema = z.object({
   AWS_SETTLE_SECONDS: z.coerce.number().int().min(1).max(3_600).default(330),
   OBSERVE_INTERVAL_SECONDS: z.coerce.number().int().min(1).max(3_600).default(60),
   SAMPLE_RETENTION_DAYS: z.coerce.number().int().min(1).max(3_650).default(30),
+  /** Unset: finished jobs, and decisions that were never tried on a cloud, are kept for ever. */
+  HISTORY_RETENTION_DAYS: z.coerce.number().int().min(2).max(36_500).optional(),
   WORKER_METRICS_PORT: z.coerce.number().int().min(0).max(65_535).optional(),
   WORKER_METRICS_HOST: z.string().default('127.0.0.1'),
   /** Can only stop: `1` refuses every execution of this worker, whatever the database says. */

@@ -50,13 +50,11 @@ export const privileges: Readonly<Record<string, Partial<Record<ApplicationRole,
   },
   jobs: {
     scaler_api: { select: true, insert: true },
-    scaler_worker: { select: true, insert: true, update: true },
+    // Deletes what is older than HISTORY_RETENTION_DAYS; a foreign key keeps decisions that were tried on a cloud.
+    scaler_worker: readAndWrite,
   },
   idempotency_keys: { scaler_api: readAndWrite, scaler_worker: { select: true, delete: true } },
-  scaling_decisions: {
-    scaler_api: read,
-    scaler_worker: { select: true, insert: true, update: true },
-  },
+  scaling_decisions: { scaler_api: read, scaler_worker: readAndWrite },
   attempts: { scaler_api: read, scaler_worker: { select: true, insert: true, update: true } },
   scaling_events: { scaler_api: read, scaler_worker: appendEvents, scaler_auditor: read },
   audit_log: { scaler_api: appendAudit, scaler_worker: appendAudit, scaler_auditor: read },

@@ -160,7 +160,7 @@ describe('the application roles', () => {
     expect((await api.call('POST', `/keys/${made.body.id}/rotate`, { key, body: {} })).status).toBe(201);
     expect((await api.call('DELETE', `/keys/${made.body.id}`, { key })).status).toBe(204);
     expect(await decideDueResources(workerPool, api.api.deps.queues)).toBeGreaterThanOrEqual(0);
-    expect(await expireOldRows(workerPool, 30)).toBeGreaterThanOrEqual(0);
+    expect(await expireOldRows(workerPool, { sampleDays: 30, historyDays: 90 })).toBeGreaterThanOrEqual(0);
     expect((await api.call('DELETE', `/resources/${id}`, { key })).status).toBe(204);
 
     await as('scaler_auditor', async (auditor) => {

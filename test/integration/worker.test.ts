@@ -295,7 +295,7 @@ describe('upkeep', () => {
       `insert into scaling_events (resource_id, phase, actor, created_at) values ($1, 'control', 'test', now() - interval '400 days')`,
       [id],
     );
-    await expireOldRows(pool, 30);
+    await expireOldRows(pool, { sampleDays: 30 });
     const count = async (table: string, column = 'resource_id', value: string = id) =>
       (
         await pool.query<{ n: number }>(`select count(*)::integer as n from ${table} where ${column} = $1`, [
@@ -306,6 +306,65 @@ describe('upkeep', () => {
     expect(await count('predictions')).toBe(1);
     expect(await count('idempotency_keys', 'key_id', 'k')).toBe(1);
     expect(await count('scaling_events')).toBe(1);
+  });
+
+  it('deletes in batches, so that no statement meets its time limit', async () => {
+    const { id } = await seedGroup();
+    await pool.query(
+      `insert into metric_samples (resource_id, timestamp, cpu, instances)
+        select $1, now() - interval '40 days' - n * interval '1 second', 1, 1 from generate_series(1, 25) n`,
+      [id],
+    );
+    expect(await expireOldRows(pool, { sampleDays: 30 }, 10)).toBe(25);
+    expect(await expireOldRows(pool, { sampleDays: 30 }, 10)).toBe(0);
+  });
+
+  it('keeps history for ever unless told, and what reached a cloud even then', async () => {
+    const { id } = await seedGroup();
+    const decide = async (daysAgo: number, tried: boolean) => {
+      const decisionId = await seedDecision(pool, id, 4, 5, { expiresInSeconds: -86_400 });
+      const job = newJob('decide', id, null);
+      await insertJobs(pool, [job]);
+      await pool.query(
+        `update jobs set status = 'completed', outcome = 'succeeded', finished_at = now(), created_at = now() - $2 * interval '1 day' where id = $1`,
+        [job.id, daysAgo],
+      );
+      await pool.query('update scaling_decisions set job_id = $2 where id = $1', [decisionId, job.id]);
+      if (tried)
+        await pool.query(
+          `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, blocked)
+            values ($1, $2, $3, 1, 1, 4, 5, 'ScaleUp', 'rejected', now(), now(), 'empty')`,
+          [decisionId, id, job.id],
+        );
+      return { decisionId, jobId: job.id };
+    };
+    const [old, tried, young] = [await decide(100, false), await decide(100, true), await decide(80, false)];
+    const unfinished = newJob('decide', id, null);
+    await insertJobs(pool, [unfinished]);
+    await pool.query(
+      `update jobs set created_at = now() - interval '100 days', available_at = now() + interval '1 day' where id = $1`,
+      [unfinished.id],
+    );
+    const kept = async () => ({
+      jobs: (await pool.query<{ id: string }>('select id from jobs where resource_id = $1', [id])).rows
+        .map((row) => row.id)
+        .sort(),
+      decisions: (
+        await pool.query<{ id: string }>('select id from scaling_decisions where resource_id = $1', [id])
+      ).rows
+        .map((row) => row.id)
+        .sort(),
+    });
+    await expireOldRows(pool, { sampleDays: 30 });
+    expect(await kept()).toEqual({
+      jobs: [old.jobId, tried.jobId, young.jobId, unfinished.id].sort(),
+      decisions: [old.decisionId, tried.decisionId, young.decisionId].sort(),
+    });
+    await expireOldRows(pool, { sampleDays: 30, historyDays: 90 }, 1);
+    expect(await kept()).toEqual({
+      jobs: [young.jobId, unfinished.id].sort(),
+      decisions: [tried.decisionId, young.decisionId].sort(),
+    });
   });
 });
 

@@ -95,20 +95,56 @@ export async function decideDueResources(pool: pg.Pool, queues: Queues): Promise
   return ids.length;
 }
 
-/** Deletes what has outlived its use. History (jobs, decisions, events, audit) is never deleted here. */
-export async function expireOldRows(pool: pg.Pool, sampleRetentionDays: number): Promise<number> {
+export interface Retention {
+  readonly sampleDays: number;
+  /** Of finished jobs and of decisions that never reached a cloud; undefined keeps them for ever. */
+  readonly historyDays?: number | undefined;
+}
+
+/** One statement deletes at most so many rows: a single one for a busy hour would meet its time limit and delete nothing, ever. */
+const expireBatch = 5_000;
+/** Of one run; the next comes soon. The worker's other chores wait meanwhile. */
+const expireBudgetMs = 2_000;
+
+/**
+ * Deletes what has outlived its use, in small batches and for a short while. Scaling events, the audit log and decisions
+ * that were tried on a cloud, with their attempts, are never deleted.
+ * @returns how many rows were deleted.
+ */
+export async function expireOldRows(
+  pool: pg.Pool,
+  retention: Retention,
+  batch: number = expireBatch,
+): Promise<number> {
+  const endAt = performance.now() + expireBudgetMs;
   let deleted = 0;
-  for (const sql of [
-    `delete from metric_samples where timestamp < now() - $1 * interval '1 day'`,
-    `delete from predictions where timestamp < now() - $1 * interval '1 day'`,
-  ]) {
-    deleted += (await pool.query(sql, [sampleRetentionDays])).rowCount ?? 0;
+  for (const [sql, ...values] of expiries(retention)) {
+    for (let last = batch; last >= batch && performance.now() < endAt; ) {
+      last = (await pool.query(sql, [batch, ...values])).rowCount ?? 0;
+      deleted += last;
+    }
   }
-  deleted +=
-    (await pool.query(`delete from idempotency_keys where created_at < now() - interval '24 hours'`))
-      .rowCount ?? 0;
-  deleted +=
-    (await pool.query(`delete from worker_heartbeats where beat_at < now() - interval '1 hour'`)).rowCount ??
-    0;
   return deleted;
 }
+
+function expiries({ sampleDays, historyDays }: Retention): (readonly [string, ...number[]])[] {
+  const older = (table: string, column: string, age: string) =>
+    `delete from ${table} where ctid = any (array (
+      select ctid from ${table} where ${column} < now() - ${age} limit $1))`;
+  return [
+    // Index: …_retention.
+    [older('metric_samples', 'timestamp', `$2 * interval '1 day'`), sampleDays],
+    [older('predictions', 'timestamp', `$2 * interval '1 day'`), sampleDays],
+    [older('idempotency_keys', 'created_at', `interval '24 hours'`)],
+    [older('worker_heartbeats', 'beat_at', `interval '1 hour'`)],
+    ...(historyDays === undefined ? [] : [[oldHistory, historyDays] as const]),
+  ];
+}
+
+/** Decisions go with their jobs, so that those that are kept are not looked at again each time. Index: jobs_listing. */
+const oldHistory = `with old as (
+    select id from jobs where finished and created_at < now() - $2 * interval '1 day' order by created_at limit $1 for update skip locked),
+  gone as (
+    delete from scaling_decisions d using old where d.job_id = old.id and d.expires_at < now()
+      and not exists (select 1 from attempts a where a.decision_id = d.id))
+  delete from jobs using old where jobs.id = old.id`;

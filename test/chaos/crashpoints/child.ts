@@ -126,7 +126,7 @@ async function run(task: ChildTask): Promise<void> {
   if (task.step === 'chores') {
     for (let round = 0; round < 2; round++) {
       await decideDueResources(pool, queues);
-      await expireOldRows(pool, 30);
+      await expireOldRows(pool, { sampleDays: 30 });
       await own.query(`update resources set mode = 'recommend' where mode = 'auto'`);
       await own.query(`update jobs set status = 'completed', outcome = 'succeeded', finished_at = now()
         where kind = 'decide' and not finished`);
