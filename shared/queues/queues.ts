@@ -18,8 +18,15 @@ export type JobPayload = z.infer<typeof jobPayloadSchema>;
 /** Decide jobs that arrive together travel as one queue entry of at most this many; execute jobs travel alone. */
 export const packSize = 50;
 
+/** A line that answers no PING for so long is dead, though nobody has said so. */
+const silenceLimitMs = 10_000;
+
 /** Producers fail fast: PostgreSQL has the job already, and the relay adds what Redis did not take. */
-export function createProducerConnection(url: string, onError: (error: Error) => void): Redis {
+export function createProducerConnection(
+  url: string,
+  onError: (error: Error) => void,
+  silenceMs: number = silenceLimitMs,
+): Redis {
   const redis = new Redis(url, {
     enableOfflineQueue: false,
     maxRetriesPerRequest: 1,
@@ -28,17 +35,11 @@ export function createProducerConnection(url: string, onError: (error: Error) =>
     retryStrategy: (times) => Math.min(50 * times, 500),
   });
   redis.on('error', onError);
+  giveUpDeadLines(redis, silenceMs, onError);
   return redis;
 }
 
-/** Longer than BullMQ lets a consumer wait for an entry (10 s): then the line is dead, though nobody has said so. */
-const silenceLimitMs = 15_000;
-
-/**
- * Consumers wait for Redis to come back; the cap keeps them from sleeping long after it has. A command that is not
- * answered within `silenceMs` is sent again on a new connection: without that a line that lost its other end would be
- * waited on for ever.
- */
+/** Consumers wait for Redis to come back; the cap keeps them from sleeping long after it has. */
 export function createConsumerConnection(
   url: string,
   onError: (error: Error) => void,
@@ -46,11 +47,46 @@ export function createConsumerConnection(
 ): Redis {
   const redis = new Redis(url, {
     maxRetriesPerRequest: null,
-    socketTimeout: silenceMs,
     retryStrategy: (times) => Math.min(50 * times, 500),
   });
   redis.on('error', onError);
+  giveUpDeadLines(redis, silenceMs, onError);
   return redis;
+}
+
+/**
+ * Connects anew when PINGs go unanswered: a line that lost its other end without a reset would be waited on for ever.
+ * Commands under way are sent again. Not ioredis's `socketTimeout`: with a password it also ends lines that are only idle.
+ * A consumer's blocking command has a line of its own, which BullMQ watches.
+ */
+function giveUpDeadLines(redis: Redis, silenceMs: number, onError: (error: Error) => void): void {
+  const periodMs = silenceMs / 4;
+  let answeredAt = performance.now();
+  let lookedAt = answeredAt;
+  redis.on('ready', () => {
+    answeredAt = performance.now();
+  });
+  const timer = setInterval(() => {
+    const now = performance.now();
+    // It was us who did not listen: the process was frozen or busy.
+    if (now - lookedAt > 2 * periodMs) answeredAt = now;
+    lookedAt = now;
+    if (redis.status !== 'ready') return;
+    if (now - answeredAt > silenceMs) {
+      onError(new Error(`Redis has not answered for ${silenceMs} ms: connecting anew`));
+      answeredAt = now;
+      redis.disconnect(true);
+      return;
+    }
+    redis.ping().then(
+      () => {
+        answeredAt = performance.now();
+      },
+      () => {},
+    );
+  }, periodMs);
+  timer.unref();
+  redis.once('end', () => clearInterval(timer));
 }
 
 export type Queues = Readonly<Record<QueueName, Queue>>;

@@ -131,6 +131,12 @@ export async function openWorld(options: WorldOptions, closers: Closers): Promis
   };
   const members = new Map<string, Member>();
   const unexpectedEnds: UnexpectedEnd[] = [];
+  // However this process ends, the ones it started end with it.
+  const endAll = (): void => {
+    for (const member of members.values()) member.signal('SIGKILL');
+  };
+  process.once('exit', endAll);
+  closers.add('exit hook', () => process.off('exit', endAll));
   const apiBases = new Map<string, string>();
   const backendsOf = async (name: string) => ({
     DATABASE_URL: withPort(postgres.url, await link(`${name}→postgres`, postgres.port)),

@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createPool, isDatabaseAway, withTransaction } from '../../shared/db/pool.ts';
-import { createConsumerConnection } from '../../shared/queues/queues.ts';
+import { createConsumerConnection, createProducerConnection } from '../../shared/queues/queues.ts';
 import { startFaultProxy } from '../chaos/fault-proxy.ts';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
 import { createTestRedis } from '../support/test-redis.ts';
@@ -55,20 +55,54 @@ test('a line to PostgreSQL that has lost its other end is given up, and the pool
   }
 });
 
-test('a line to Redis that has lost its other end is given up, and the command is answered on another', async () => {
-  const url = new URL(createTestRedis().url);
-  const proxy = await startFaultProxy(Number(url.port));
-  url.port = String(proxy.port);
-  const faults: Error[] = [];
-  const redis = createConsumerConnection(url.href, (error) => faults.push(error), 300);
-  try {
-    expect(await redis.ping()).toBe('PONG');
-    proxy.set({ kind: 'half-open' });
-    proxy.heal();
-    expect(await redis.ping()).toBe('PONG');
-    expect(faults.map(({ message }) => message)).toEqual([expect.stringContaining('Socket timeout')]);
-  } finally {
-    redis.disconnect();
-    await proxy.close();
+describe('a line to Redis that has lost its other end is given up', () => {
+  async function breakable(connect: typeof createConsumerConnection) {
+    const url = new URL(createTestRedis().url);
+    const proxy = await startFaultProxy(Number(url.port));
+    url.port = String(proxy.port);
+    const faults: string[] = [];
+    const redis = connect(url.href, ({ message }) => faults.push(message), 400);
+    await new Promise((resolve) => redis.once('ready', resolve));
+    return { proxy, redis, faults };
   }
+
+  test('by a consumer, whose command is answered on another', async () => {
+    const { proxy, redis, faults } = await breakable(createConsumerConnection);
+    try {
+      proxy.set({ kind: 'half-open' });
+      proxy.heal();
+      expect(await redis.ping()).toBe('PONG');
+      expect(faults).toEqual([expect.stringContaining('has not answered')]);
+    } finally {
+      redis.disconnect();
+      await proxy.close();
+    }
+  });
+
+  test('by a producer, whose next commands succeed', async () => {
+    const { proxy, redis } = await breakable(createProducerConnection);
+    try {
+      proxy.set({ kind: 'half-open' });
+      proxy.heal();
+      await vi.waitFor(async () => expect(await redis.ping()).toBe('PONG'), { timeout: 8_000 });
+    } finally {
+      redis.disconnect();
+      await proxy.close();
+    }
+  });
+
+  test('but not one that is only idle', async () => {
+    const { proxy, redis, faults } = await breakable(createConsumerConnection);
+    const ended = vi.fn();
+    redis.on('close', ended);
+    try {
+      // Several times the silence after which a dead line is given up.
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      expect(ended).not.toHaveBeenCalled();
+      expect(faults).toEqual([]);
+    } finally {
+      redis.disconnect();
+      await proxy.close();
+    }
+  });
 });
