@@ -34,6 +34,8 @@ export function createPool(
   });
   // An idle client whose server went away must not end the process; the next query reports the fault.
   pool.on('error', (error) => options.onError?.(error));
+  // Nor must one that is being lent out: its end may come in one piece with the answer its borrower still waits for.
+  pool.on('connect', (client) => client.on('error', () => {}));
   return pool;
 }
 
@@ -87,13 +89,13 @@ const awayCodes = new Set([
   '55P03',
 ]);
 
-/** True when the fault lies with PostgreSQL or the way to it, so that trying again later can help. */
+/** True when the fault lies with PostgreSQL, the way to it or our own end, so that trying again later can help. */
 export function isDatabaseAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = (error as { code?: unknown }).code;
   if (typeof code === 'string' && awayCodes.has(code)) return true;
   if (isUnanswered(error)) return true;
-  return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/.test(
+  return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Cannot use a pool after calling end/.test(
     error.message,
   );
 }

@@ -13,29 +13,35 @@ afterAll(async () => {
   await database.drop();
 });
 
-test('a session that is ended between two statements of a transaction fails that transaction, not the process', async () => {
-  const pool = createPool(database.url, { size: 2, name: 'pool-test' });
+test('a session that ends before its borrower has listened to it does not end the process', async () => {
+  const pool = createPool(database.url, { size: 2, name: 'lines-test' });
   try {
-    const failure = await withTransaction(pool, async (tx) => {
-      const { rows } = await tx.query<{ pid: number }>('select pg_backend_pid() as pid');
-      const ended = new Promise((resolve) => tx.once('end', resolve));
-      await pool.query('select pg_terminate_backend($1)', [rows[0]?.pid]);
-      // The client hears of it while no statement of ours is under way.
-      await ended;
-      await tx.query('select 1');
-    }).catch((error: unknown) => error);
-    expect(isDatabaseAway(failure)).toBe(true);
+    const client = await pool.connect();
+    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+    const ended = new Promise((resolve) => client.once('end', resolve));
+    await pool.query('select pg_terminate_backend($1)', [rows[0]?.pid]);
+    await ended;
+    client.release();
     expect((await pool.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
   } finally {
     await pool.end();
   }
 });
 
+test('who asks while the process is on its way out is told to ask elsewhere', async () => {
+  const pool = createPool(database.url, { size: 2, name: 'lines-test' });
+  await pool.end();
+  const failures = [pool.query('select 1'), withTransaction(pool, async () => {})].map((work) =>
+    work.catch((error: unknown) => error),
+  );
+  expect((await Promise.all(failures)).map(isDatabaseAway)).toEqual([true, true]);
+});
+
 test('a line to PostgreSQL that has lost its other end is given up, and the pool serves on', async () => {
   const proxy = await startFaultProxy(Number(new URL(database.url).port));
   const url = new URL(database.url);
   url.port = String(proxy.port);
-  const pool = createPool(url.href, { size: 2, name: 'pool-test', answerMs: 300 });
+  const pool = createPool(url.href, { size: 2, name: 'lines-test', answerMs: 300 });
   const ask = () => pool.query('select 1 as one');
   const inTransaction = () => withTransaction(pool, (tx) => tx.query('select 1 as one'));
   try {
