@@ -55,6 +55,7 @@ export type Fault =
   | 'broken_link' // the row does not follow on the one before it
   | 'truncated' // the chain ends before its head
   | 'head_mismatch' // the chain does not end as its head says
+  | 'unguarded' // a trigger that guards the table is gone or switched off
   | 'rewritten'; // the chain is sound in itself, but is not the one whose head was kept elsewhere
 
 export interface Finding {

@@ -107,12 +107,31 @@ export async function verifyDatabase(
   try {
     await client.query('begin transaction isolation level repeatable read read only');
     await client.query(`set local timezone = 'UTC'`);
+    tally.add(await unguarded(client));
     for (const table of historyTables) await verifyTable(client, table, options, tally);
     await client.query('rollback');
   } finally {
     await client.end();
   }
   return tally.result();
+}
+
+/** Triggers by what they are for; the ones against changes must fire always, also in a session that plays replica. */
+async function unguarded(client: pg.Client): Promise<Finding[]> {
+  const { rows } = await client.query<{ table: HistoryTable; name: string }>(
+    `select t.name as table, t.name || g.suffix as name
+      from unnest($1::text[]) as t (name), (values ('_append_only', 'A'), ('_no_truncate', 'A'), ('_chain', 'OA'), ('_head', 'OA')) as g (suffix, enabled)
+      where not exists (select 1 from pg_trigger p where p.tgrelid = t.name::regclass and p.tgname = t.name || g.suffix
+        and position(p.tgenabled::text in g.enabled) > 0)`,
+    [historyTables],
+  );
+  return rows.map(({ table, name }) => ({
+    chain: `${chainPrefix[table]}:*`,
+    position: '0',
+    row: null,
+    fault: 'unguarded',
+    message: `the trigger ${name} is gone or switched off: nothing keeps ${table} from being changed`,
+  }));
 }
 
 async function verifyTable(

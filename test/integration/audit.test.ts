@@ -63,9 +63,13 @@ async function bend(sql: string): Promise<void> {
     await tx.query(`set local timezone = 'UTC'`);
     await tx.query(sql);
     await tx.query('alter table scaling_events enable trigger all');
-    await tx.query('alter table scaling_events enable always trigger scaling_events_append_only');
+    await tx.query(
+      'alter table scaling_events enable always trigger scaling_events_append_only, enable always trigger scaling_events_no_truncate',
+    );
     await tx.query('alter table audit_log enable trigger all');
-    await tx.query('alter table audit_log enable always trigger audit_log_append_only');
+    await tx.query(
+      'alter table audit_log enable always trigger audit_log_append_only, enable always trigger audit_log_no_truncate',
+    );
   });
 }
 
@@ -279,6 +283,21 @@ describe('bent history', () => {
     await bend(sql.replaceAll('$1', `'${resource}'::uuid`));
     expect(await faultsOf(resource)).toEqual(expected);
   });
+});
+
+it.each([
+  ['alter table audit_log disable trigger audit_log_append_only', 'audit:*'],
+  ['alter table scaling_events enable replica trigger scaling_events_chain', 'events:*'],
+  ['alter table scaling_events enable trigger scaling_events_append_only', 'events:*'],
+  ['drop trigger audit_log_no_truncate on audit_log', 'audit:*'],
+])('is told before it happens: %s', async (sql, chain) => {
+  const own = await createTestDatabase();
+  const db = createPool(own.url, { name: 'test' });
+  expect(await verifyDatabase(own.url)).toMatchObject({ ok: true });
+  await db.query(sql);
+  expect((await verifyDatabase(own.url)).findings).toMatchObject([{ chain, fault: 'unguarded' }]);
+  await db.end();
+  await own.drop();
 });
 
 it('is found among everything else as well, and said of the right chain', async () => {
