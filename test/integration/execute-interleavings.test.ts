@@ -150,6 +150,36 @@ describe('between the intent and the request', () => {
   });
 });
 
+describe('while the intent is being committed', () => {
+  // Known: the deadline runs from when the commit is answered, not from before it. Becomes an ordinary test with the fix.
+  it.fails('a worker that is stopped sends nothing either', async () => {
+    const { resourceId, jobId } = await prepare();
+    const real = performance.now.bind(performance);
+    let stoppedMs = 0;
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => real() + stoppedMs);
+    const slow = {
+      query: pool.query.bind(pool),
+      async connect() {
+        const client = await pool.connect();
+        const query = client.query.bind(client) as (...parameters: unknown[]) => Promise<unknown>;
+        return Object.assign(Object.create(client), {
+          release: client.release.bind(client),
+          async query(...parameters: unknown[]) {
+            const result = await query(...parameters);
+            if (parameters[0] === 'commit') stoppedMs = 20_000;
+            return result;
+          },
+        });
+      },
+    } as unknown as pg.Pool;
+    const outcome = await executeDecision({ ...deps, pool: slow }, await claim(jobId)).finally(() =>
+      clock.mockRestore(),
+    );
+    expect(outcome).toMatchObject({ kind: 'postpone', error: { code: 'send_deadline' } });
+    expect([cloud.writes, await attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
+  });
+});
+
 describe('nothing is sent', () => {
   it('by a worker that SCALER_STOP stops', async () => {
     const { jobId } = await prepare();

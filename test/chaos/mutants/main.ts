@@ -1,0 +1,110 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { startEmbeddedPostgres } from '../../../shared/embedded/postgres.ts';
+import { startEmbeddedRedis } from '../../../shared/embedded/redis.ts';
+import { createClosers } from '../../../shared/lifecycle/closers.ts';
+import { createLogger } from '../../../shared/observability/logger.ts';
+import { projectRoot } from '../../../shared/project-root.ts';
+import { codeGuards } from './code-guards.ts';
+import { databaseGuards } from './database-guards.ts';
+import { Scratch } from './run.ts';
+
+const usage = `npm run chaos:mutants -- [--only TEXT] [--json]
+  Takes out one guard after the other, in a copy of the sources, and runs the tests that are to notice.
+  --only TEXT  only guards whose name contains TEXT
+  --json       the report as JSON`;
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: '' },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+if (values.help) {
+  console.log(usage);
+  process.exit(0);
+}
+
+interface Verdict {
+  readonly guard: string;
+  /** The test that failed without it; null when none did. */
+  readonly killedBy: string | null;
+  readonly why?: string;
+}
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  const startedAt = performance.now();
+  const say = (line: string) => process.stderr.write(`${line}\n`);
+  const closers = createClosers(createLogger({ level: 'silent', name: 'mutants' }));
+  const folder = await mkdtemp(join(tmpdir(), 'scaler-mutants-'));
+  try {
+    const [postgres, redis] = await Promise.all([
+      startEmbeddedPostgres({ dataDir: join(folder, 'postgres'), log: say }),
+      startEmbeddedRedis({
+        dataDir: join(folder, 'redis'),
+        cacheDir: process.env.SCALER_CACHE_DIR ?? join(projectRoot(), '.cache'),
+        log: say,
+      }),
+    ]);
+    closers.add('postgres', () => postgres.stop());
+    closers.add('redis', () => redis.stop());
+    const scratch = new Scratch({ TEST_DATABASE_URL: postgres.url, TEST_REDIS_URL: redis.url });
+    closers.add('scratch', async () => scratch.close());
+    const verdicts: Verdict[] = [];
+    const tell = (verdict: Verdict) => {
+      verdicts.push(verdict);
+      if (!values.json)
+        console.log(`${verdict.guard.padEnd(55)} ${verdict.killedBy ?? `SURVIVES ${verdict.why ?? ''}`}`);
+    };
+    for (const verdict of await withoutDatabaseGuards(scratch)) tell(verdict);
+    for (const guard of codeGuards.filter(({ id }) => id.includes(values.only))) {
+      const restore = scratch.apply(guard);
+      const run = await scratch.test(guard.killers);
+      restore();
+      tell({
+        guard: guard.id,
+        killedBy: run.failed[0]?.name ?? null,
+        ...(run.failed.length > 0 ? {} : { why: run.broken ?? `${run.passed.length} tests passed` }),
+      });
+    }
+    const survivors = verdicts.filter(({ killedBy }) => killedBy === null);
+    const seconds = Math.round((performance.now() - startedAt) / 1_000);
+    if (values.json)
+      console.log(
+        JSON.stringify(
+          { guards: verdicts.length, killed: verdicts.length - survivors.length, seconds, verdicts },
+          null,
+          2,
+        ),
+      );
+    else
+      console.log(
+        `${verdicts.length - survivors.length} of ${verdicts.length} guards are held by a test (${seconds} s)`,
+      );
+    return survivors.length === 0 ? 0 : 1;
+  } finally {
+    await closers.closeAll(10_000);
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** All at once: the test of each asks for the refusal of its own guard, so that no other can stand in for it. */
+async function withoutDatabaseGuards(scratch: Scratch): Promise<Verdict[]> {
+  const wanted = databaseGuards.filter(({ guard }) => guard.includes(values.only));
+  if (wanted.length === 0) return [];
+  const restore = scratch.dropDatabaseGuards();
+  const run = await scratch.test([{ file: 'test/integration/last-guards.test.ts' }]);
+  restore();
+  return wanted.map(({ guard }) => {
+    const killer = run.failed.find(({ name }) => name.endsWith(` ${guard}`));
+    return {
+      guard,
+      killedBy: killer?.name ?? null,
+      ...(killer === undefined ? { why: run.broken ?? 'its test passed' } : {}),
+    };
+  });
+}
