@@ -45,6 +45,33 @@ export const forecastSchema = z
   })
   .meta({ id: 'Forecast' });
 
+/** What a way of planning would have cost, or did cost, and what came of it. */
+const figures = z.looseObject({
+  breach_percent: z.number().describe('share of time above 90 % utilisation'),
+  unserved_percent: z.number().describe('share of demand above capacity'),
+  instance_hours: z.number(),
+  cost_usd: z.number(),
+  cost_per_month_usd: z.number().describe('per 730 hours'),
+  actions_per_day: z.number(),
+  ratio_to_oracle: z.number().describe('instance-hours over those of the cheapest plan with full foresight'),
+});
+
+export const frontierSchema = z
+  .object({
+    resource_id: idSchema,
+    age_seconds: z.number(),
+    refreshing_job_id: idSchema.nullable().describe('the job that computes a newer one'),
+    from: z.string(),
+    to: z.string(),
+    step_seconds: z.number(),
+    hours: z.number(),
+    tolerated_risk: z.number().describe('when it was computed'),
+    points: z.array(figures.extend({ risk: z.number() })).describe('planned by this risk alone; ascending'),
+    current_policy: figures,
+    actual: figures,
+  })
+  .meta({ id: 'Frontier' });
+
 export const verificationSchema = z
   .object({
     decision_id: idSchema,

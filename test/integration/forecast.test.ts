@@ -350,3 +350,61 @@ describe('a simulation', () => {
     expect(await simulate({ resource_id: randomUUID(), ...range })).toMatchObject({ status: 404 });
   });
 });
+
+describe('the frontier', () => {
+  const ask = async (id: string, headers: Record<string, string> = {}, as = key) =>
+    await api.call('GET', `/resources/${id}/frontier`, { key: as, headers });
+
+  it('tells what each risk would have cost: first by a job, then at once, and anew when it is a day old', async () => {
+    const id = await createGroup({ hourly_price: 0.5, tolerated_risk: 0.01 });
+    await postHistory(id, 3);
+    const reader = await api.key(['read']);
+    const first = await ask(id, {}, reader);
+    expect(first).toMatchObject({ status: 202, body: { job_id: expect.any(String) } });
+    // Asking again while it is under way starts no second one.
+    const [second, third] = await Promise.all([
+      ask(id, { prefer: 'wait=20' }),
+      ask(id, { prefer: 'wait=20' }),
+    ]);
+    expect(second.status).toBe(200);
+    expect(third.status).toBe(200);
+    const { pool } = api.api.deps;
+    const jobs = async () =>
+      (await pool.query(`select id, status from jobs where resource_id = $1 and kind = 'simulate'`, [id]))
+        .rows;
+    expect(await jobs()).toEqual([{ id: first.body.job_id, status: 'completed' }]);
+
+    const { points, actual, current_policy, hours, ...rest } = (await ask(id)).body;
+    expect(rest).toMatchObject({
+      resource_id: id,
+      tolerated_risk: 0.01,
+      step_seconds: 300,
+      refreshing_job_id: null,
+    });
+    expect(rest.age_seconds).toBeLessThan(60);
+    expect(points.map((point: { risk: number }) => point.risk)).toEqual([0.005, 0.01, 0.02, 0.05, 0.1]);
+    expect(points[0].instance_hours).toBeGreaterThan(points[4].instance_hours);
+    expect(points[0].breach_percent).toBeLessThanOrEqual(points[4].breach_percent);
+    expect(current_policy.instance_hours).toBe(points[1].instance_hours);
+    // Fifty instances at half a dollar, 730 hours a month.
+    expect(actual.cost_per_month_usd).toBeCloseTo(50 * 0.5 * 730, 0);
+    expect(points[0].cost_per_month_usd).toBeCloseTo((points[0].instance_hours * 0.5 * 730) / hours, 1);
+
+    // Jobs never change once they are done: only a day's passing makes a frontier old. The trigger is told otherwise here.
+    await pool.query(
+      `begin; set local session_replication_role = replica;
+       update jobs set finished_at = finished_at - interval '25 hours' where id = '${first.body.job_id}'; commit`,
+    );
+    const old = await ask(id);
+    expect(old).toMatchObject({ status: 200, body: { refreshing_job_id: expect.any(String) } });
+    expect(old.body.age_seconds).toBeGreaterThan(86_400);
+    await expect.poll(async () => (await ask(id)).body.age_seconds, { timeout: 10_000 }).toBeLessThan(3_600);
+    expect(await jobs()).toHaveLength(2);
+  });
+
+  it('cannot be told without samples, or of a resource that is not there', async () => {
+    const id = await createGroup();
+    expect(await ask(id, { prefer: 'wait=20' })).toMatchObject({ status: 422, body: { code: 'no_history' } });
+    expect(await ask(randomUUID())).toMatchObject({ status: 404, body: { code: 'resource_not_found' } });
+  });
+});

@@ -37,6 +37,8 @@ const inputSchema = z.object({
     })
     .partial(),
   risks: z.array(z.number()),
+  /** Only the prices of risks are asked for: no series. */
+  frontier: z.boolean().default(false),
 });
 type SimulationInput = z.infer<typeof inputSchema>;
 
@@ -45,6 +47,8 @@ const learningMs = 8 * 86_400_000;
 /** At most so many points of a series go into the result. */
 const mostPoints = 1_500;
 const fewestSteps = 12;
+/** A year's hours ÷ 12. */
+const monthHours = 730;
 /** Decisions that fit into the time a claim holds, with room to spare. */
 const mostWork = 600_000;
 
@@ -78,7 +82,12 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
   }
   const first = stepAt(history.trace, fromMs);
   const price = unitPrice(inputs.price);
-  const perHour = (instanceHours: number) => Number(estimateCost(price, 1, 1).hourly_cost) * instanceHours;
+  const hours = ((history.trace.demand.length - first) * history.trace.stepMs) / 3_600_000;
+  const hourly = Number(estimateCost(price, 1, 1).hourly_cost);
+  const costOf = (instanceHours: number) => ({
+    cost_usd: Number((hourly * instanceHours).toFixed(6)),
+    cost_per_month_usd: Number(((hourly * instanceHours * monthHours) / hours).toFixed(2)),
+  });
   const attempt = async (draft: EnginePolicy) => {
     const options = plantOptions(draft, history.ready[0] as number);
     const make = scalerWith(() => draft);
@@ -93,7 +102,7 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
   const frontier = [];
   for (const risk of input.risks) {
     const tried = await attempt({ ...policy, planning: 'risk', toleratedRisk: risk });
-    frontier.push({ risk, ...withCost(tried.figures, perHour) });
+    frontier.push({ risk, ...withCost(tried.figures, costOf) });
   }
   const result = {
     resource_id: job.resource_id,
@@ -101,10 +110,12 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
     to: input.to,
     step_seconds: history.trace.stepMs / 1_000,
     samples: samples.length,
-    simulated: withCost(figures, perHour),
-    actual: withCost(actual, perHour),
+    hours,
+    tolerated_risk: policy.toleratedRisk,
+    simulated: withCost(figures, costOf),
+    actual: withCost(actual, costOf),
     frontier,
-    series: seriesOf(history.trace, history.ready, run, first),
+    series: input.frontier ? [] : seriesOf(history.trace, history.ready, run, first),
   };
   return { id: job.id, fence: job.fence, status: 'completed', outcome: 'succeeded', result, error: null };
 }
@@ -215,9 +226,12 @@ function actualRun(ready: Int32Array, run: Run): Run {
   return { ...run, ready, paid: ready, changed };
 }
 
-function withCost(figures: Score, perHour: (instanceHours: number) => number): Record<string, unknown> {
+function withCost(
+  figures: Score,
+  costOf: (instanceHours: number) => Record<string, number>,
+): Record<string, unknown> {
   const { ms_per_decision: _, ...rest } = figures;
-  return { ...rest, cost_usd: Number(perHour(figures.instance_hours).toFixed(6)) };
+  return { ...rest, ...costOf(figures.instance_hours) };
 }
 
 /** For plots; of long ranges every n-th step. */
