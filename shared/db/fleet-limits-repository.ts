@@ -46,7 +46,7 @@ export async function deleteFleetLimits(pool: pg.Pool, scope: string): Promise<b
   );
 }
 
-/** A scope's limits with what its window has seen. Sums are of instances; attempts of unknown outcome count. */
+/** A scope's limits with what its window has seen. Sums are of instances; attempts that may have been applied count. */
 export interface FleetUsage extends FleetLimits {
   /** Instances of the scope when the window began, so far as our own changes tell. */
   readonly base: number;
@@ -60,11 +60,16 @@ export interface FleetUsage extends FleetLimits {
 /**
  * The limits that hold for resources of these regions and clusters, with their use. A provider's or the global row holds
  * beside a region's own; the row `default` where a region has none. Index: attempts_by_scope.
+ * @param now the moment at which windows end, as PostgreSQL wrote it; null for this one. What was intended later counts.
  */
-export async function readFleetUsage(db: Queryable, cloudScopes: readonly string[]): Promise<FleetUsage[]> {
+export async function readFleetUsage(
+  db: Queryable,
+  cloudScopes: readonly string[],
+  now: string | null = null,
+): Promise<FleetUsage[]> {
   const { rows } = await db.query<FleetUsage>({
     name: 'read_fleet_usage',
-    text: `with clock as (select clock_timestamp() as now),
+    text: `with clock as (select coalesce($2::timestamptz, clock_timestamp()) as now),
       asked as (select distinct s.scope, split_part(s.scope, ':', 2) as provider from unnest($1::text[]) as s (scope)),
       applied as (
         select distinct case when l.scope = 'default' then a.scope else l.scope end as applied_to, l.*
@@ -85,11 +90,11 @@ export async function readFleetUsage(db: Queryable, cloudScopes: readonly string
           extract(epoch from min(t.intent_at) filter (where t.action = 'ScaleDown') + a.window_seconds * interval '1 second')::double precision * 1000 as scale_in_frees_ms,
           extract(epoch from min(t.intent_at) + a.window_seconds * interval '1 second')::double precision * 1000 as change_frees_ms
         from (select abs(target_instances - from_instances) as delta, action, state, intent_at from attempts
-          where intent_at > clock.now - a.window_seconds * interval '1 second' and state in ('open', 'unknown', 'succeeded')
+          where intent_at > clock.now - a.window_seconds * interval '1 second' and state in ('open', 'unknown', 'succeeded', 'superseded')
             and (scope = a.applied_to or a.applied_to = 'global'
               or (a.applied_to like 'provider:%' and scope like 'scope:' || substr(a.applied_to, 10) || ':%'))) t) use
       order by 1`,
-    values: [cloudScopes],
+    values: [cloudScopes, now],
   });
   return rows;
 }

@@ -6,6 +6,7 @@ import { releaseHold } from '../../shared/db/fleet-holds-repository.ts';
 import {
   type FleetLimits,
   listFleetLimits,
+  lockFleet,
   setFleetLimits,
 } from '../../shared/db/fleet-limits-repository.ts';
 import { createFreeze, deleteFreeze } from '../../shared/db/freezes-repository.ts';
@@ -265,6 +266,11 @@ describe('the budget of scaling in', () => {
       };
     });
     expect((await change(await member(10), 10, 9)).code).toBe('fleet_budget');
+    // Somebody else has moved the group since: nobody will ever know.
+    await pool.query(`update attempts set state = 'superseded', blocked = 'empty' where resource_id = $1`, [
+      unsure,
+    ]);
+    expect((await change(await member(10), 10, 9)).code).toBe('fleet_budget');
     await pool.query(`update attempts set state = 'not_applied', blocked = 'empty' where resource_id = $1`, [
       unsure,
     ]);
@@ -277,6 +283,31 @@ describe('the budget of scaling in', () => {
     const results = await Promise.all(ids.map((id) => change(id, 10, 9)));
     expect(results.filter(({ writes }) => writes.length === 1)).toHaveLength(3);
     expect(results.filter(({ code }) => code === 'fleet_budget')).toHaveLength(5);
+  });
+
+  it('is judged by the moment of the intent, however long it waited for its turn', async () => {
+    await limit({ scale_in_floor: 2, window_seconds: 60 });
+    const first = await member(10);
+    await change(first, 10, 8);
+    const client = await pool.connect();
+    await client.query('begin');
+    await lockFleet(client, [cloudScope()]);
+    // It leaves the window while the second one waits for its turn.
+    await client.query(
+      `update attempts set intent_at = clock_timestamp() - interval '59.5 seconds' where resource_id = $1`,
+      [first],
+    );
+    const second = change(await member(10), 10, 9);
+    await expect
+      .poll(
+        async () =>
+          (await pool.query(`select 1 from pg_locks where locktype = 'advisory' and not granted`)).rowCount,
+      )
+      .toBe(1);
+    await client.query('select pg_sleep(0.6)');
+    await client.query('commit');
+    client.release();
+    expect((await second).code).toBe('fleet_budget');
   });
 
   it('of a provider holds beside that of its regions', async () => {

@@ -155,7 +155,7 @@ export async function beginAttempt(
       if (forbidden !== null) return { kind: 'refused', refusal: { code: 'forbidden', message: forbidden } };
       const refusal =
         refusalOf(guard, view, state, action, options.stopped) ??
-        (await fleetRefusal(tx, view, action, options.actor, job.request_id));
+        (await fleetRefusal(tx, view, action, guard.now, options.actor, job.request_id));
       if (refusal === 'busy') return { kind: 'busy' };
       if (refusal !== null) {
         if (refusal.lasting !== undefined) {

@@ -17,17 +17,20 @@ type BoundView = ExecutionView & { readonly resource: NonNullable<ExecutionView[
 /**
  * The guards that look at all resources of a region, cluster, provider or fleet together: may this one still change?
  * Called in T1 after everything else has said yes, as the executions of a scope take their turn from here to the commit.
+ * @param now the moment that will be the intent's: had windows another end than that, waiting for one's turn would let
+ *   something slip out of them.
  */
 export async function fleetRefusal(
   tx: pg.PoolClient,
   view: BoundView,
   action: 'ScaleUp' | 'ScaleDown',
+  now: string,
   actor: string,
   requestId: string | null,
 ): Promise<Refusal | null> {
   const own = cloudScope(view.resource);
   await lockFleet(tx, await limitedScopes(tx, view, own));
-  const usages = await readFleetUsage(tx, [own]);
+  const usages = await readFleetUsage(tx, [own], now);
   const limits = usages.find((usage) => usage.scope === own);
   if (action === 'ScaleDown' && limits !== undefined) {
     const correlated = await correlatedHold(tx, own, limits);
