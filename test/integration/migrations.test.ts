@@ -4,13 +4,16 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest';
+import { composeApi, listen } from '../../api/compose.ts';
+import { readApiConfig } from '../../api/config.ts';
 import { verifyDatabase } from '../../shared/db/audit-verify.ts';
+import { createKey } from '../../shared/db/keys-repository.ts';
 import { migrate } from '../../shared/db/migrate.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { startWorker } from '../../worker/compose.ts';
 import { readWorkerConfig } from '../../worker/config.ts';
 import { type AwsSimulator, startAwsSimulator } from '../simulators/aws/server.ts';
-import { startTestApi } from '../support/test-api.ts';
+import { createTestRedis } from '../support/test-redis.ts';
 
 const migrationsDir = join(projectRoot(), 'shared/db/migrations');
 const fixturesDir = join(projectRoot(), 'test/fixtures/schema');
@@ -155,9 +158,10 @@ async function decideAndExecute(url: string): Promise<void> {
     instanceType: 'm5.large',
   });
   await using(url, (client) => client.query(`update resources set mode = 'manual' where mode = 'auto'`));
-  const api = await startTestApi({}, async (urls) => ({ ...urls, database: url }));
+  const redis = createTestRedis();
   const environment = {
-    ...api.environment,
+    ...{ DATABASE_URL: url, REDIS_URL: redis.url, QUEUE_PREFIX: redis.prefix, LOG_LEVEL: 'silent' },
+    ...{ HOST: '127.0.0.1', PORT: '0', API_KEY_PEPPER: 'a pepper for tests' },
     AWS_REGION: 'us-east-1',
     AWS_ACCESS_KEY_ID: 'AKIATESTTESTTESTTEST',
     AWS_SECRET_ACCESS_KEY: 'simulated',
@@ -167,23 +171,29 @@ async function decideAndExecute(url: string): Promise<void> {
     WORKER_QUEUES: 'decide,execute-aws,forecast',
   };
   for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
+  const api = composeApi(readApiConfig(environment));
+  const base = `http://127.0.0.1:${await listen(api)}`;
   const worker = await startWorker(readWorkerConfig(environment));
   try {
-    const key = await api.key(['read', 'decide', 'execute']);
-    const headers = { prefer: 'wait=20' };
-    const decided = await api.call('POST', '/scale/decide', { key, headers, body: { resource_id: web } });
-    expect(decided.body).toMatchObject({ decision_type: 'scaleup', current_instances: 4 });
-    const executed = await api.call('POST', '/scale/execute', {
-      key,
-      headers,
-      body: { decision_id: decided.body.id },
+    const { key } = await createKey(api.deps.pool, 'a pepper for tests', {
+      ...{ name: 'test', scopes: ['read', 'decide', 'execute'], days: 1 },
     });
+    const ask = async (path: string, body?: object) => {
+      const answer = await fetch(base + path, {
+        ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
+        headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', prefer: 'wait=20' },
+      });
+      return { status: answer.status, body: (await answer.json()) as ReturnType<typeof JSON.parse> };
+    };
+    const decided = await ask('/scale/decide', { resource_id: web });
+    expect(decided.body).toMatchObject({ decision_type: 'scaleup', current_instances: 4 });
+    const executed = await ask('/scale/execute', { decision_id: decided.body.id });
     expect(executed.body).toMatchObject({ success: true, event: { previous_instances: 4 } });
     for (const path of ['/scale/history', '/scale/decisions', '/jobs', '/resources'])
-      expect((await api.call('GET', path, { key })).status).toBe(200);
+      expect((await ask(path)).status).toBe(200);
   } finally {
     await worker.close(5_000);
-    await api.close();
+    await api.closers.closeAll(5_000);
   }
 }
 

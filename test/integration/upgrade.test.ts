@@ -10,6 +10,7 @@ import { migrate } from '../../shared/db/migrate.ts';
 import { createPool } from '../../shared/db/pool.ts';
 import { upsertSamples } from '../../shared/db/series-repository.ts';
 import { workerVersion } from '../../shared/domain/worker-version.ts';
+import { projectRoot } from '../../shared/project-root.ts';
 import { enqueue } from '../../shared/queues/queues.ts';
 import { type RunningWorker, startWorker } from '../../worker/compose.ts';
 import { readWorkerConfig } from '../../worker/config.ts';
@@ -114,6 +115,21 @@ async function submitExecute(resource: string, target = 6): Promise<{ decision: 
   return { decision, job };
 }
 
+function startProcess(program = join(projectRoot(), 'dist/worker/main.js'), database?: string) {
+  const child = spawn(process.execPath, [program], {
+    env: { ...process.env, ...environment, ...(database === undefined ? {} : { DATABASE_URL: database }) },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  children.push(child);
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream?.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+    });
+  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  return { child, ended, output: () => output };
+}
+
 /** What a worker's upkeep does all the time; here without the wait until an entry counts as lost. */
 async function withRelay(work: () => Promise<void>): Promise<void> {
   const relay = setInterval(() => {
@@ -138,42 +154,10 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
   const folder = 'folder' in previous ? previous.folder : '';
 
   async function startPrevious(program = 'worker', event = 'worker.started', database?: string) {
-    const child = spawn(process.execPath, [join(folder, 'dist', program, 'main.js')], {
-      env: { ...process.env, ...environment, ...(database === undefined ? {} : { DATABASE_URL: database }) },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    children.push(child);
-    let output = '';
-    for (const stream of [child.stdout, child.stderr])
-      stream?.on('data', (chunk: Buffer) => {
-        output += chunk.toString();
-      });
-    await expect.poll(() => output, { timeout: 20_000 }).toContain(`"event":"${event}"`);
-    return { child, output: () => output };
+    const started = startProcess(join(folder, 'dist', program, 'main.js'), database);
+    await vi.waitFor(() => expect(started.output()).toContain(`"event":"${event}"`), { timeout: 20_000 });
+    return started;
   }
-
-  it('decides and executes rightly while it may, and what it records is chained', async () => {
-    await startPrevious();
-    const { id, name } = await seedGroup();
-    const decide = await submitDecide(id);
-    await expect.poll(async () => (await stateOf(decide))?.status, { timeout: 15_000 }).toBe('completed');
-    const { decision, job } = await submitExecute(id);
-    await expect.poll(async () => (await stateOf(job))?.status, { timeout: 15_000 }).toBe('completed');
-    expect(writesTo(name)).toMatchObject([{ from: 4, to: 6 }]);
-    const { rows } = await pool.query(
-      `select (select worker_version from attempts where decision_id = $1) as version, state, executed from scaling_decisions where id = $1`,
-      [decision],
-    );
-    expect(rows).toEqual([{ version: 1, state: 'executed', executed: true }]);
-    expect(await verifyDatabase(api.environment.DATABASE_URL as string, { resource: id })).toMatchObject({
-      ...{ ok: true, rows: 2 },
-    });
-    await expect
-      .poll(async () => (await api.call('GET', '/settings/min-worker-version', { key })).body.workers, {
-        timeout: 10_000,
-      })
-      .toMatchObject([{ worker_version: 1, outdated: false }]);
-  });
 
   it('goes on working while the schema is migrated under it, with statements it prepared before', async () => {
     const url = new URL(inject('databaseUrl'));
@@ -224,64 +208,102 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
     }
   });
 
-  it('claims nothing once it is outdated, loses nothing, does not crash, and is told apart in /ready', async () => {
-    const { child, output } = await startPrevious();
-    const set = await api.call('PUT', '/settings/min-worker-version', {
-      ...{ key, body: { min_worker_version: 2, reason: 'everything is upgraded' } },
+  describe('one process of it', () => {
+    let old: { child: ChildProcess; output: () => string };
+    beforeAll(async () => {
+      old = await startPrevious();
+      children.splice(children.indexOf(old.child), 1); // it lives through the next three
     });
-    expect(set.status).toBe(200);
-    const { id, name } = await seedGroup();
-    const decide = await submitDecide(id);
-    const { job } = await submitExecute(id);
-    // It takes the entries and finds nothing behind them.
-    await expect.poll(() => waiting('decide'), { timeout: 10_000 }).toBe(0);
-    await expect.poll(() => waiting('execute-aws'), { timeout: 10_000 }).toBe(0);
-    for (const untouched of [decide, job])
-      expect(await stateOf(untouched)).toEqual({ status: 'queued', attempts: 0, fence: 0 });
-    expect(writesTo(name)).toEqual([]);
-    await expect
-      .poll(async () => (await api.call('GET', '/ready', {})).body, { timeout: 10_000 })
-      .toMatchObject({ status: 'not_ready', workers: 0, outdated_workers: 1 });
-    const { body } = await api.call('GET', '/ready', {});
-    expect(body.reasons.join()).toContain('older than min_worker_version');
+    afterAll(() => {
+      old.child.kill('SIGKILL');
+    });
 
-    // The relay rings again, and a worker of this release does the work beside it.
-    await startHere();
-    await withRelay(async () => {
-      for (const waited of [decide, job])
-        await expect.poll(async () => (await stateOf(waited))?.status, { timeout: 20_000 }).toBe('completed');
+    it('decides and executes rightly while it may, and what it records is chained', async () => {
+      const { id, name } = await seedGroup();
+      const decide = await submitDecide(id);
+      await expect.poll(async () => (await stateOf(decide))?.status, { timeout: 15_000 }).toBe('completed');
+      const { decision, job } = await submitExecute(id);
+      await expect.poll(async () => (await stateOf(job))?.status, { timeout: 15_000 }).toBe('completed');
+      expect(writesTo(name)).toMatchObject([{ from: 4, to: 6 }]);
+      const { rows } = await pool.query(
+        `select (select worker_version from attempts where decision_id = $1) as version, state, executed from scaling_decisions where id = $1`,
+        [decision],
+      );
+      expect(rows).toEqual([{ version: 1, state: 'executed', executed: true }]);
+      expect(await verifyDatabase(api.environment.DATABASE_URL as string, { resource: id })).toMatchObject({
+        ...{ ok: true, rows: 2 },
+      });
+      await expect
+        .poll(async () => (await api.call('GET', '/settings/min-worker-version', { key })).body.workers, {
+          timeout: 10_000,
+        })
+        .toMatchObject([{ worker_version: 1, outdated: false }]);
     });
-    expect(writesTo(name)).toMatchObject([{ from: 4, to: 6 }]);
-    expect(child.exitCode).toBeNull();
-    expect(output()).not.toMatch(/"level":(50|60)/);
-  });
 
-  it('is refused by the database between its claim and its intent, and gives the job back', async () => {
-    const { child, output } = await startPrevious();
-    const { id, name } = await seedGroup();
-    aws.faults.add({
-      action: 'DescribeAutoScalingGroups',
-      effect: { kind: 'slow', delayMs: 1_500 },
-      count: 1,
-    });
-    const { decision, job } = await submitExecute(id);
-    await expect
-      .poll(async () => (await stateOf(job))?.status, { timeout: 10_000, interval: 20 })
-      .toBe('active');
-    await minimum(2);
-    await expect.poll(async () => (await stateOf(job))?.status, { timeout: 10_000 }).toBe('retrying');
-    expect(await stateOf(job)).toEqual({ status: 'retrying', attempts: 0, fence: 1 });
-    await expect.poll(output).toContain('"code":"resource_busy"');
-    expect(writesTo(name)).toEqual([]);
-    const { rows } = await pool.query(
-      `select state, (select count(*)::integer from attempts where decision_id = $1) as attempts,
+    it('is refused by the database between its claim and its intent, and gives the job back', async () => {
+      const { child, output } = old;
+      const { id, name } = await seedGroup();
+      aws.faults.add({
+        action: 'DescribeAutoScalingGroups',
+        effect: { kind: 'slow', delayMs: 1_500 },
+        count: 1,
+      });
+      const { decision, job } = await submitExecute(id);
+      await expect
+        .poll(async () => (await stateOf(job))?.status, { timeout: 10_000, interval: 20 })
+        .toBe('active');
+      await minimum(2);
+      await expect.poll(async () => (await stateOf(job))?.status, { timeout: 10_000 }).toBe('retrying');
+      expect(await stateOf(job)).toEqual({ status: 'retrying', attempts: 0, fence: 1 });
+      await expect.poll(output).toContain('"code":"resource_busy"');
+      expect(writesTo(name)).toEqual([]);
+      const { rows } = await pool.query(
+        `select state, (select count(*)::integer from attempts where decision_id = $1) as attempts,
         (select count(*)::integer from scaling_events where decision_id = $1) as events, (select epoch::integer from resources where id = $2) as epoch
         from scaling_decisions where id = $1`,
-      [decision, id],
-    );
-    expect(rows).toEqual([{ state: 'pending', attempts: 0, events: 0, epoch: 0 }]);
-    expect(child.exitCode).toBeNull();
-    expect(output()).not.toMatch(/"level":(50|60)/);
+        [decision, id],
+      );
+      expect(rows).toEqual([{ state: 'pending', attempts: 0, events: 0, epoch: 0 }]);
+      await minimum(1);
+      await expect.poll(async () => (await stateOf(job))?.status, { timeout: 15_000 }).toBe('completed');
+      expect(writesTo(name)).toHaveLength(1);
+      expect(child.exitCode).toBeNull();
+      expect(output()).not.toMatch(/"level":(50|60)/);
+    });
+
+    it('claims nothing once it is outdated, loses nothing, does not crash, and is told apart in /ready', async () => {
+      const { child, output } = old;
+      const set = await api.call('PUT', '/settings/min-worker-version', {
+        ...{ key, body: { min_worker_version: 2, reason: 'everything is upgraded' } },
+      });
+      expect(set.status).toBe(200);
+      const { id, name } = await seedGroup();
+      const decide = await submitDecide(id);
+      const { job } = await submitExecute(id);
+      // It takes the entries and finds nothing behind them.
+      await expect.poll(() => waiting('decide'), { timeout: 10_000 }).toBe(0);
+      await expect.poll(() => waiting('execute-aws'), { timeout: 10_000 }).toBe(0);
+      for (const untouched of [decide, job])
+        expect(await stateOf(untouched)).toEqual({ status: 'queued', attempts: 0, fence: 0 });
+      expect(writesTo(name)).toEqual([]);
+      await expect
+        .poll(async () => (await api.call('GET', '/ready', {})).body, { timeout: 10_000 })
+        .toMatchObject({ status: 'not_ready', workers: 0, outdated_workers: 1 });
+      const { body } = await api.call('GET', '/ready', {});
+      expect(body.reasons.join()).toContain('older than min_worker_version');
+
+      // The relay rings again, and a worker of this release does the work beside it.
+      await startHere();
+      await withRelay(async () => {
+        for (const waited of [decide, job])
+          await expect
+            .poll(async () => (await stateOf(waited))?.status, { timeout: 20_000 })
+            .toBe('completed');
+      });
+      expect(writesTo(name)).toMatchObject([{ from: 4, to: 6 }]);
+      expect(child.exitCode).toBeNull();
+      expect(output()).not.toMatch(/"level":(50|60)/);
+    });
   });
 
   it('works with an API of its own release, too', async () => {
@@ -325,7 +347,7 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
 describe('a worker of this release that is outdated', () => {
   it('leaves the queues alone, says so, and goes on when it is allowed', async () => {
     await minimum(workerVersion + 1);
-    await startHere();
+    const { child, ended, output } = startProcess();
     const outdated = async () => (await api.call('GET', '/ready', {})).body.outdated_workers;
     await expect.poll(outdated, { timeout: 10_000 }).toBe(1);
     await expect
@@ -341,21 +363,10 @@ describe('a worker of this release that is outdated', () => {
       for (const job of jobs)
         await expect.poll(async () => (await stateOf(job))?.status, { timeout: 20_000 }).toBe('completed');
     });
-  });
-
-  it('logs what to do', async () => {
-    await minimum(workerVersion + 1);
-    const child = spawn(process.execPath, ['dist/worker/main.js'], {
-      env: { ...process.env, ...environment },
-    });
-    children.push(child);
-    let output = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      output += chunk.toString();
-    });
-    await expect.poll(() => output, { timeout: 15_000 }).toContain('it claims nothing until it is upgraded');
+    expect(output()).toContain('it claims nothing until it is upgraded');
+    expect(output()).toContain('worker.allowed');
     child.kill('SIGTERM');
-    expect(await new Promise((resolve) => child.once('exit', resolve))).toBe(0);
+    expect(await ended).toBe(0);
   });
 
   it('claims nothing, and is refused at the intent when it became so after its claim', async () => {
