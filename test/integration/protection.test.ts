@@ -500,6 +500,18 @@ describe('the circuit of a region', () => {
     expect(await circuit()).toBeUndefined();
   });
 
+  it('spends no try on an execution that has come too late: that one ends at once, and the next one tries', async () => {
+    const id = await member(4);
+    const decisionId = await seedDecision(pool, id, 4, 5, { expiresInSeconds: -1 });
+    const jobId = await seedExecuteJob(pool, id, decisionId);
+    await describes(new ProviderError('identity', 'aws_identity', 'Expired.'));
+    await timeIsOver();
+    const late = await executeDecision(depsWith(new ScriptedCloud()), await claim(jobId));
+    expect(late).toMatchObject({ kind: 'finished', completion: { outcome: 'expired' } });
+    expect((await describes(null)).writes).toEqual([5]);
+    expect(await circuit()).toBeUndefined();
+  });
+
   it('opens for twice as long when the trial fails', async () => {
     await describes(new ProviderError('identity', 'aws_identity', 'Expired.'));
     const first = (await circuit())?.open_ms as number;

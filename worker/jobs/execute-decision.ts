@@ -89,12 +89,24 @@ export async function executeDecision(deps: ExecuteDeps, job: ClaimedJob): Promi
       404,
     );
   const bound = view as BoundView;
+  // What can end without a look at the cloud must not take the one try that an open circuit allows.
+  const over = bound.attempt === null ? await endWithoutCloud(deps, job, bound) : null;
+  if (over !== null) return over;
   if (bound.circuit === 'open') {
     const waitMs = await passCircuit(deps.pool, cloudScope(bound.resource));
     if (waitMs !== null) return circuitOpen(waitMs, bound);
   }
   if (bound.attempt !== null) return await resolveAttempt(deps, job, bound, bound.attempt);
-  if (view.decision_state === 'executed') return await repeatSuccess(deps, job, decisionId);
+  return await attemptOnce(deps, job, bound);
+}
+
+/** The end of an execution that needs no look at the cloud; null for one that does. */
+async function endWithoutCloud(
+  deps: ExecuteDeps,
+  job: ClaimedJob,
+  view: BoundView,
+): Promise<ExecuteOutcome | null> {
+  if (view.decision_state === 'executed') return await repeatSuccess(deps, job, job.decision_id as string);
   if (view.expired || view.decision_state === 'expired') {
     return await reject(
       deps,
@@ -121,7 +133,7 @@ export async function executeDecision(deps: ExecuteDeps, job: ClaimedJob): Promi
   }
   if (deps.shutdown.aborted)
     return postpone(0, true, 'worker_stopping', 'The worker is shutting down; another one takes over.');
-  return await attemptOnce(deps, job, bound);
+  return null;
 }
 
 async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView): Promise<ExecuteOutcome> {
