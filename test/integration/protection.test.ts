@@ -258,7 +258,7 @@ describe('the budget of scaling in', () => {
   });
 
   it('counts a write whose outcome is not known, and not one that was not applied', async () => {
-    await limit({ scale_in_floor: 2 });
+    await limit({ scale_in_floor: 2, scale_in_percent: 0 });
     const unsure = await member(10);
     await change(unsure, 10, 8, (cloud) => {
       cloud.beforeWrite = () => {
