@@ -47,7 +47,7 @@ test('a short run of everything: nothing is lost, nothing happens twice', { time
     objects: 16,
     apis: 2,
     workers: 3,
-    calmMs: 4_000,
+    calmMs: 8_000,
     recoverMs: 60_000,
     longestFaultMs: 900,
     directory,

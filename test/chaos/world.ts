@@ -197,6 +197,7 @@ export async function openWorld(options: WorldOptions, closers: Closers): Promis
     });
   }
   await Promise.all([...apiBases.values()].map(untilAlive));
+  await untilWorkersReport(pool, options.workers);
   const caller = new ServiceCaller([...apiBases.values()], key, clientsLog);
   const operator = new Operator(caller);
   // Demand sweeps through all resources together here, which is what the guard against correlated scale-in is there to stop.
@@ -262,6 +263,16 @@ async function untilAlive(base: string): Promise<void> {
     const { status } = await send('GET', `${base}/health`, { headers: {}, timeoutMs: 1_000 });
     if (status === 200) return;
     if (performance.now() > end) throw new Error(`the API at ${base} did not start: see its log`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+async function untilWorkersReport(pool: pg.Pool, count: number): Promise<void> {
+  const end = performance.now() + 60_000;
+  for (;;) {
+    const { rows } = await pool.query<{ n: number }>('select count(*)::integer as n from worker_heartbeats');
+    if ((rows[0]?.n ?? 0) >= count) return;
+    if (performance.now() > end) throw new Error('the workers did not start: see their logs');
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
