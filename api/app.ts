@@ -195,8 +195,8 @@ async function parse(
   key: Admitted,
   requestId: string,
 ): Promise<Call> {
-  const params = check('path', route.params, request.params);
-  const query = check('query', route.query, request.query);
+  const params = check('path', route.params, storable('path', request.params));
+  const query = check('query', route.query, storable('query', request.query));
   const { body, bytes } = await bodyOf(route, request, response, readBody);
   return {
     params,
@@ -231,6 +231,16 @@ async function bodyOf(
   );
   const bytes = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
   return { body: check('body', route.body, parseStrictJson(bytes)), bytes };
+}
+
+/** What a body is refused for, an address is refused for: PostgreSQL stores no NUL. @throws InvalidInput naming the field. */
+function storable<T extends object>(part: string, values: T): T {
+  for (const [name, value] of Object.entries(values))
+    if (`${name}${value}`.includes('\0'))
+      throw new InvalidInput('invalid_text', `The ${part} has a NUL in it.`, {
+        fields: [{ field: name.replaceAll('\0', ''), message: 'has a NUL in it' }],
+      });
+  return values;
 }
 
 function check(part: string, schema: Route['body'], value: unknown): unknown {

@@ -107,7 +107,7 @@ export const sampleSchema = z
     requests_total: z
       .number()
       .min(0)
-      .max(1e18)
+      .max(Number.MAX_SAFE_INTEGER)
       .nullable()
       .default(null)
       .describe('in place of requests: a counter that only rises, and may begin anew'),

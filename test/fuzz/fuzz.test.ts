@@ -24,7 +24,7 @@ describe('the API under attack', () => {
         closers,
         environment: { HEADERS_TIMEOUT_MS: '1500', REQUEST_TIMEOUT_MS: '2500' },
       });
-      const report = await fuzz(target, { requests: 1_500, maxSeconds: 6, seed: 1, cutOffMs: 2_500 });
+      const report = await fuzz(target, { requests: 1_500, maxSeconds: 5, seed: 1, cutOffMs: 2_500 });
       expect(report.examples).toEqual([]);
       expect(breaksOf(report)).toEqual([]);
       expect(report.requests).toBeGreaterThan(100);

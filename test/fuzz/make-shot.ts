@@ -131,7 +131,13 @@ export class ShotMaker {
           'TRACE',
           'LINK',
         ]);
-        return { ...shot, operation: null, label: `method ${method}`, method };
+        return {
+          ...shot,
+          operation:
+            method === shot.method || (method === 'HEAD' && shot.method === 'GET') ? shot.operation : null,
+          label: `method ${method}`,
+          method,
+        };
       }
     }
   }

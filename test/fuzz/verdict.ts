@@ -30,7 +30,7 @@ export function judge(
   if (status >= 400 && request.method !== 'HEAD' && !documented) {
     const detail = problemFault(reply);
     if (detail !== null) complaints.push({ kind: 'invalid_problem', detail: `${status} ${detail}` });
-  } else if (request.operation !== null) {
+  } else if (request.operation !== null && request.method !== 'HEAD') {
     const detail = responseFault(reply, request.operation, api);
     if (detail !== null) complaints.push({ kind: 'invalid_response', detail: `${status} ${detail}` });
   }
