@@ -6,7 +6,7 @@ import type { Deps } from '../routes/deps.ts';
 import { Authenticator } from './authenticate.ts';
 import { RateLimit, tooManyRequests } from './rate-limit.ts';
 
-/** Who may come in: the key, its scope, and how often. Requests are counted by key, failed keys by address. */
+/** Who may come in: the key, its scope, and how often. Requests are counted by key and scope, failed keys by address. */
 export class Admission {
   readonly #authenticator: Authenticator;
   readonly #byKey: RateLimit;
@@ -38,7 +38,8 @@ export class Admission {
       throw tooManyRequests(1_000);
     const key = await this.#authenticate(header, address);
     known(key.id);
-    await this.#byKey.consume(key.id);
+    // By scope, so that whoever reads too much can still stop or execute.
+    await this.#byKey.consume(`${key.id}:${scope}`);
     if (key.scopes.includes(scope)) return key;
     throw new ScalerError({
       code: 'forbidden',
