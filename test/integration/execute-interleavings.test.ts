@@ -187,6 +187,23 @@ describe('nothing is sent', () => {
     expect([cloud.writes, await errorCode(jobId)]).toEqual([[], 'stopped']);
   });
 
+  it.each([
+    ['everything', () => 'global'],
+    ['the provider', () => 'provider:aws'],
+    ['the region', () => 'scope:aws:us-east-1'],
+    ['the resource', (id: string) => `resource:${id}`],
+  ] as const)('while %s is stopped', async (_what, scopeOf) => {
+    const { resourceId, jobId } = await prepare();
+    const scope = scopeOf(resourceId);
+    await pool.query(
+      `insert into controls (scope, stopped, reason, actor) values ($1, true, 'a test', 'test')`,
+      [scope],
+    );
+    await executeDecision(deps, await claim(jobId));
+    await pool.query('delete from controls where scope = $1', [scope]);
+    expect([cloud.writes, await errorCode(jobId)]).toEqual([[], 'stopped']);
+  });
+
   it('by a worker that begins nothing while it shuts down', async () => {
     const { jobId } = await prepare();
     const outcome = await executeDecision({ ...deps, shutdown: AbortSignal.abort() }, await claim(jobId));

@@ -71,10 +71,10 @@ export const codeGuards: readonly CodeGuard[] = [
     killers: between('SCALER_STOP'),
   },
   {
-    id: 'kill switch, every scope',
+    id: 'kill switch, of everything',
     file: 'shared/domain/protection-scope.ts',
-    edits: [["return ['global', `provider:${resource.cloud_provider}`,", "return ['', '',"]],
-    killers: protection('a stop'),
+    edits: [["return ['global', ", "return ['', "]],
+    killers: between('is stopped'),
   },
   {
     id: 'kill switch, observing',
@@ -498,12 +498,7 @@ export const codeGuards: readonly CodeGuard[] = [
   {
     id: 'calls to a cloud end',
     file: 'worker/resilience/deadline.ts',
-    edits: [
-      [
-        "    () => controller.abort(new DOMException(`no answer within ${limitMs} ms`, 'TimeoutError')),\n",
-        '    () => {},\n',
-      ],
-    ],
+    edits: [['    () => controller.abort(new DOMException(', '    () => void (new DOMException(']],
     killers: test('unit/resilience/deadline.test.ts', 'aborts the work'),
   },
   // Who may come in.

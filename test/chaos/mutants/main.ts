@@ -7,7 +7,7 @@ import { startEmbeddedRedis } from '../../../shared/embedded/redis.ts';
 import { createClosers } from '../../../shared/lifecycle/closers.ts';
 import { createLogger } from '../../../shared/observability/logger.ts';
 import { projectRoot } from '../../../shared/project-root.ts';
-import { codeGuards } from './code-guards.ts';
+import { type CodeGuard, codeGuards } from './code-guards.ts';
 import { databaseGuards } from './database-guards.ts';
 import { Scratch } from './run.ts';
 
@@ -60,8 +60,14 @@ async function main(): Promise<number> {
       if (!values.json)
         console.log(`${verdict.guard.padEnd(55)} ${verdict.killedBy ?? `SURVIVES ${verdict.why ?? ''}`}`);
     };
+    const chosen = codeGuards.filter(({ id }) => id.includes(values.only));
+    const unsound = await unsoundWithGuards(scratch, chosen);
+    if (unsound !== null) {
+      say(unsound);
+      return 1;
+    }
     for (const verdict of await withoutDatabaseGuards(scratch)) tell(verdict);
-    for (const guard of codeGuards.filter(({ id }) => id.includes(values.only))) {
+    for (const guard of chosen) {
       const restore = scratch.apply(guard);
       const run = await scratch.test(guard.killers);
       restore();
@@ -90,6 +96,21 @@ async function main(): Promise<number> {
     await closers.closeAll(10_000);
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Nothing is shown by a test that fails anyway, or is not there. @returns what is wrong, or null. */
+async function unsoundWithGuards(scratch: Scratch, guards: readonly CodeGuard[]): Promise<string | null> {
+  if (guards.length === 0) return null;
+  const killers = guards.flatMap((guard) => guard.killers);
+  const run = await scratch.test(killers.map(({ file, name }) => ({ file, name: name ?? '.' })));
+  if (run.broken !== null || run.failed.length > 0)
+    return `with all guards in place, tests fail: ${run.broken ?? run.failed.map(({ name }) => name).join('; ')}`;
+  const missing = killers.filter(
+    ({ name }) => name !== undefined && !run.passed.some((passed) => passed.includes(name)),
+  );
+  return missing.length === 0
+    ? null
+    : `no test is named: ${missing.map(({ file, name }) => `${name} (${file})`).join('; ')}`;
 }
 
 /** All at once: the test of each asks for the refusal of its own guard, so that no other can stand in for it. */

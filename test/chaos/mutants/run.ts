@@ -6,7 +6,10 @@ import type { CodeGuard, Killer } from './code-guards.ts';
 import { databaseGuards } from './database-guards.ts';
 
 /** What the tests need of the project. */
-const parts = ['api', 'shared', 'test', 'worker', 'package.json', 'vitest.config.ts', 'docs', 'README.md'];
+const parts = [
+  ...['api', 'shared', 'test', 'worker', 'docs'],
+  ...['package.json', 'tsconfig.json', 'tsconfig.base.json', 'vitest.config.ts', 'README.md'],
+];
 
 /** One run of some tests. */
 export interface TestRun {
@@ -48,15 +51,16 @@ export class Scratch {
   }
 
   async test(killers: readonly Killer[]): Promise<TestRun> {
-    const report = join(this.folder, 'report.json');
+    // Where vitest.config.ts has it written.
+    const report = join(this.folder, '.data/test-report.json');
     rmSync(report, { force: true });
-    const names = killers.flatMap(({ name }) => (name === undefined || name === '' ? [] : [escaped(name)]));
+    const names = killers.flatMap(({ name }) =>
+      name === undefined ? [] : [name === '.' ? name : escaped(name)],
+    );
     const args = [
       'run',
       ...new Set(killers.map(({ file }) => file)),
       ...(names.length > 0 ? ['-t', names.join('|')] : []),
-      '--reporter=json',
-      `--outputFile=${report}`,
       ...(names.length === 0 ? ['--bail=1'] : []),
     ];
     const output = await this.#vitest(args);
