@@ -23,6 +23,23 @@ class InterruptedCloud extends ScriptedCloud {
   }
 }
 
+/** Reads what `cloud` has after whatever happens while it is read. */
+class LateReader extends ScriptedCloud {
+  readonly #cloud: InterruptedCloud;
+
+  constructor(cloud: InterruptedCloud) {
+    super();
+    this.#cloud = cloud;
+  }
+
+  override async describe() {
+    const happen = this.#cloud.whileRead;
+    this.#cloud.whileRead = () => {};
+    await happen();
+    return await this.#cloud.describe();
+  }
+}
+
 let database: TestDatabase;
 let pool: pg.Pool;
 let cloud: InterruptedCloud;
@@ -147,6 +164,46 @@ describe('between the intent and the request', () => {
     const outcome = await executeDecision(deps, await claim(jobId)).finally(() => clock.mockRestore());
     expect(outcome).toMatchObject({ kind: 'postpone', error: { code: 'send_deadline' } });
     expect([cloud.writes, await attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
+  });
+});
+
+describe('two workers with one job, because the lease of the first ran out', () => {
+  /** The second reads the cloud only after the first has begun an attempt that came to no answer. */
+  async function interleave(whatElse: (cloud: InterruptedCloud) => void, applies: boolean) {
+    const { resourceId, jobId } = await prepare(4, 6, { cooldown_period: 0 });
+    const [first, second] = [await claim(jobId), await claim(jobId)];
+    cloud.whileRead = async () => {
+      const fault = () => {
+        throw unknown();
+      };
+      if (applies) cloud.afterWrite = fault;
+      else cloud.beforeWrite = fault;
+      await executeDecision({ ...deps, workerId: 'worker-2' }, first);
+      Object.assign(cloud, { beforeWrite: () => {}, afterWrite: () => {} });
+      whatElse(cloud);
+    };
+    const late = { ...deps, providers: new Map([['aws' as const, new LateReader(cloud)]]) };
+    await executeDecision(late, second);
+    // Whoever comes next finds out what the first has done, and the job is over only then.
+    await pool.query(
+      `update attempts set settle_after = now() - interval '1 second' where resource_id = $1`,
+      [resourceId],
+    );
+    if ((await findJob(pool, jobId))?.outcome === null) await executeDecision(deps, await claim(jobId));
+    return { attempts: await attemptsOf(resourceId), job: await findJob(pool, jobId) };
+  }
+
+  // Known: finishing without an attempt does not look whether another worker has begun one.
+  it.fails('leave no attempt open when the cloud has the size already', async () => {
+    const { attempts, job } = await interleave(() => {}, true);
+    expect([attempts, job?.outcome]).toEqual([['succeeded'], 'succeeded']);
+  });
+
+  it.fails('leave no attempt open when somebody else changed the size', async () => {
+    const { attempts, job } = await interleave((changed) => {
+      changed.desired = 9;
+    }, false);
+    expect([attempts, job?.outcome]).toEqual([['superseded'], 'superseded']);
   });
 });
 

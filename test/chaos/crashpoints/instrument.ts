@@ -32,6 +32,8 @@ export function buildInstrumented(): InstrumentedBuild {
   const folder = mkdtempSync(join(root, '.data', 'failpoints-'));
   for (const part of ['worker', 'shared', 'test/chaos/crashpoints'])
     cpSync(join(dist, part), join(folder, part), { recursive: true });
+  // A package of its own, so that an edit of ours meanwhile does not reach the children.
+  writeFileSync(join(folder, 'package.json'), '{ "type": "module" }\n');
   const points: string[] = [];
   for (const file of reachable(dist)) {
     const result = instrument(readFileSync(join(dist, file), 'utf8'), file);
