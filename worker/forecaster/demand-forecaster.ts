@@ -26,7 +26,7 @@ const changePeriods = 3;
  * the breaches they avoid are worth. Who tolerates more of them holds each for less: one breached step is worth this
  * share of the service's mean load over the steps that may pass for one breach.
  */
-const breachWorth = 0.1;
+const breachWorth = 0.06;
 const riskShares = [1, 0.75, 0.5, 0.25] as const;
 
 export interface ForecasterOptions {
