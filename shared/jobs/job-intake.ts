@@ -19,6 +19,9 @@ export type BatchSubmission =
   | { readonly kind: 'replayed'; readonly jobIds: readonly string[] }
   | { readonly kind: 'body_mismatch' };
 
+/** Executions of one decision that end within one request: more than two are no coincidence. */
+const startTries = 5;
+
 /**
  * Accepts jobs: the rows are committed before anything is promised, then put on the queue. What arrives together is
  * committed together. A queue that is away delays a job, it never loses one: the relay finds the row.
@@ -95,16 +98,20 @@ export class JobIntake {
       const stored = await rememberKey(tx, idempotency, job.id, null);
       if (stored !== null)
         return stored.same ? { kind: 'replayed', jobId: stored.jobId as string } : { kind: 'body_mismatch' };
-      if ((await insertJobs(tx, [job])).size === 1) return { kind: 'created', jobId: job.id };
-      // Thrown inside, so that the key is not remembered either.
-      if (job.kind === 'decide') throw resourceNotFound(job.resource_id);
-      const running = job.decision_id === null ? null : await findRunningExecution(tx, job.decision_id);
-      if (running === null) throw new InvariantBroken('a job was neither inserted nor found');
-      await tx.query(
-        'update idempotency_keys set job_id = $4 where key_id = $1 and route = $2 and idempotency_key = $3',
-        [idempotency.key_id, idempotency.route, idempotency.key, running],
-      );
-      return { kind: 'execution_running', jobId: running };
+      // What the insert met may be finished at the next look: then this one can start.
+      for (let tried = 0; tried < startTries; tried++) {
+        if ((await insertJobs(tx, [job])).size === 1) return { kind: 'created', jobId: job.id };
+        // Thrown inside, so that the key is not remembered either.
+        if (job.kind === 'decide') throw resourceNotFound(job.resource_id);
+        const running = job.decision_id === null ? null : await findRunningExecution(tx, job.decision_id);
+        if (running === null) continue;
+        await tx.query(
+          'update idempotency_keys set job_id = $4 where key_id = $1 and route = $2 and idempotency_key = $3',
+          [idempotency.key_id, idempotency.route, idempotency.key, running],
+        );
+        return { kind: 'execution_running', jobId: running };
+      }
+      throw new InvariantBroken('a job was neither inserted nor found');
     });
     if (outcome.kind === 'created') await this.#enqueue([job]);
     return outcome;

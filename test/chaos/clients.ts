@@ -47,6 +47,8 @@ export class Clients {
   #loops: Promise<unknown> = Promise.resolve();
   /** Jobs promised to us so far, repeats of an Idempotency-Key not counted. */
   accepted = 0;
+  /** The same, moved on over outages. */
+  #paced = 0;
 
   constructor(options: ClientsOptions) {
     this.#options = options;
@@ -114,12 +116,12 @@ export class Clients {
     const startedAt = performance.now();
     while (!this.#stopped) {
       const due = ((performance.now() - startedAt) / 1_000) * rate;
-      if (this.accepted > due || this.#waves.size >= wavesAtOnce) {
+      if (this.#paced > due || this.#waves.size >= wavesAtOnce) {
         await delay(20);
         continue;
       }
       // What could not be accepted in time is not caught up with: a burst after an outage would only be another fault.
-      if (due - this.accepted > rate * 5) this.accepted = Math.floor(due - rate * 5);
+      if (due - this.#paced > rate * 5) this.#paced = Math.floor(due - rate * 5);
       if (this.#engaged.size >= this.#deciding().length) {
         await delay(20);
         continue;
@@ -234,7 +236,10 @@ export class Clients {
     if (answer.status !== 202) return [];
     const { job_id, job_ids } = answer.body as { job_id?: string; job_ids?: string[] };
     const ids = job_ids ?? [job_id as string];
-    if (counts) this.accepted += ids.length;
+    if (counts) {
+      this.accepted += ids.length;
+      this.#paced += ids.length;
+    }
     return ids;
   }
 

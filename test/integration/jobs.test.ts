@@ -104,6 +104,40 @@ describe('accepting jobs', () => {
     ).toBe(1);
   });
 
+  it('starts an execution whose forerunner ended between the two looks at it', async () => {
+    const decisionId = await seedDecision(pool, resourceId, 4, 6);
+    const first = newJob('execute', resourceId, decisionId);
+    await insertJobs(pool, [first]);
+    // The forerunner ends just before it is looked for.
+    const ending = new Proxy(pool, {
+      get(target, name) {
+        if (name !== 'connect') return Reflect.get(target, name);
+        return async () => {
+          const client = await target.connect();
+          const query = client.query.bind(client) as (...given: unknown[]) => Promise<unknown>;
+          Object.assign(client, {
+            query: async (...given: unknown[]) => {
+              if ((given[0] as { name?: string }).name === 'find_running_execution') {
+                const [held] = await claimJobs(pool, [first.id], 30_000);
+                if (held !== undefined)
+                  await finishJobs(pool, [
+                    { ...held, status: 'failed', outcome: 'rejected', result: null, error: null },
+                  ]);
+              }
+              return await query(...given);
+            },
+          });
+          return client;
+        };
+      },
+    });
+    const racing = new JobIntake(ending, queues, (error) => queueErrors.push(error));
+    const second = newJob('execute', resourceId, decisionId, {
+      idempotency: { ...idempotency(randomUUID(), 'execute'), route: 'POST /scale/execute' },
+    });
+    expect(await racing.submit(second)).toEqual({ kind: 'created', jobId: second.id });
+  });
+
   it('takes a batch whole, and repeats its ids under the same key', async () => {
     const key = idempotency(randomUUID(), 'batch');
     const jobs = Array.from({ length: 1_000 }, () => newJob('decide', resourceId, null));
