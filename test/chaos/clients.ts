@@ -32,7 +32,7 @@ const targetCpu = 70;
 const waveSize = 20;
 const wavesAtOnce = 12;
 /** Then the job is left to the checker. */
-const followMs = 15_000;
+const followMs = 25_000;
 
 /** The platform and its users: samples, decisions, executions, polls; everything that was promised goes to the log. */
 export class Clients {
