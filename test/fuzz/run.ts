@@ -109,7 +109,10 @@ class Run {
     const endAt = startedAt + (this.#options.maxSeconds ?? Number.POSITIVE_INFINITY) * 1_000;
     while (this.#sent < this.#options.requests && performance.now() < endAt && !this.#died()) {
       const kind = this.#dice.pick(['refusable', 'refusable', 'hostile', 'hostile', 'valid', 'raw'] as const);
-      state ??= await stateOf(this.#target.pool);
+      if (state === null) {
+        await this.#target.refreshJobs();
+        state = await stateOf(this.#target.pool);
+      }
       const changed = await this.#batch(kind);
       if (changed) state = null;
       else {
@@ -149,8 +152,10 @@ class Run {
   }
 
   #httpShot(shot: Shot): () => Promise<boolean> {
-    // It waits for 10 s where nobody says otherwise, and nobody works on the jobs here.
-    const headers = shot.path.includes('/replay') ? { ...shot.headers, prefer: 'wait=1' } : shot.headers;
+    // Some wait for their job where nobody says otherwise, and nobody works on the jobs here.
+    const headers = /\/(replay|frontier)/.test(shot.path)
+      ? { ...shot.headers, prefer: 'wait=1' }
+      : shot.headers;
     return async () => {
       const reply = await this.#client.send({ ...shot, headers });
       const askedToWaitMs = headers.prefer?.includes('wait=1') === true ? 1_000 : 0;
@@ -164,7 +169,8 @@ class Run {
       const accepted = reply.status >= 200 && reply.status < 300;
       this.#learn(shot, reply);
       const reads = shot.method === 'GET' || shot.method === 'HEAD' || shot.method === 'OPTIONS';
-      return (accepted && (!reads || /\/replay/.test(shot.path))) || reply.status === 0;
+      // A GET that is answered 202 has started a job.
+      return (accepted && (!reads || reply.status === 202)) || reply.status === 0;
     };
   }
 

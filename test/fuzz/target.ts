@@ -21,6 +21,8 @@ export interface Target {
   readonly pool: pg.Pool;
   readonly keys: Keys;
   readonly pools: Pools;
+  /** Lets waiting jobs look young: nobody works on them, and the API takes no more once the oldest has waited too long. */
+  refreshJobs(): Promise<void>;
   /** Of the API process, MB. */
   rssMb(): number;
 }
@@ -63,7 +65,12 @@ export async function startTarget(options: {
   const url = `http://127.0.0.1:${port}`;
   await waitUntilReady(url, api, logFile, 30_000, '/health');
   const { pid } = api.child;
-  return { port, process: api, logFile, pool, keys, pools, rssMb: () => rssOf(pid ?? 0) };
+  const refreshJobs = async () => {
+    await pool.query(
+      `update jobs set available_at = now() where not finished and available_at < now() - interval '1 minute'`,
+    );
+  };
+  return { port, process: api, logFile, pool, keys, pools, refreshJobs, rssMb: () => rssOf(pid ?? 0) };
 }
 
 async function makeKeys(pool: pg.Pool): Promise<Keys> {
@@ -128,8 +135,8 @@ async function seed(pool: pg.Pool): Promise<Pools> {
   };
   // Nobody works here; this worker only makes /ready say yes.
   await pool.query(
-    `insert into worker_heartbeats (worker_id, queues, version, beat_at)
-      values ('fuzz', '{decide,execute-aws,execute-kubernetes,forecast,upkeep}', '0', now() + interval '1 day')`,
+    `insert into worker_heartbeats (worker_id, queues, version, worker_version, beat_at)
+      values ('fuzz', '{decide,execute-aws,execute-kubernetes,forecast,upkeep}', '0', 1000000, now() + interval '1 day')`,
   );
   const expendable: string[] = [];
   for (let n = 0; n < 200; n++) expendable.push(await seedResource(pool, { name: `spare-${n}` }));
