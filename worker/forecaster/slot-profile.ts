@@ -7,18 +7,26 @@ const rate = 0.3;
 export class SlotProfile implements Stateful {
   readonly #slots: Float32Array;
   readonly #radius: number;
-  /** Values taken in. */
-  readonly #count = doubles(1);
+  /** Values taken in; in an array that may be shared. */
+  readonly #count: Float64Array;
+  readonly #at: number;
+  readonly #ownsCount: boolean;
 
-  /** @param radius how many neighbours on each side a slot is averaged with when read. */
-  constructor(slots: number, radius: number) {
+  /**
+   * @param radius how many neighbours on each side a slot is averaged with when read.
+   * @param count where its one number goes, at `at`: its owner lists it in its state.
+   */
+  constructor(slots: number, radius: number, count?: Float64Array, at = 0) {
     this.#slots = floats(slots);
     this.#radius = Math.min(radius, Math.floor((slots - 1) / 2));
+    this.#ownsCount = count === undefined;
+    this.#count = count ?? doubles(1);
+    this.#at = at;
   }
 
   /** Whole periods seen; a slot is known once one is complete. */
   get periods(): number {
-    return Math.floor((this.#count[0] as number) / this.#slots.length);
+    return Math.floor((this.#count[this.#at] as number) / this.#slots.length);
   }
 
   /** Slots come one after another: call it once a step. */
@@ -26,7 +34,7 @@ export class SlotProfile implements Stateful {
     const gain = Math.max(rate, 1 / (this.periods + 1));
     const old = this.#slots[slot] as number;
     this.#slots[slot] = old + gain * (value - old);
-    (this.#count[0] as number)++;
+    this.#count[this.#at] = (this.#count[this.#at] as number) + 1;
   }
 
   at(slot: number): number {
@@ -55,6 +63,6 @@ export class SlotProfile implements Stateful {
   }
 
   state(): readonly StateArray[] {
-    return [this.#slots, this.#count];
+    return this.#ownsCount ? [this.#slots, this.#count] : [this.#slots];
   }
 }

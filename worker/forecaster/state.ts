@@ -40,6 +40,14 @@ export class DelayLine implements Stateful {
   }
 }
 
+/** Adds to an exponentially weighted mean that is a plain mean until it has seen enough values for its rate: mean and count, from `at` on. */
+export function addToMean(numbers: Float64Array, at: number, rate: number, value: number): void {
+  const count = (numbers[at + 1] as number) + 1;
+  numbers[at + 1] = count;
+  const mean = numbers[at] as number;
+  numbers[at] = mean + Math.max(rate, 1 / count) * (value - mean);
+}
+
 /** Exponentially weighted means, each a plain mean until it has seen enough values for its rate. All in one array. */
 export class RunningMeans implements Stateful {
   readonly #rates: readonly number[];
@@ -63,11 +71,6 @@ export class RunningMeans implements Stateful {
   /** 0 before the first value. */
   value(index: number): number {
     return this.#numbers[index * 2] as number;
-  }
-
-  /** Brings a mean down to a value, where it is above. */
-  lowerTo(index: number, value: number): void {
-    if (this.value(index) > value) this.#numbers[index * 2] = value;
   }
 
   count(index: number): number {

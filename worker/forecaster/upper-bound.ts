@@ -1,12 +1,27 @@
 import { SlotProfile } from './slot-profile.ts';
 import { SortedWindow } from './sorted-window.ts';
-import { DelayLine, doubles, RunningMeans, type StateArray, type Stateful } from './state.ts';
+import { addToMean, doubles, type StateArray, type Stateful } from './state.ts';
 
 /** Under this many residuals a quantile says nothing: three scales are taken instead. */
 const enoughResiduals = 20;
 
-/** The means that a bound keeps. */
-const [fast, slow, loss] = [0, 1, 2];
+/**
+ * Where the numbers of a bound are: forecast and scale of this step; size of errors, fast and slow, and the bound's
+ * pinball loss (mean and count each); the pool's and the profile's own; which of the rows is due, and the rows: forecast,
+ * scale and bound of each step of the last horizon. One array: each has a header to be read, too.
+ */
+const at = {
+  forecast: 0,
+  scale: 1,
+  fast: 2,
+  slow: 4,
+  loss: 6,
+  pool: 8,
+  profile: 10,
+  due: 11,
+  rows: 12,
+} as const;
+const [fastRate, slowRate] = [0.02, 0.002];
 
 /** How residuals are made comparable before they are pooled. */
 export interface BoundOptions {
@@ -45,49 +60,51 @@ export class UpperBound implements Stateful {
   readonly #scaled: boolean;
   readonly #levels: readonly number[];
   readonly #pool: SortedWindow;
-  /** Forecast, scale and bound of the last horizon. */
-  readonly #pending: DelayLine;
   readonly #bySlot: SlotProfile;
-  /** Size of errors, fast and slow, and the bound's pinball loss. */
-  readonly #means: RunningMeans;
-  /** Forecast and scale of this step. */
-  readonly #numbers = doubles(2);
+  readonly #lossRate: number;
+  readonly #numbers: Float64Array;
 
   constructor(options: BoundOptions) {
     const { horizonSteps, slotsPerDay, poolSize, slotRadius, levels } = options;
     this.#scaled = options.scaled;
     this.#levels = levels;
-    this.#pool = new SortedWindow(poolSize, levels);
-    this.#pending = new DelayLine(horizonSteps, 3);
-    this.#bySlot = new SlotProfile(options.scaled ? slotsPerDay : 1, slotRadius);
     // What a bound is worth shows in rare events: it takes two days of them.
-    this.#means = new RunningMeans(0.02, 0.002, 1 / (2 * slotsPerDay));
+    this.#lossRate = 1 / (2 * slotsPerDay);
+    this.#numbers = doubles(at.rows + 3 * horizonSteps);
+    this.#numbers.fill(Number.NaN, at.rows);
+    this.#numbers[at.due] = at.rows;
+    this.#pool = new SortedWindow(poolSize, levels, this.#numbers, at.pool);
+    this.#bySlot = new SlotProfile(options.scaled ? slotsPerDay : 1, slotRadius, this.#numbers, at.profile);
   }
 
   /** Takes in what happened and what is forecast now. */
   update(step: BoundStep, forecast: number): void {
     const numbers = this.#numbers;
-    const pending = this.#pending;
-    const error = step.demand - pending.swap(0, forecast);
+    const row = numbers[at.due] as number;
+    const error = step.demand - (numbers[row] as number);
+    const dueScale = numbers[row + 1] as number;
+    const due = numbers[row + 2] as number;
     const scale = this.#scaled ? this.#scaleAt(step, forecast) : 1;
-    const dueScale = pending.swap(1, scale);
-    numbers[0] = forecast;
-    numbers[1] = scale;
+    numbers[at.forecast] = forecast;
+    numbers[at.scale] = scale;
     if (step.observed && !Number.isNaN(error)) {
       const size = Math.abs(error);
-      this.#means.add(fast, size);
-      this.#means.add(slow, size);
+      addToMean(numbers, at.fast, fastRate, size);
+      addToMean(numbers, at.slow, slowRate, size);
       if (this.#scaled) this.#bySlot.learn(step.slot, size);
       if (step.pooled) this.#pool.add(error / dueScale);
     }
-    const due = pending.swap(2, this.at(1 - step.risk));
-    if (step.observed && !Number.isNaN(due)) this.#means.add(loss, pinball(step.demand, due, step.risk));
-    pending.next();
+    numbers[row] = forecast;
+    numbers[row + 1] = scale;
+    numbers[row + 2] = this.at(1 - step.risk);
+    if (step.observed && !Number.isNaN(due))
+      addToMean(numbers, at.loss, this.#lossRate, pinball(step.demand, due, step.risk));
+    numbers[at.due] = row + 3 === numbers.length ? at.rows : row + 3;
   }
 
   #scaleAt(step: BoundStep, forecast: number): number {
-    const lately = this.#means.value(fast);
-    const longer = this.#means.value(slow);
+    const lately = this.#numbers[at.fast] as number;
+    const longer = this.#numbers[at.slow] as number;
     const usual = this.#bySlot.periods > 0 ? this.#bySlot.at(step.slotAhead) : longer;
     const floor = 0.03 * Math.max(forecast, 0.2 * step.level);
     return Math.max(floor + 0.4 * lately + 0.2 * longer + 0.4 * usual, 1e-6);
@@ -95,18 +112,21 @@ export class UpperBound implements Stateful {
 
   /** The demand not exceeded with this probability; never under half of what is forecast. */
   at(probability: number): number {
-    const forecast = this.#numbers[0] as number;
+    const forecast = this.#numbers[at.forecast] as number;
     const margin = this.#isLearning
       ? this.#guess(probability)
-      : (this.#numbers[1] as number) * this.#pool.quantile(probability);
+      : (this.#numbers[at.scale] as number) * this.#pool.quantile(probability);
     return Math.max(forecast / 2, forecast + margin);
   }
 
   /** The same for the probability `levels[index]`. */
   atLevel(index: number): number {
     if (this.#isLearning) return this.at(this.#levels[index] as number);
-    const forecast = this.#numbers[0] as number;
-    return Math.max(forecast / 2, forecast + (this.#numbers[1] as number) * this.#pool.quantileAt(index));
+    const forecast = this.#numbers[at.forecast] as number;
+    return Math.max(
+      forecast / 2,
+      forecast + (this.#numbers[at.scale] as number) * this.#pool.quantileAt(index),
+    );
   }
 
   get #isLearning(): boolean {
@@ -117,24 +137,24 @@ export class UpperBound implements Stateful {
   #guess(probability: number): number {
     // A median is no margin: three scales are for the far side of the distribution.
     if (probability <= 0.5) return 0;
-    const forecast = this.#numbers[0] as number;
+    const forecast = this.#numbers[at.forecast] as number;
     const spread = this.#scaled
-      ? (this.#numbers[1] as number)
-      : Math.max(this.#means.value(fast), this.#means.value(slow));
+      ? (this.#numbers[at.scale] as number)
+      : Math.max(this.#numbers[at.fast] as number, this.#numbers[at.slow] as number);
     return 3 * Math.max(spread, 0.05 * forecast) * (2 * probability - 1);
   }
 
   /** After demand has fallen for good: only errors since count, and they are as large as they have been lately. */
   forget(keptResiduals: number): void {
-    const lately = this.#means.value(fast);
+    const lately = this.#numbers[at.fast] as number;
     this.#pool.keepNewest(keptResiduals);
-    this.#means.lowerTo(slow, lately);
+    this.#numbers[at.slow] = Math.min(this.#numbers[at.slow] as number, lately);
     if (this.#scaled) this.#bySlot.lowerTo(lately);
   }
 
   /** Running mean of the bound's pinball loss. */
   get loss(): number {
-    return this.#means.value(loss);
+    return this.#numbers[at.loss] as number;
   }
 
   get residuals(): number {
@@ -142,13 +162,7 @@ export class UpperBound implements Stateful {
   }
 
   state(): readonly StateArray[] {
-    return [
-      ...this.#pool.state(),
-      ...this.#pending.state(),
-      ...this.#bySlot.state(),
-      ...this.#means.state(),
-      this.#numbers,
-    ];
+    return [...this.#pool.state(), ...this.#bySlot.state(), this.#numbers];
   }
 }
 
