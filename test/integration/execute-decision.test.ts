@@ -322,6 +322,30 @@ describe('executing a decision', () => {
     });
   });
 
+  it('starts the cooldown for a write that lands after it was given up, too', async () => {
+    cloud.settleMs = 0;
+    const { decisionId, jobId } = await prepare();
+    let release = () => {};
+    const frozen = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    let sending = false;
+    cloud.beforeWrite = async () => {
+      sending = true;
+      await frozen;
+    };
+    const first = executeDecision(deps, await claim(jobId));
+    await expect.poll(() => sending).toBe(true);
+    await executeDecision({ ...deps, workerId: 'worker-2' }, await claim(jobId));
+    expect(await state(decisionId)).toMatchObject({ attempts: ['not_applied'], cooling: false });
+    release();
+    await first;
+    expect(await state(decisionId)).toMatchObject({
+      cooling: true,
+      events: ['intent:', 'outcome:not_applied', 'late_report:succeeded'],
+    });
+  });
+
   it('lets only one of two simultaneous executions of a resource through', async () => {
     const resourceId = await seedResource(pool, { cooldown_period: 0 });
     const jobs = [];

@@ -426,7 +426,15 @@ export async function closeAttempt(
       epoch: attempt.epoch,
       actor: closing.actor,
     });
-    if (late) return null;
+    if (late) {
+      // It took place all the same, and whatever takes place starts the cooldown.
+      if (success)
+        await tx.query(
+          `update resources set last_effect_at = clock_timestamp(), last_effect_action = $2 where id = $1`,
+          [resourceId, attempt.action],
+        );
+      return null;
+    }
     if (success) {
       await tx.query(
         `update resources set current_instances = $2, last_effect_at = a.effect_at, last_effect_action = a.action, observed_at = now()
