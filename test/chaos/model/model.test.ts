@@ -18,10 +18,13 @@ afterAll(async () => {
 
 /** `npm run chaos:model` plays as many as wanted, each time others. */
 describe('executions against the model', () => {
-  it.each(regressions)('$note', async ({ seed, runs, story }) => {
-    const details = await checkModel(pool, { runs, seed, story });
-    expect(details.failed ? String(details.errorInstance) : null).toBeNull();
-  });
+  for (const { note, known, ...options } of regressions) {
+    const test = known === undefined ? it : it.fails;
+    test(known === undefined ? note : `${note} (known: ${known})`, async () => {
+      const details = await checkModel(pool, options);
+      expect(details.failed ? String(details.errorInstance) : null).toBeNull();
+    });
+  }
 
   it('keep every invariant, however they are interleaved', async () => {
     const details = await checkModel(pool, { runs: Number(process.env.MODEL_RUNS ?? 40), seed: 20 });

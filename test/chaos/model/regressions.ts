@@ -1,6 +1,6 @@
 import { type Command, commands } from './commands.ts';
 
-const { post, deliver, crash, external, fate, tick, imitate } = commands;
+const { post, deliver, crash, external, fate, tick, imitate, land } = commands;
 
 /**
  * Histories that once broke an invariant, as `npm run chaos:model` prints them; they run first, each in `runs`
@@ -10,6 +10,10 @@ export const regressions: readonly {
   readonly note: string;
   readonly seed: number;
   readonly runs: number;
+  /** One command after the other, each to its end. */
+  readonly calm?: boolean;
+  /** Still breaks: the test says so as soon as it does not. */
+  readonly known?: string;
   readonly story: readonly Command[];
 }[] = [
   {
@@ -32,18 +36,23 @@ export const regressions: readonly {
     story: [post(0, -1, true), deliver(0, 0), crash(0, false), external(0, 1), crash(0, false)],
   },
   {
-    note: 'somebody asks for our size while our own request is still on its way, and changes it again',
+    note: 'somebody asks for our size while our own request is still on its way, and we go on from there',
+    known:
+      'I13 on AWS: seeing the size we asked for is taken as the end of our request, which lands minutes later on a newer size',
     seed: 4,
-    runs: 6,
+    runs: 1,
+    calm: true,
     story: [
       fate(0, 'late'),
       post(0, 2, false),
       deliver(0, 0),
       imitate(0),
+      tick(6_000),
       deliver(0, 1),
       tick(40_000),
       post(0, 2, false),
       deliver(1, 0),
+      land(),
     ],
   },
 ];

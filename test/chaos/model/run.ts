@@ -12,6 +12,8 @@ export interface ModelRunOptions {
   readonly maxCommands?: number;
   /** One history instead of random ones; only its interleaving is left to chance. */
   readonly story?: readonly Command[];
+  /** Each command begins when all before it have come to rest. */
+  readonly calm?: boolean;
   /** Told after each run, shrinking included. */
   readonly onRun?: (commands: number) => void;
 }
@@ -38,7 +40,8 @@ export async function checkModel(pool: pg.Pool, options: ModelRunOptions): Promi
       const model: Model = { resources: [], jobs: new Map(), stops: [] };
       for (const provider of ['aws', 'kubernetes'] as const)
         model.resources.push({ id: await own.addResource(provider), provider });
-      await fc.scheduledModelRun(turns, () => ({ model, real: own }), story);
+      if (options.calm === true) await tellCalmly(model, own, story);
+      else await fc.scheduledModelRun(turns, () => ({ model, real: own }), story);
       await comeToRest(model, own);
       const broken = await brokenInvariants(model, own);
       if (broken.length > 0) throw new Error(broken.join('\n'));
@@ -54,6 +57,13 @@ export async function checkModel(pool: pg.Pool, options: ModelRunOptions): Promi
     ...(options.seed === undefined ? {} : { seed: options.seed }),
     ...(options.path === undefined ? {} : { path: options.path }),
   })) as fc.RunDetails<unknown>;
+}
+
+async function tellCalmly(model: Model, world: World, story: Iterable<Command>): Promise<void> {
+  for (const command of story) {
+    await command.run(model, world);
+    await world.settled();
+  }
 }
 
 /** Faults end, time passes, everything is delivered again: then every job must be over. */

@@ -181,6 +181,12 @@ export class World {
     this.actors[index] = new Actor(`${actor.id}+`);
   }
 
+  /** A write whose client has given up arrives, the oldest first. */
+  landLate(): void {
+    const flight = this.#late.shift();
+    if (flight !== undefined) this.#land(flight);
+  }
+
   /** Somebody else's write. */
   changeExternally(object: CloudObject, size: number): void {
     if (object.size === size) return;
@@ -250,6 +256,7 @@ export class World {
 
   /** No write fails any more, none is under way, nobody is paused. */
   heal(): void {
+    while (this.#late.length > 0) this.landLate();
     for (const object of this.objects.values()) object.fate = 'applied';
     for (const actor of this.actors) actor.wake();
   }
@@ -375,21 +382,12 @@ export class World {
     if (fate === 'timeout-lost') throw unknown();
     if (fate === 'late') {
       this.#late.push(flight);
-      this.#scheduler
-        .schedule(Promise.resolve(), 'a late write lands')
-        .then(() => this.#landLate(flight))
-        .catch(() => {});
       throw unknown();
     }
     const refusal = this.#land(flight);
     if (refusal !== null) throw refusal;
     if (fate === 'timeout-applied') throw unknown();
     await this.#turn(actor, 'answer of write');
-  }
-
-  #landLate(flight: Flight): void {
-    this.#late.splice(this.#late.indexOf(flight), 1);
-    this.#land(flight);
   }
 
   /** The cloud takes the request up: each guards itself in its own way against old ones. */

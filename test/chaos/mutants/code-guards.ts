@@ -351,12 +351,7 @@ export const codeGuards: readonly CodeGuard[] = [
   {
     id: 'min_worker_version, claiming',
     file: jobsRepository,
-    edits: [
-      [
-        ' and $3::integer >= (select min_worker_version from fleet_settings) and (',
-        ' and $3::integer is not null and (',
-      ],
-    ],
+    edits: [['$3::integer >= (select min_worker_version from fleet_settings)', '$3::integer is not null']],
     killers: jobs('too old claims nothing'),
   },
   {
@@ -428,7 +423,7 @@ export const codeGuards: readonly CodeGuard[] = [
         'new AutoScalingClient({ region, maxAttempts: 3 })',
       ],
     ],
-    killers: [{ file: 'test/contract/aws.test.ts' }],
+    killers: test('contract/aws.test.ts', 'sends one request and takes'),
   },
   {
     id: 'AWS: no cooldown but ours',
@@ -440,13 +435,13 @@ export const codeGuards: readonly CodeGuard[] = [
     id: 'AWS: an answer of AWS itself',
     file: aws,
     edits: [['  if (answer.$metadata.requestId === undefined)\n', '  if (false)\n']],
-    killers: [{ file: 'test/contract/aws.test.ts' }],
+    killers: test('contract/aws.test.ts', 'sends one request and takes'),
   },
   {
     id: 'AWS: the region is one',
     file: aws,
     edits: [['    if (!awsRegionPattern.test(region))\n', '    if (false)\n']],
-    killers: [{ file: 'test/integration/api-ssrf.test.ts' }],
+    killers: test('integration/api-ssrf.test.ts', 'a region'),
   },
   {
     id: 'Kubernetes: resourceVersion',
@@ -540,13 +535,16 @@ export const codeGuards: readonly CodeGuard[] = [
   {
     id: 'a queue that is too long',
     file: 'api/app.ts',
-    edits: [['        if (route.startsJob === true) await gate.pass();\n', '']],
+    edits: [['        if (route.startsJob === true) await gate.pass(laneOf(route));\n', '']],
     killers: test('integration/api-guards.test.ts', 'refuse new ones with 503'),
   },
   {
     id: 'a connection that is lost in a transaction',
     file: 'shared/db/pool.ts',
-    edits: [[`  client.on('error', onLost);\n`, '']],
+    edits: [
+      [`  client.on('error', onLost);\n`, ''],
+      [`  pool.on('connect', (client) => client.on('error', () => {}));\n`, ''],
+    ],
     killers: test('integration/pool.test.ts', 'takes nothing else down'),
   },
 ];
