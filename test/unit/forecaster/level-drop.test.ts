@@ -44,10 +44,10 @@ describe('a service that is shut down', () => {
 
   it('is not planned for by the errors of busy days for long', () => {
     const uppers = uppersOf([...busy(8 * day), ...quiet(day)]);
-    const after = (steps: number) => uppers[8 * day + steps] as number;
-    expect(after(12)).toBeGreaterThan(10);
-    expect(after(sixHours + 6)).toBeLessThan(5);
-    expect(after(day - 1)).toBeLessThan(3);
+    const upperAfter = (steps: number) => uppers[8 * day + steps] as number;
+    expect(upperAfter(12)).toBeGreaterThan(10);
+    expect(upperAfter(sixHours + 6)).toBeLessThan(5);
+    expect(upperAfter(day - 1)).toBeLessThan(3);
   });
 
   it('comes back as what it was: its days are remembered', () => {
