@@ -154,7 +154,6 @@ export class DemandForecaster implements Stateful {
     const usual = this.#week.periods >= 1 ? Math.min(day, this.#week.at(step % (this.#slots * 7))) : day;
     if (!this.#drop.add(value, usual)) return;
     for (const bound of this.#bounds) bound.forget(Math.ceil(this.#drop.steps / this.#poolEvery));
-    this.#recurrence.forget();
     let most = value;
     for (let ago = 1; ago < this.#drop.steps; ago++) most = Math.max(most, this.#past(ago));
     // The envelopes are of what there has been since.

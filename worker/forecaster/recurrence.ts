@@ -63,13 +63,6 @@ export class Recurrence implements Stateful {
     if (step % this.#every === 0) this.#choose();
   }
 
-  /** What came again comes no more. */
-  forget(): void {
-    this.#changes.fill(0);
-    this.#products.fill(0);
-    this.#numbers.fill(0);
-  }
-
   #correlate(step: number, change: number, rate: number): void {
     const changes = this.#changes;
     const products = this.#products;

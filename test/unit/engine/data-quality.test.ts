@@ -14,6 +14,21 @@ const ago = (ms: number, values: Partial<EngineSample> = {}) => sample({ atMs: n
 const check = (samples: readonly EngineSample[], values = {}) => checkSamples(samples, policy(values), now);
 
 describe('checkSamples', () => {
+  it.each([0, -1, Number.NaN, Number.POSITIVE_INFINITY, 1_001, 0.0009])(
+    'takes no metric of instances that would be worth %d of today',
+    (worth) => {
+      const { samples, verdict } = check([ago(0, { cpuWorth: worth })]);
+      expect(samples[0]).toMatchObject({ cpuRatio: null, memoryRatio: 0.4 });
+      expect(verdict).toBe('partial');
+      expect(check([ago(0, { memoryWorth: worth })]).samples[0]).toMatchObject({
+        cpuRatio: 0.5,
+        memoryRatio: null,
+      });
+      expect(check([ago(0, { cpuWorth: worth, memoryWorth: worth })]).verdict).toBe('none');
+      expect(check([ago(0, { cpuWorth: 0.5, memoryWorth: 1_000 })]).verdict).toBe('fresh');
+    },
+  );
+
   it('sorts, and keeps the last given of a moment', () => {
     const { samples, dropped } = check([
       ago(0, { cpuRatio: 0.1 }),

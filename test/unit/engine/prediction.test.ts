@@ -25,6 +25,7 @@ describe('checkPrediction', () => {
     ['of CPU alone', { memoryRatio: null }],
     ['of memory alone', { cpuRatio: null }],
     ['of more than 100 %', { cpuRatio: 1.7 }],
+    ['of instances half as large', { cpuWorth: 0.5, memoryWorth: 0.5 }],
   ])('uses one %s', (_, values) => {
     expect(check(values)).toEqual({ usable: { ...given, ...values }, why: 'fresh' });
   });
@@ -40,6 +41,8 @@ describe('checkPrediction', () => {
     ['of NaN', { cpuRatio: Number.NaN }, 'its values are not plausible'],
     ['of a negative ratio', { memoryRatio: -0.1 }, 'its values are not plausible'],
     ['of an absurd ratio', { memoryRatio: 101 }, 'its values are not plausible'],
+    ['of instances worth nothing', { cpuWorth: 0 }, 'its values are not plausible'],
+    ['of instances of unknown worth', { memoryWorth: Number.NaN }, 'its values are not plausible'],
     ['for no instances', { instances: 0 }, 'the instance count it was made for is not known'],
     ['for an unknown count', { instances: Number.NaN }, 'the instance count it was made for is not known'],
   ])('refuses one %s', (_, values, why) => {

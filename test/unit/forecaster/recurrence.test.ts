@@ -50,6 +50,16 @@ describe('Recurrence', () => {
     for (const demands of Object.values(series)) expect(periodIn(demands)).toBe(0);
   });
 
+  it('is seldom deceived by chance, however little it has seen', () => {
+    const deceived = Array.from({ length: 20 }, (_, seed) => {
+      const noise = normals(seed + 1);
+      return Array.from({ length: 10 }, (_, part) =>
+        periodIn(Array.from({ length: 30 * (part + 1) }, () => 10 + noise())),
+      ).some((period) => period > 0);
+    });
+    expect(deceived.filter(Boolean).length).toBeLessThanOrEqual(3);
+  });
+
   it('forgets what has ended', () => {
     const noise = normals(3);
     const after = Array.from({ length: 10 * 288 }, () => 2 + noise());

@@ -133,6 +133,22 @@ describe('UpperBound', () => {
     expect(widths[1]).toBeGreaterThan(1.8 * widths[0]);
   });
 
+  it.each([true, false])('forgets errors of before when it is told to (scaled: %s)', (scaled) => {
+    const bound = new UpperBound({ ...options, scaled });
+    const noise = normals(9);
+    for (let count = 0; count < 400; count++) {
+      bound.update(step({ demand: 50 + 10 * noise(), level: 50, slot: count % 288 }), 50);
+    }
+    for (let count = 400; count < 472; count++) {
+      bound.update(step({ demand: 1 + 0.1 * noise(), level: 1, slot: count % 288 }), 1);
+    }
+    expect(bound.at(0.98) - 1).toBeGreaterThan(3);
+    bound.forget(60);
+    expect(bound.residuals).toBe(60);
+    bound.update(step({ demand: 1, level: 1, slot: 184 }), 1);
+    expect(bound.at(0.98) - 1).toBeLessThan(scaled ? 1.5 : 0.4);
+  });
+
   it.each([true, false])('says the same of a level as of its probability (scaled: %s)', (scaled) => {
     const bound = new UpperBound({ ...options, poolSize: 30, scaled });
     const noise = normals(4);
