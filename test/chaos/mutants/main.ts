@@ -121,7 +121,7 @@ async function withoutDatabaseGuards(scratch: Scratch): Promise<Verdict[]> {
   const run = await scratch.test([{ file: 'test/integration/last-guards.test.ts' }]);
   restore();
   return wanted.map(({ guard }) => {
-    const killer = run.failed.find(({ name }) => name.endsWith(` ${guard}`));
+    const killer = run.failed.find(({ name }) => name.replaceAll("'", '').endsWith(` ${guard}`));
     return {
       guard,
       killedBy: killer?.name ?? null,

@@ -61,7 +61,6 @@ export class Scratch {
       'run',
       ...new Set(killers.map(({ file }) => file)),
       ...(names.length > 0 ? ['-t', names.join('|')] : []),
-      ...(names.length === 0 ? ['--bail=1'] : []),
     ];
     const output = await this.#vitest(args);
     return readReport(report, output);
