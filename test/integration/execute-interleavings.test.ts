@@ -1,5 +1,6 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { passCircuit } from '../../shared/db/circuits-repository.ts';
 import { type ClaimedJob, claimJobs, findJob } from '../../shared/db/jobs-repository.ts';
 import { createPool } from '../../shared/db/pool.ts';
 import { changeProtection } from '../../shared/db/protection-lock.ts';
@@ -152,6 +153,19 @@ describe('between the read of the cloud and the intent', () => {
       error: { code: 'circuit_open' },
     });
     expect([cloud.writes, await attemptsOf(resourceId)]).toEqual([[], []]);
+  });
+});
+
+describe('a circuit whose time is over', () => {
+  it('lets one worker try, and the others wait for what comes of it', async () => {
+    const scope = 'scope:aws:one-tries';
+    await pool.query(
+      `insert into circuits (scope, failures, open_until) values ($1, 5, now() - interval '1 second')`,
+      [scope],
+    );
+    const answers = await Promise.all([1, 2, 3, 4].map(() => passCircuit(pool, scope)));
+    expect(answers.filter((waitMs) => waitMs === null)).toHaveLength(1);
+    expect(Math.min(...answers.flatMap((waitMs) => waitMs ?? []))).toBeGreaterThan(0);
   });
 });
 

@@ -59,7 +59,7 @@ async function attempt({ violate }: DatabaseGuard): Promise<pg.DatabaseError | n
 }
 
 describe('the database alone refuses what breaks', () => {
-  it.each(databaseGuards)('$guard', async (guard) => {
+  it.each(databaseGuards.map((guard) => [guard.guard, guard] as const))('%s', async (_name, guard) => {
     const end = await attempt(guard);
     if (guard.refusal === 'no rows') expect(end).toBe(0);
     else if (guard.refusal === 'by name')

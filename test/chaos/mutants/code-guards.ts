@@ -225,7 +225,7 @@ export const codeGuards: readonly CodeGuard[] = [
     id: 'circuit, one tries',
     file: circuits,
     edits: [[` and coalesce(probe_until, '-infinity') < clock_timestamp()`, '']],
-    killers: protection('lets one try when its time is over'),
+    killers: between('lets one worker try'),
   },
   // The way of one execution.
   {
