@@ -219,6 +219,18 @@ describe('holding jobs', () => {
     ).toBe(0);
   });
 
+  it('lets a claim that was taken over finish nothing', async () => {
+    const job = newJob('decide', resourceId, null);
+    await insertJobs(pool, [job]);
+    const [first] = await claimJobs(pool, [job.id], 30_000);
+    await pool.query(`update jobs set lease_until = now() - interval '1 second' where id = $1`, [job.id]);
+    const [second] = await claimJobs(pool, [job.id], 30_000);
+    const completion = { status: 'completed', outcome: 'succeeded', result: {}, error: null } as const;
+    const finish = async (claimed: typeof first) =>
+      (await finishJobs(pool, [{ id: job.id, fence: claimed?.fence ?? -1, ...completion }])).size;
+    expect([await finish(first), await finish(second)]).toEqual([0, 1]);
+  });
+
   it('lets a lost fence postpone nothing', async () => {
     const job = newJob('decide', resourceId, null);
     await insertJobs(pool, [job]);

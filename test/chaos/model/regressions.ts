@@ -55,4 +55,13 @@ export const regressions: readonly {
       land(),
     ],
   },
+  {
+    note: 'our change is applied and its answer lost, and somebody puts the old size back before anybody looks',
+    known:
+      'I5, I7: the old size is taken as proof that nothing was applied, so the decision takes effect twice',
+    seed: 11,
+    runs: 1,
+    calm: true,
+    story: [fate(1, 'timeout-applied'), post(1, -2, false), deliver(0, 0), external(1, 4)],
+  },
 ];

@@ -317,7 +317,7 @@ export const codeGuards: readonly CodeGuard[] = [
     id: 'fence of a claim',
     file: jobsRepository,
     edits: [['fence = fence + 1, checked_fence = fence + 1, attempts', 'checked_fence = fence, attempts']],
-    killers: jobs('claims once, finishes once'),
+    killers: jobs('lets a claim that was taken over finish nothing'),
   },
   {
     id: 'fence, finishing',
