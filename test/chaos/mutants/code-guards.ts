@@ -504,9 +504,9 @@ export const codeGuards: readonly CodeGuard[] = [
     killers: test('integration/api-access.test.ts', 'answers a key with its scope, and no other'),
   },
   {
-    id: 'expiry of a key',
-    file: 'api/middleware/authenticate.ts',
-    edits: [[' || Date.parse(row.expires_at) < Date.now()) {', ') {']],
+    id: 'expiry and revocation of a key',
+    file: 'shared/db/keys-repository.ts',
+    edits: [[' where id = $1 and revoked_at is null and expires_at > now()`', ' where id = $1`']],
     killers: test('integration/api-access.test.ts', 'answers a key with its scope, and no other'),
   },
   {
@@ -519,7 +519,7 @@ export const codeGuards: readonly CodeGuard[] = [
     id: 'selectors of a key',
     file: 'api/middleware/guard-selectors.ts',
     edits: [["  if (call.selectors === null || route.scope === 'public') return;\n", '  return;\n']],
-    killers: test('integration/api-access.test.ts', 'no route forgets to say'),
+    killers: test('integration/api-access.test.ts', 'for one that does not exist, and changes nothing'),
   },
   {
     id: 'rate limit',
