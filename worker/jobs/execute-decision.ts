@@ -74,8 +74,7 @@ export async function executeDecision(deps: ExecuteDeps, job: ClaimedJob): Promi
       event: null,
       message: 'The decision was to change nothing, so nothing was done.',
     });
-    await finishWithoutAttempt(deps.pool, completion, null);
-    return { kind: 'finished', completion };
+    return finished(await finishWithoutAttempt(deps.pool, completion, null), completion);
   }
   if (view.resource === null)
     return await reject(
@@ -164,7 +163,7 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
         message: 'The cloud had that size already.',
       }),
     );
-    return { kind: 'finished', completion };
+    return completion === null ? lostClaim() : { kind: 'finished', completion };
   }
   if (state.desired !== view.from_instances) {
     const message = `The decision starts from ${view.from_instances}, but the cloud has ${state.desired}: somebody else changed it. Decide again.`;
@@ -180,12 +179,13 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
   if (block !== undefined)
     return await reject(deps, job, view, null, 'rejected', block.code, block.message, 409);
 
+  // From before the intent's commit: a process that is stopped while it waits for the answer has lost that time, too.
+  const beganAt = performance.now();
   const begun = await beginAttempt(deps.pool, job, view, state, {
     settleMs: provider.settleMs,
     actor: actorOf(deps, job),
     stopped: deps.stopped,
   });
-  const committedAt = performance.now();
   if (begun.kind === 'busy')
     return postpone(
       fullJitter(1_000, 0) + 100,
@@ -198,7 +198,7 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
     const { code, message, context, lasting } = begun.refusal;
     return await reject(deps, job, view, null, lasting ?? 'rejected', code, message, 409, context);
   }
-  return await send(deps, job, view, provider, target, state, begun.attempt, committedAt);
+  return await send(deps, job, view, provider, target, state, begun.attempt, beganAt);
 }
 
 async function send(
@@ -209,16 +209,16 @@ async function send(
   target: ProviderTarget,
   state: CapacityState,
   attempt: OpenAttempt,
-  committedAt: number,
+  beganAt: number,
 ): Promise<ExecuteOutcome> {
   // Local durations only: a paused process must not trust what the clock said before it was paused.
-  if (performance.now() - committedAt > sendDeadlineMs) {
+  if (performance.now() - beganAt > sendDeadlineMs) {
     const late = new ProviderError(
       'pre_send',
       'send_deadline',
       'The worker was too slow to send the request; nothing was sent.',
     );
-    return await closeFault(deps, job, view, attempt, late, committedAt);
+    return await closeFault(deps, job, view, attempt, late, beganAt);
   }
   try {
     // Shutting down does not abort a request under way: that would only make its outcome unknown.
@@ -227,9 +227,9 @@ async function send(
       signal: AbortSignal.timeout(writeTimeoutMs),
     });
   } catch (error) {
-    return await closeFault(deps, job, view, attempt, classified(deps, error, 'unknown'), committedAt);
+    return await closeFault(deps, job, view, attempt, classified(deps, error, 'unknown'), beganAt);
   }
-  return await recordSuccess(deps, job, view, attempt, 'succeeded', performance.now() - committedAt);
+  return await recordSuccess(deps, job, view, attempt, 'succeeded', performance.now() - beganAt);
 }
 
 async function recordSuccess(
@@ -263,7 +263,7 @@ async function closeFault(
   view: BoundView,
   attempt: OpenAttempt,
   fault: ProviderError,
-  committedAt: number,
+  beganAt: number,
 ): Promise<ExecuteOutcome> {
   const error = jobError(fault);
   await persistently(() => countFault(deps, job, view, fault));
@@ -284,7 +284,7 @@ async function closeFault(
     outcome: final ? 'rejected' : fault.fault,
     decisionState: final ? 'failed' : 'pending',
     error,
-    executionTimeMs: performance.now() - committedAt,
+    executionTimeMs: performance.now() - beganAt,
     actor: actorOf(deps, job),
   };
   const completion = await persistently(() =>
@@ -311,13 +311,13 @@ async function afterFault(
   const error = jobError(fault);
   if (fault.retry === 'never') {
     const completion = fail(job, 'rejected', error);
-    await finishWithoutAttempt(
+    const ended = await finishWithoutAttempt(
       deps.pool,
       completion,
       job.decision_id === null ? null : { id: job.decision_id, state: 'failed' },
       { job, view, actor: actorOf(deps, job) },
     );
-    return { kind: 'finished', completion };
+    return finished(ended, completion);
   }
   if (fault.retry === 'after') {
     // Throttling is nobody's fault: it costs no attempt, and the answer's own advice is jittered, as everyone got the same.
@@ -334,13 +334,13 @@ async function afterFault(
       ...error,
       message: `${error.message} (given up after ${job.attempts} attempts; replay the job or decide again)`,
     });
-    await finishWithoutAttempt(
+    const ended = await finishWithoutAttempt(
       deps.pool,
       completion,
       job.decision_id === null ? null : { id: job.decision_id, state: 'failed' },
       { job, view, actor: actorOf(deps, job) },
     );
-    return { kind: 'finished', completion };
+    return finished(ended, completion);
   }
   return {
     kind: 'postpone',
@@ -470,8 +470,7 @@ async function repeatSuccess(
     event: event === null ? null : presentEvent(event),
     message: 'The decision had been carried out already.',
   });
-  await finishWithoutAttempt(deps.pool, completion, null);
-  return { kind: 'finished', completion };
+  return finished(await finishWithoutAttempt(deps.pool, completion, null), completion);
 }
 
 async function reject(
@@ -491,13 +490,13 @@ async function reject(
     http_status: httpStatus,
     ...(context === undefined ? {} : { context }),
   });
-  await finishWithoutAttempt(
+  const ended = await finishWithoutAttempt(
     deps.pool,
     completion,
     decisionState === null ? null : { id: job.decision_id as string, state: decisionState },
     { job, view, actor: actorOf(deps, job) },
   );
-  return { kind: 'finished', completion };
+  return finished(ended, completion);
 }
 
 function circuitOpen(waitMs: number, view: BoundView): ExecuteOutcome {
@@ -588,6 +587,10 @@ function fail(
 
 function postpone(delayMs: number, refund: boolean, code: string, message: string): ExecuteOutcome {
   return { kind: 'postpone', delayMs, refund, error: { code, message, http_status: 503 } };
+}
+
+function finished(ended: boolean, completion: JobCompletion): ExecuteOutcome {
+  return ended ? { kind: 'finished', completion } : lostClaim();
 }
 
 /** Somebody resolved our attempt while we were away; the job looks again and finds what they recorded. */

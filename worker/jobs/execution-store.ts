@@ -489,23 +489,41 @@ export async function markUnknown(
   });
 }
 
-/** Finishes an execution that never began an attempt. One that was refused leaves a word in the history. */
+/**
+ * Finishes an execution that never began an attempt. One that was refused leaves a word in the history.
+ * @returns false, with nothing changed, when the claim is lost or another worker has begun an attempt meanwhile: that one
+ *   has to be resolved first, and its resource would be locked for good if the job were over.
+ */
 export async function finishWithoutAttempt(
   pool: pg.Pool,
   completion: JobCompletion,
   decision: { readonly id: string; readonly state: 'failed' | 'expired' | 'superseded' } | null,
   refused?: { readonly job: ClaimedJob; readonly view: ExecutionView | null; readonly actor: string },
-): Promise<void> {
-  await withTransaction(pool, async (tx) => {
+): Promise<boolean> {
+  return await withTransaction(pool, async (tx) => {
+    const decisionId = decision?.id ?? refused?.job.decision_id ?? null;
+    if (decisionId !== null && (await attemptIsOpen(tx, decisionId))) return false;
+    const finished = await finishJobs(tx, [completion]);
+    if (finished.size === 0) return false;
     if (decision !== null) {
       await tx.query(
         `update scaling_decisions set state = $2 where id = $1 and state in ('pending', 'executing')`,
         [decision.id, decision.state],
       );
     }
-    const finished = await finishJobs(tx, [completion]);
-    if (refused !== undefined && finished.size === 1) await appendRefusal(tx, completion, refused);
+    if (refused !== undefined) await appendRefusal(tx, completion, refused);
+    return true;
   });
+}
+
+/** Locks the decision, so that none begins until the commit. @returns whether an attempt of it is open or unknown. */
+async function attemptIsOpen(tx: pg.PoolClient, decisionId: string): Promise<boolean> {
+  await tx.query('select 1 from scaling_decisions where id = $1 for update', [decisionId]);
+  const open = await tx.query(
+    `select 1 from attempts where decision_id = $1 and state in ('open', 'unknown')`,
+    [decisionId],
+  );
+  return (open.rowCount ?? 0) > 0;
 }
 
 async function appendRefusal(
@@ -538,15 +556,25 @@ async function appendRefusal(
   });
 }
 
-/** The cloud has the wanted size already, and not through us: recorded, but no cooldown begins. */
+/**
+ * The cloud has the wanted size already, and not through us: recorded, but no cooldown begins.
+ * @returns null, with nothing changed, as finishWithoutAttempt returns false.
+ */
 export async function finishSatisfied(
   pool: pg.Pool,
   job: ClaimedJob,
   view: BoundView,
   actor: string,
   complete: (event: EventRow) => JobCompletion,
-): Promise<JobCompletion> {
+): Promise<JobCompletion | null> {
+  const decisionId = job.decision_id as string;
   return await withTransaction(pool, async (tx) => {
+    if (await attemptIsOpen(tx, decisionId)) return null;
+    const decided = await tx.query(
+      `update scaling_decisions set state = 'executed', executed = true where id = $1 and state = 'pending'`,
+      [decisionId],
+    );
+    if (decided.rowCount === 0) return null;
     const event = await appendEvent(tx, {
       resource_id: view.resource.id,
       decision_id: job.decision_id,
@@ -559,9 +587,6 @@ export async function finishSatisfied(
       execution_time_ms: 0,
       actor,
     });
-    await tx.query(`update scaling_decisions set state = 'executed', executed = true where id = $1`, [
-      job.decision_id,
-    ]);
     const completion = complete(event);
     await finishJobs(tx, [completion]);
     return completion;

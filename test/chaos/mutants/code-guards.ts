@@ -257,7 +257,7 @@ export const codeGuards: readonly CodeGuard[] = [
   {
     id: 'send deadline',
     file: execute,
-    edits: [['if (performance.now() - committedAt > sendDeadlineMs) {', 'if (false) {']],
+    edits: [['if (performance.now() - beganAt > sendDeadlineMs) {', 'if (false) {']],
     killers: between('held up between intent and request'),
   },
   {
