@@ -59,7 +59,7 @@ export type RunReport = Omit<CheckReport, 'breaks'> & {
 } & Readonly<Record<string, unknown>>;
 
 /** Where the lease of a job ends, and what lies between a stop's commit and the last write it could not prevent. */
-const leaseMs = 30_000;
+const leaseMs = 25_000;
 const progressEveryMs = 10_000;
 const strayCheckMs = 10_000;
 /** A process that ends sooner after its start did not find what it needs. */

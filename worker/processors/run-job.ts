@@ -26,8 +26,8 @@ export interface RunDeps {
   readonly metrics: Metrics;
 }
 
-/** How long a claim holds: longer than the sum of an execution's time limits (4 + 2 + 10 + 5 s). */
-export const leaseMs = 30_000;
+/** How long a claim holds: longer than the sum of an execution's time limits (4 + 2 + 10 + 5 s), and short enough that a dead worker's jobs are over within 35 s. */
+export const leaseMs = 25_000;
 
 /** How one claimed job ended, for the queue's own record. */
 export type JobEnd = {
