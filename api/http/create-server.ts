@@ -48,7 +48,7 @@ const answers: Readonly<Record<string, readonly [number, string, string, string]
     431,
     'Request Header Fields Too Large',
     'headers_too_large',
-    'The headers are too large.',
+    'The headers are too large, or too many: send less.',
   ],
   ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout', 'request_timeout', 'The request took too long to come.'],
 };

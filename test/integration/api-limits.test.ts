@@ -103,7 +103,7 @@ describe('a head', () => {
     const conditional = [...many, 'X96: a', 'X97: a', 'If-Match: "7"'];
     expect(await answerTo(head(`DELETE /resources/${id}`, ...conditional))).toMatchObject({
       status: 431,
-      body: { code: 'too_many_headers' },
+      body: { code: 'headers_too_large' },
     });
     expect((await api.call('GET', `/resources/${id}`, { key })).status).toBe(200);
   });
