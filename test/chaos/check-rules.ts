@@ -288,12 +288,19 @@ function boundsBreaks({ objects, evidence }: History): Break[] {
     evidence.calls.filter(({ op }) => op === 'patch'),
     ({ route }) => route.slice(route.lastIndexOf('/') + 1),
   );
+  const registered = new Map(
+    evidence.calls
+      .filter(({ op }) => op === 'register')
+      .map(({ body }) => body as { name: string; region: string | null; max_instances: number })
+      .map(({ name, region, max_instances }) => [`${region ?? ''} ${name}`, max_instances]),
+  );
   return objects.flatMap(({ object, resource, ours }) =>
     ours.flatMap(({ effect, attempt }) => {
       if (attempt === null || effect.to === null) return [];
       const { to, bounds } = effect;
       const faults: string[] = [];
-      const max = mostAllowed(resource, patches.get(resource.id) ?? [], attempt.intent);
+      const first = registered.get(`${resource.region ?? ''} ${resource.name}`) ?? resource.max;
+      const max = mostAllowed(first, patches.get(resource.id) ?? [], attempt.intent);
       if (attempt.action === 'ScaleUp' && to > max) faults.push(`above ${max}`);
       if (attempt.action === 'ScaleDown' && to < resource.min) faults.push(`below ${resource.min}`);
       if (bounds !== null && (to < bounds.min || to > bounds.max))
@@ -306,17 +313,17 @@ function boundsBreaks({ objects, evidence }: History): Break[] {
 }
 
 /**
- * The greatest maximum that may have been in force: the last one confirmed before, and every change that was sent before
- * and confirmed later or never. The table's own value is the one after the last change.
+ * The greatest maximum that may have been in force: the last one confirmed before, or the one it was registered with, and
+ * every change that was sent before and confirmed later or never.
  */
-function mostAllowed(resource: ResourceRow, patches: readonly Call[], atMs: number): number {
+function mostAllowed(first: number, patches: readonly Call[], atMs: number): number {
   const changes = patches.flatMap((call) => {
     const max = (call.body as { max_instances?: number } | null)?.max_instances;
     return max === undefined || call.status === 412 ? [] : [{ ...call, max }];
   });
   const settled = changes.filter((call) => accepted(call) && call.answeredAt < atMs);
   const open = changes.filter((call) => call.sentAt <= atMs && !(accepted(call) && call.answeredAt < atMs));
-  const inForce = settled.at(-1)?.max ?? resource.max;
+  const inForce = settled.at(-1)?.max ?? first;
   return Math.max(inForce, ...open.map(({ max }) => max));
 }
 

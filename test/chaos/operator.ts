@@ -7,6 +7,10 @@ interface Control {
   readonly state: 'stopped' | 'observing' | 'released';
 }
 
+/** A minute: longer than the API or PostgreSQL is away. */
+const patchTries = 240;
+const patchPauseMs = 250;
+
 /** Whoever runs the service: stops and releases scopes, pauses resources, changes their bounds. All through REST. */
 export class Operator {
   readonly #caller: ServiceCaller;
@@ -90,7 +94,8 @@ export class Operator {
 
   /** Changes a policy under its ETag, reading it again when somebody was faster. */
   async patch(resourceId: string, change: Readonly<Record<string, unknown>>): Promise<boolean> {
-    for (let tried = 0; tried < 10; tried++) {
+    for (let tried = 0; tried < patchTries; tried++) {
+      if (tried > 0) await delay(patchPauseMs);
       const read = await this.#caller.call({
         client: 'operator',
         op: 'read',
