@@ -443,6 +443,23 @@ const truths: readonly (readonly [what: string, doctor: (evidence: Doctored) => 
     (e) => e.calls.push(control('global', true, start + 5_000), control('global', false, start + 10_000)),
   ],
   [
+    'a maximum was lowered for good afterwards',
+    (e) => {
+      const group = find(e.resources, ({ id }) => id === 'group');
+      e.calls.push(
+        call(
+          'register',
+          'POST /resources',
+          { name: group.name, region: group.region, max_instances: 10 },
+          [],
+          start,
+        ),
+        patch({ max_instances: 3 }, start + 90_000),
+      );
+      group.max = 3;
+    },
+  ],
+  [
     'a maximum was being raised just then',
     (e) => {
       e.calls.push(patch({ max_instances: 5 }, start + 20_000));
