@@ -69,11 +69,11 @@ function presentAllowance({ limit, used, left, frees_ms }: Allowance) {
 /** One plain sentence for each thing that holds, for `/ready`. Names no scope: `/ready` asks for no key. */
 export function sayProtection({ stops, freezes, holds, circuits }: ActiveProtection): string[] {
   const say = (count: number, what: string) =>
-    count === 0 ? [] : [`${count} ${what}: GET /protection tells which`];
+    count === 0 ? [] : [`${what}: ${count} (GET /protection tells which)`];
   return [
-    ...say(stops.length, 'scopes are stopped, or observing after a release'),
-    ...say(circuits.length, 'regions or clusters are left alone after repeated failures'),
-    ...say(holds.length, 'regions or clusters are held for correlated scale-in'),
-    ...say(freezes.length, 'freeze windows are in force'),
+    ...say(stops.length, 'scopes stopped, or observing after a release'),
+    ...say(circuits.length, 'regions or clusters left alone after repeated failures'),
+    ...say(holds.length, 'regions or clusters held for correlated scale-in'),
+    ...say(freezes.length, 'freeze windows in force'),
   ];
 }
