@@ -150,11 +150,32 @@ describe('what a workload is', () => {
       min: 0,
       max: null,
       blocks: [],
-      fence: { uid: metadata?.uid, resourceVersion: metadata?.resourceVersion },
+      fence: {
+        uid: metadata?.uid,
+        resourceVersion: metadata?.resourceVersion,
+        generation: metadata?.generation,
+      },
       instanceType: null,
       cpuRequest: '0.5',
       memoryRequest: '0.5',
     });
+  });
+
+  it('counts a change of its size, also one that is undone, but not of its status', async () => {
+    const scale = (replicas: number) =>
+      operator.apps.patchNamespacedDeploymentScale(
+        { ...web, body: { spec: { replicas } } },
+        setHeaderOptions('Content-Type', PatchStrategy.MergePatch),
+      );
+    const { fence: before } = await read();
+    await scale(5);
+    await scale(3);
+    const { fence: undone } = await read();
+    expect(undone.generation).toBe((before.generation ?? 0) + 2);
+    simulator.clock.advance(60_000);
+    const { fence: stirred } = await read();
+    expect(stirred.generation).toBe(undone.generation);
+    expect(stirred.resourceVersion).not.toBe(undone.resourceVersion);
   });
 
   it('sums the requests over its containers', async () => {

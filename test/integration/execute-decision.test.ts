@@ -53,6 +53,13 @@ async function prepare(from = 4, target = 6, values: Record<string, unknown> = {
   return { resourceId, decisionId, jobId };
 }
 
+/** What was sent can no longer land. */
+async function settle(decisionId: string): Promise<void> {
+  await pool.query(`update attempts set settle_after = now() - interval '1 second' where decision_id = $1`, [
+    decisionId,
+  ]);
+}
+
 async function state(decisionId: string) {
   const { rows } = await pool.query(
     `select d.state, d.executed, r.current_instances, r.last_effect_at > '-infinity' as cooling,
@@ -224,6 +231,21 @@ describe('executing a decision', () => {
     expect(cloud.writes).toEqual([6]);
   });
 
+  it('refuses a decision once a newer one was begun, whatever came of that', async () => {
+    const resourceId = await seedResource(pool, { cooldown_period: 0 });
+    const older = await seedDecision(pool, resourceId, 4, 5);
+    const newer = await seedDecision(pool, resourceId, 4, 6);
+    cloud.beforeWrite = () => {
+      throw new ProviderError('permanent', 'validation', 'The cloud refuses.');
+    };
+    await executeDecision(deps, await claim(await seedExecuteJob(pool, resourceId, newer)));
+    cloud.beforeWrite = () => {};
+    const jobId = await seedExecuteJob(pool, resourceId, older);
+    await executeDecision(deps, await claim(jobId));
+    expect(await errorCode(jobId)).toBe('decision_superseded');
+    expect(cloud.writes).toEqual([]);
+  });
+
   it("keeps within the cloud's own bounds and says what blocks", async () => {
     const bounded = await prepare();
     cloud.max = 5;
@@ -255,11 +277,10 @@ describe('executing a decision', () => {
     expect(cloud.writes).toEqual([6]);
   });
 
-  it('waits until a lost request can no longer land before it tries again', async () => {
+  it('waits until a lost request can no longer land, and does not write again what it cannot prove was not applied', async () => {
     const { decisionId, jobId } = await prepare();
-    let lose = true;
     cloud.beforeWrite = () => {
-      if (lose) throw unknown();
+      throw unknown();
     };
     await executeDecision(deps, await claim(jobId));
     expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
@@ -268,21 +289,102 @@ describe('executing a decision', () => {
       error: { code: 'outcome_unknown' },
     });
     expect(await state(decisionId)).toMatchObject({ attempts: ['unknown'] });
-    await pool.query(
-      `update attempts set settle_after = now() - interval '1 second' where decision_id = $1`,
-      [decisionId],
-    );
+    await settle(decisionId);
     expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
-      kind: 'postpone',
-      error: { code: 'not_applied' },
+      kind: 'finished',
+      completion: { outcome: 'superseded', error: { code: 'outcome_unproven' } },
     });
-    lose = false;
+    expect(cloud.writes).toEqual([]);
+    expect(await state(decisionId)).toMatchObject({
+      state: 'superseded',
+      attempts: ['superseded'],
+      cooling: false,
+      current_instances: 4,
+    });
+  });
+
+  describe('with an object that has versions', () => {
+    const then = { uid: 'one', resourceVersion: '10', generation: 3 };
+    const lose = async () => {
+      cloud.fence = then;
+      const { decisionId, jobId } = await prepare();
+      cloud.beforeWrite = () => {
+        throw unknown();
+      };
+      await executeDecision(deps, await claim(jobId));
+      cloud.beforeWrite = () => {};
+      return { decisionId, jobId };
+    };
+
+    it('waits while the request could still land', async () => {
+      const { jobId } = await lose();
+      expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+        kind: 'postpone',
+        error: { code: 'outcome_unknown' },
+      });
+      expect(cloud.writes).toEqual([]);
+    });
+
+    it.each([
+      ['nobody has written it', {}, true],
+      ['only its status has moved, which ends the wait', { resourceVersion: '11' }, false],
+    ])('tries again when %s', async (_, change, patient) => {
+      const { decisionId, jobId } = await lose();
+      cloud.fence = { ...then, ...change };
+      if (patient) await settle(decisionId);
+      expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+        kind: 'postpone',
+        error: { code: 'not_applied' },
+      });
+      await executeDecision(deps, await claim(jobId));
+      expect(cloud.writes).toEqual([6]);
+      expect(await state(decisionId)).toMatchObject({
+        state: 'executed',
+        attempts: ['not_applied', 'succeeded'],
+      });
+    });
+
+    it.each([
+      ['somebody has written it', { resourceVersion: '12', generation: 5 }],
+      ['it was made anew', { uid: 'two', resourceVersion: '12', generation: 3 }],
+      ['it does not count its changes', { resourceVersion: '12', generation: undefined }],
+    ])('ends the decision when %s meanwhile', async (_, change) => {
+      const { jobId } = await lose();
+      const { generation, ...kept } = { ...then, ...change };
+      cloud.fence = generation === undefined ? kept : { ...kept, generation };
+      expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+        completion: { outcome: 'superseded', error: { code: 'outcome_unproven' } },
+      });
+      expect(cloud.writes).toEqual([]);
+    });
+  });
+
+  it('begins nothing while a write whose size was seen, but not answered, could still arrive', async () => {
+    const { resourceId, decisionId, jobId } = await prepare(4, 6, { cooldown_period: 0 });
+    cloud.beforeWrite = () => {
+      throw unknown();
+    };
     await executeDecision(deps, await claim(jobId));
-    expect(cloud.writes).toEqual([6]);
+    cloud.beforeWrite = () => {};
+    cloud.desired = 6; // Ours, or somebody else's: nobody can tell.
+    await executeDecision(deps, await claim(jobId));
     expect(await state(decisionId)).toMatchObject({
       state: 'executed',
-      attempts: ['not_applied', 'succeeded'],
+      events: expect.arrayContaining(['outcome:inferred']),
     });
+    const next = async () => {
+      const id = await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 6, 8));
+      await executeDecision(deps, await claim(id));
+      return (await findJob(pool, id))?.error;
+    };
+    expect(await next()).toMatchObject({ code: 'settling', context: { earliest: expect.any(String) } });
+    expect(cloud.writes).toEqual([]);
+    await pool.query(
+      `update attempts set settle_after = now(), blocked = tstzrange(lower(blocked), now()) where decision_id = $1`,
+      [decisionId],
+    );
+    expect(await next()).toBeNull();
+    expect(cloud.writes).toEqual([8]);
   });
 
   it('holds the resource against other decisions while an outcome is unknown', async () => {
@@ -324,6 +426,7 @@ describe('executing a decision', () => {
 
   it('starts the cooldown for a write that lands after it was given up, too', async () => {
     cloud.settleMs = 0;
+    cloud.fence = { uid: 'one', resourceVersion: '10' };
     const { decisionId, jobId } = await prepare();
     let release = () => {};
     const frozen = new Promise<void>((resolve) => {

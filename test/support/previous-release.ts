@@ -8,6 +8,7 @@ const run = promisify(execFile);
 
 /** The release before worker versions and the chain of history: what runs beside a new schema during an upgrade. */
 const commit = '19fe183';
+const parts = ['worker', 'api'];
 
 /**
  * Builds the previous release's worker and API from this repository's history, once, below .data.
@@ -24,7 +25,7 @@ export async function buildPreviousRelease(): Promise<{ folder: string } | { mis
   }
   const folder = join(root, '.data', `release-${commit}`);
   const built = join(folder, 'built');
-  if (existsSync(built)) return { folder };
+  if (existsSync(built) && parts.every((part) => existsSync(join(folder, 'dist', part)))) return { folder };
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
   const archive = join(folder, 'sources.tar');
@@ -33,7 +34,7 @@ export async function buildPreviousRelease(): Promise<{ folder: string } | { mis
   rmSync(archive);
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'), 'junction');
   const compiler = join(root, 'node_modules/typescript/bin/tsc');
-  await run(process.execPath, [compiler, '-b', 'worker', 'api'], { cwd: folder });
+  await run(process.execPath, [compiler, '-b', ...parts], { cwd: folder });
   writeFileSync(built, '');
   return { folder };
 }

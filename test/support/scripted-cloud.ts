@@ -9,6 +9,8 @@ export class ScriptedCloud implements ScalingProvider {
   min = 0;
   max: number | null = 100;
   blocks: CapacityState['blocks'] = [];
+  /** None, as on AWS, unless a test gives one. */
+  fence: CapacityState['fence'] = {};
   readonly writes: number[] = [];
   beforeWrite: () => Promise<void> | void = () => {};
   afterWrite: () => Promise<void> | void = () => {};
@@ -22,7 +24,7 @@ export class ScriptedCloud implements ScalingProvider {
       min: this.min,
       max: this.max,
       blocks: this.blocks,
-      fence: {},
+      fence: this.fence,
       instanceType: 'm5.large',
       cpuRequest: null,
       memoryRequest: null,

@@ -239,10 +239,12 @@ async function recordSuccess(
   attempt: OpenAttempt,
   outcome: 'succeeded' | 'inferred',
   executionTimeMs: number,
+  mayStillLand = false,
 ): Promise<ExecuteOutcome> {
   const closing: Closing = {
     attemptState: 'succeeded',
     outcome,
+    mayStillLand,
     decisionState: 'executed',
     error: null,
     executionTimeMs,
@@ -351,8 +353,9 @@ async function afterFault(
 }
 
 /**
- * An attempt without an outcome, ours or a dead worker's. One attempt sent at most one request, so seeing the target
- * is proof; seeing the old size is proof only once that request can no longer land.
+ * An attempt without an outcome, ours or a dead worker's. It sent at most one request, so what is there decides once that
+ * request can no longer land: the target, whoever set it, is a success; the old size is a failure only if nobody can have
+ * put it back; anything else is somebody else's. The target may be seen earlier; then the resource waits, not the job.
  */
 async function resolveAttempt(
   deps: ExecuteDeps,
@@ -393,9 +396,10 @@ async function resolveAttempt(
     );
   }
   if (view.circuit !== 'closed') await circuitAnswered(deps.pool, cloudScope(view.resource));
+  const over = attempt.settled || hasMoved(attempt.fence, state.fence);
   if (state.desired === attempt.target_instances)
-    return await recordSuccess(deps, job, view, attempt, 'inferred', attempt.age_ms);
-  if (!attempt.settled) {
+    return await recordSuccess(deps, job, view, attempt, 'inferred', attempt.age_ms, !over);
+  if (!over) {
     // Another size than ours and the old one means an external writer; our request may still be on its way all the same.
     const message = `The outcome of the last write is not known yet: the cloud has ${state.desired}, ${attempt.target_instances} was asked for.`;
     return postpone(Math.min(10_000, 1_000 + attempt.age_ms / 4), true, 'outcome_unknown', message);
@@ -403,6 +407,10 @@ async function resolveAttempt(
   if (state.desired !== attempt.from_instances) {
     const message = `The cloud has ${state.desired}, neither the old size nor the one asked for: somebody else changed it. Decide again.`;
     return await closeOver(deps, job, view, attempt, 'conflict', message, state.desired);
+  }
+  if (!isUntouched(attempt.fence, state.fence)) {
+    const message = `The answer to the write was lost, and the cloud has the old size of ${state.desired}: either the write never arrived, or somebody has put the old size back. Decide again.`;
+    return await closeOver(deps, job, view, attempt, 'outcome_unproven', message, state.desired);
   }
   const closing: Closing = {
     attemptState: 'not_applied',
@@ -432,6 +440,22 @@ async function resolveAttempt(
   );
   if (completion !== null) return { kind: 'finished', completion };
   return postpone(fullJitter(500, 0), false, 'not_applied', 'The write was not applied; trying again.');
+}
+
+type Fence = CapacityState['fence'];
+
+/** A write that was conditional on `then` can no longer land: the object is another one now, or has another version. */
+function hasMoved(then: Fence, now: Fence): boolean {
+  return then.resourceVersion !== undefined && then.resourceVersion !== now.resourceVersion;
+}
+
+/** Nobody, we included, has written the object's specification since. A cloud that does not count such writes proves nothing. */
+function isUntouched(then: Fence, now: Fence): boolean {
+  if (then.uid === undefined || then.uid !== now.uid) return false;
+  return (
+    then.resourceVersion === now.resourceVersion ||
+    (then.generation !== undefined && then.generation === now.generation)
+  );
 }
 
 async function closeOver(

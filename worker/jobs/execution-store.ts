@@ -54,6 +54,8 @@ export interface OpenAttempt {
   readonly settled: boolean;
   readonly intent_at_ms: number;
   readonly age_ms: number;
+  /** What the write was conditional on; empty where the cloud has no such thing. */
+  readonly fence: CapacityState['fence'];
 }
 
 /** Why an execution may not begin now; `lasting` when the decision is over with it. */
@@ -82,7 +84,7 @@ export async function loadExecution(db: pg.Pool, decisionId: string): Promise<Ex
         case when a.id is null then null else json_build_object('id', a.id::text, 'epoch', a.epoch::text, 'action', a.action,
           'from_instances', a.from_instances, 'target_instances', a.target_instances, 'settled', a.settle_after < clock_timestamp(),
           'intent_at_ms', floor(extract(epoch from a.intent_at) * 1000),
-          'age_ms', floor(extract(epoch from clock_timestamp() - a.intent_at) * 1000)) end as attempt,
+          'age_ms', floor(extract(epoch from clock_timestamp() - a.intent_at) * 1000), 'fence', a.fence) end as attempt,
         case when c.open_until is not null then 'open' when c.failures > 0 then 'failing' else 'closed' end as circuit
       from scaling_decisions d
       left join resources r on r.id = d.resource_id
@@ -103,6 +105,8 @@ interface GuardRow {
   max_instances: number;
   step: number;
   cooldown_left_ms: number;
+  /** Until when a write whose answer was lost, though its size was seen, may still be on its way. */
+  settles_at_ms: number | null;
   actions_last_hour: number;
   max_actions_per_hour: number;
   next_slot_ms: number | null;
@@ -176,7 +180,7 @@ export async function beginAttempt(
         -- The moment the guards were judged by: none of them may have run out between that and the intent.
         from moved, (select $10::timestamptz as now) clock
         returning id::text, epoch::text, action, from_instances, target_instances, false as settled,
-          floor(extract(epoch from intent_at) * 1000)::double precision as intent_at_ms, 0 as age_ms`,
+          floor(extract(epoch from intent_at) * 1000)::double precision as intent_at_ms, 0 as age_ms, fence`,
         [
           job.decision_id,
           view.resource.id,
@@ -232,11 +236,14 @@ async function readGuards(
     name: 'read_guards',
     text: `with clock as (select clock_timestamp() as now)
       select d.state as decision_state, d.expires_at < clock.now as expired, r.epoch <> $3::bigint as epoch_moved,
-        exists (select 1 from scaling_decisions n where n.resource_id = r.id and n.seq > d.seq and n.state in ('executing', 'executed')) as newer_begun,
+        exists (select 1 from scaling_decisions n where n.resource_id = r.id and n.seq > d.seq
+          and (n.state in ('executing', 'executed') or exists (select 1 from attempts a where a.decision_id = n.id))) as newer_begun,
         r.min_instances, r.max_instances, case $4 when 'ScaleUp' then r.max_scale_up_step else r.max_scale_down_step end as step,
         case when r.last_effect_at = '-infinity' then 0 else extract(epoch from r.last_effect_at
           + case $4 when 'ScaleUp' then r.cooldown_period else coalesce(r.scale_down_cooldown, r.cooldown_period) end * interval '1 second'
           - clock.now)::double precision * 1000 end as cooldown_left_ms,
+        (select floor(extract(epoch from max(a.settle_after)) * 1000)::double precision from attempts a where a.resource_id = r.id
+          and a.state = 'succeeded' and a.settle_after > clock.now and upper(a.blocked) >= a.settle_after) as settles_at_ms,
         (select count(*)::integer from attempts a where a.resource_id = r.id and a.state in ('open', 'unknown', 'succeeded')
           and coalesce(a.effect_at, a.intent_at) > clock.now - interval '1 hour') as actions_last_hour,
         (select floor(extract(epoch from min(coalesce(a.effect_at, a.intent_at)) + interval '1 hour') * 1000)::double precision from attempts a
@@ -296,7 +303,7 @@ export function refusalOf(
   if (guard.newer_begun) {
     return {
       code: 'decision_superseded',
-      message: 'A newer decision of this resource was carried out: decide again.',
+      message: 'A newer decision of this resource was begun: decide again.',
       lasting: 'superseded',
     };
   }
@@ -358,6 +365,14 @@ export function refusalOf(
       context: { retry_after_seconds: seconds },
     };
   }
+  if (guard.settles_at_ms !== null) {
+    const earliest = isoOrNull(guard.settles_at_ms);
+    return {
+      code: 'settling',
+      message: `The answer to the last write was lost, and until ${earliest} a copy of it could still arrive and undo this change: decide again then.`,
+      context: { earliest },
+    };
+  }
   if (guard.actions_last_hour >= guard.max_actions_per_hour) {
     return {
       code: 'rate_limited',
@@ -385,6 +400,8 @@ export interface Closing {
   readonly actor: string;
   /** What the cloud said last, when it is known. */
   readonly observed?: number;
+  /** A success that was seen, not answered: the request itself may be on its way until `settle_after`. */
+  readonly mayStillLand?: boolean;
 }
 
 /**
@@ -401,12 +418,14 @@ export async function closeAttempt(
 ): Promise<JobCompletion | null> {
   return await withTransaction(pool, async (tx) => {
     const closed = await tx.query(
+      // What was only seen may be somebody else's doing: ours could still arrive, so nothing else begins before it no longer can.
       `update attempts a set state = $2, effect_at = case when $2 = 'succeeded' then clock.now end,
-        blocked = case when $2 = 'succeeded' then tstzrange(a.intent_at, clock.now
-            + (select least(r.cooldown_period, coalesce(r.scale_down_cooldown, r.cooldown_period)) from resources r where r.id = a.resource_id) * interval '1 second')
+        blocked = case when $2 = 'succeeded' then tstzrange(a.intent_at, greatest(clock.now
+            + (select least(r.cooldown_period, coalesce(r.scale_down_cooldown, r.cooldown_period)) from resources r where r.id = a.resource_id) * interval '1 second',
+            case when $3 then a.settle_after end))
           else 'empty'::tstzrange end
       from (select clock_timestamp() as now) clock where a.id = $1 and a.state in ('open', 'unknown')`,
-      [attempt.id, closing.attemptState],
+      [attempt.id, closing.attemptState, closing.mayStillLand ?? false],
     );
     const late = closed.rowCount === 0;
     const success = closing.attemptState === 'succeeded';

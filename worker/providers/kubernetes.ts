@@ -125,7 +125,7 @@ export class Kubernetes implements ScalingProvider {
       autoscalersOf(clients.autoscaling, workload, options),
       actuation === 'desired' && hasScaledObject(clients.custom, workload, options),
     ]);
-    const { uid, resourceVersion, deletionTimestamp } = object.metadata ?? {};
+    const { uid, resourceVersion, generation, deletionTimestamp } = object.metadata ?? {};
     if (uid === undefined || resourceVersion === undefined)
       throw new Error('the answer is no Kubernetes object: look for a proxy in between');
     const state: CapacityState = {
@@ -134,7 +134,7 @@ export class Kubernetes implements ScalingProvider {
       min: 0,
       max: null,
       blocks: deletionTimestamp === undefined ? [] : [beingDeleted],
-      fence: { uid, resourceVersion },
+      fence: { uid, resourceVersion, ...(generation === undefined ? {} : { generation }) },
       instanceType: null,
       cpuRequest: requestedBy(object.spec?.template?.spec, 'cpu'),
       memoryRequest: requestedBy(object.spec?.template?.spec, 'memory'),

@@ -34,6 +34,8 @@ export interface CapacityState {
   readonly fence: {
     readonly uid?: string;
     readonly resourceVersion?: string;
+    /** Counts the changes of a workload's specification; unlike resourceVersion it stays when only its status moves. */
+    readonly generation?: number;
     /** Which HorizontalPodAutoscaler carries the floor. */
     readonly autoscaler?: string;
   };

@@ -236,7 +236,7 @@ export async function observe(rig: Rig): Promise<void> {
   });
 }
 
-/** A new decision after everything, carried out by the survivor: nothing may be locked for good. */
+/** A new decision after everything, when nothing can land any more, carried out by the survivor: nothing may be locked for good. */
 export async function followUp(rig: Rig, scenario: Scenario, subject: Subject): Promise<void> {
   const size = sizeOf(rig, scenario, subject.name);
   if (size === undefined) return;
@@ -247,6 +247,10 @@ export async function followUp(rig: Rig, scenario: Scenario, subject: Subject): 
   if (scenario.place === 'group') rig.aws.changeExternally(subject.name, { resume: ['Launch', 'Terminate'] });
   rig.aws.faults.clear();
   rig.kubernetes.faults.clear();
+  await rig.pool.query(
+    `select pg_sleep(greatest(0, extract(epoch from max(settle_after) - clock_timestamp()))) from attempts where resource_id = $1`,
+    [subject.resourceId],
+  );
   const decisionId = await seedDecision(rig.pool, subject.resourceId, size, size + 1);
   const job = newJob('execute', subject.resourceId, decisionId, {
     queue: scenario.place === 'group' ? 'execute-aws' : 'execute-kubernetes',

@@ -126,7 +126,7 @@ export const scenarios: readonly Scenario[] = [
     name: 'unknown-lost',
     place: 'group',
     ...scaling,
-    outcomes: ['succeeded'],
+    outcomes: ['superseded'],
     arrange: awsFault(awsWrite, lost),
   },
   {

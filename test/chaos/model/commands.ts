@@ -108,18 +108,22 @@ function external(resource: number, size: number): Command {
   });
 }
 
-/** Somebody else asks for the very size that an attempt of ours is about to ask for. */
-function imitate(resource: number): Command {
-  return command(`imitate(${resource})`, always, async (model, world) => {
-    const { id } = model.resources[resource] as Model['resources'][number];
-    const { rows } = await world.pool.query<{ target_instances: number }>(
-      `select target_instances from attempts where resource_id = $1 and state in ('open', 'unknown')`,
-      [id],
-    );
-    const size = rows[0]?.target_instances;
-    if (size !== undefined) world.changeExternally(world.objectOf(id), size);
-  });
+/** Somebody else sets a size that an attempt of ours knows of: the one it asks for, or the one it started from. */
+function meddle(name: string, column: 'target_instances' | 'from_instances'): (resource: number) => Command {
+  return (resource) =>
+    command(`${name}(${resource})`, always, async (model, world) => {
+      const { id } = model.resources[resource] as Model['resources'][number];
+      const { rows } = await world.pool.query<{ size: number }>(
+        `select ${column} as size from attempts where resource_id = $1 and state in ('open', 'unknown')`,
+        [id],
+      );
+      const size = rows[0]?.size;
+      if (size !== undefined) world.changeExternally(world.objectOf(id), size);
+    });
 }
+
+const imitate = meddle('imitate', 'target_instances');
+const restore = meddle('restore', 'from_instances');
 
 /** The reconciler: jobs of dead workers go back, and the clouds are looked at. */
 function reconcile(resource: number, worker: number): Command {
@@ -153,6 +157,12 @@ export const commands = {
   flip,
   external,
   imitate,
+  restore,
+  /** The object's version moves, as with each change of its status, and nothing else. */
+  stir: (resource: number) =>
+    command(`stir(${resource})`, always, (model, world) => {
+      world.objectOf((model.resources[resource] as Model['resources'][number]).id).version++;
+    }),
   reconcile,
   crash: (worker: number, arrives: boolean) =>
     command(`crash(${worker}, ${arrives})`, always, (_model, world) => world.crash(worker, arrives)),
@@ -189,8 +199,9 @@ export const anyCommand: fc.Arbitrary<Command>[] = [
   ),
   fc.tuple(resource).map((values) => flip(...values)),
   fc.tuple(resource, fc.integer({ min: 1, max: 9 })).map((values) => external(...values)),
-  // Of Kubernetes alone: what it breaks on AWS is known, and kept in regressions.ts.
-  fc.constant(1).map(imitate),
+  fc.tuple(resource).map((values) => imitate(...values)),
+  fc.tuple(resource).map((values) => restore(...values)),
+  fc.tuple(resource).map((values) => commands.stir(...values)),
   fc.tuple(resource, worker).map((values) => reconcile(...values)),
   fc.constant(null).map(() => commands.land()),
   fc.tuple(worker, fc.boolean()).map((values) => commands.crash(...values)),

@@ -144,10 +144,7 @@ function orderFaults(effects: readonly LedgerEntry[], attempts: readonly Attempt
     if (attempt === undefined) continue;
     if (attempt.seq < last) broken.push(`I13: a decision took effect after a newer one had`);
     last = Math.max(last, attempt.seq);
-    // One that was begun and came to nothing does not count: it changed nothing that an older one could undo.
-    const overtaken = attempts.some(
-      (other) => other.seq > attempt.seq && other.state === 'succeeded' && other.intent_at < at - slackMs,
-    );
+    const overtaken = attempts.some((other) => other.seq > attempt.seq && other.intent_at < at - slackMs);
     if (overtaken) broken.push(`I12: attempt ${attempt.id} took effect after a newer decision had begun`);
   }
   return broken;

@@ -36,6 +36,7 @@ interface CloudObject {
   readonly provider: CloudProvider;
   size: number;
   version: number;
+  generation: number;
   fate: WriteFate;
 }
 
@@ -130,7 +131,7 @@ export class World {
       cooldown_period: 30,
       max_actions_per_hour: 3_600,
     });
-    this.objects.set(name, { resourceId: id, provider, size: 4, version: 1, fate: 'applied' });
+    this.objects.set(name, { resourceId: id, provider, size: 4, version: 1, generation: 1, fate: 'applied' });
     return id;
   }
 
@@ -323,7 +324,10 @@ export class World {
           min: 0,
           max: null,
           blocks: [],
-          fence: { uid: 'u', resourceVersion: String(object.version) },
+          fence:
+            provider === 'aws'
+              ? {}
+              : { uid: 'u', resourceVersion: String(object.version), generation: object.generation },
           instanceType: null,
           cpuRequest: null,
           memoryRequest: null,
@@ -409,6 +413,7 @@ export class World {
     const { resourceId, size: from } = object;
     object.size = to;
     object.version++;
+    object.generation++;
     this.ledger.push({
       resourceId,
       from,

@@ -50,6 +50,12 @@ export const codeGuards: readonly CodeGuard[] = [
     killers: execution('refuses a decision once a newer one was carried out'),
   },
   {
+    id: 'newer decision, begun and come to nothing',
+    file: store,
+    edits: [[' or exists (select 1 from attempts a where a.decision_id = n.id)', '']],
+    killers: execution('refuses a decision once a newer one was begun'),
+  },
+  {
     id: 'another attempt is open',
     file: store,
     edits: [
@@ -263,8 +269,38 @@ export const codeGuards: readonly CodeGuard[] = [
   {
     id: 'settle wait',
     file: execute,
-    edits: [['  if (!attempt.settled) {\n    // Another size', '  if (false) {\n    // Another size']],
-    killers: execution('waits until a lost request can no longer land'),
+    edits: [['  if (!over) {\n    // Another size', '  if (false) {\n    // Another size']],
+    killers: execution('waits while the request could still land'),
+  },
+  {
+    id: 'settle wait, after a success that was only seen',
+    file: execute,
+    edits: [["'inferred', attempt.age_ms, !over);", "'inferred', attempt.age_ms, false);"]],
+    killers: execution('begins nothing while a write whose size was seen'),
+  },
+  {
+    id: 'settle wait, at the next intent',
+    file: store,
+    edits: [['if (guard.settles_at_ms !== null) {', 'if (false) {']],
+    killers: execution('begins nothing while a write whose size was seen'),
+  },
+  {
+    id: 'no second write without proof that the first was not applied',
+    file: execute,
+    edits: [['  if (!isUntouched(attempt.fence, state.fence)) {', '  if (false) {']],
+    killers: execution('does not write again what it cannot prove was not applied'),
+  },
+  {
+    id: 'no second write to an object that somebody has written',
+    file: execute,
+    edits: [['then.generation !== undefined && then.generation === now.generation', 'true']],
+    killers: execution('somebody has written it'),
+  },
+  {
+    id: 'no second write to an object that was made anew',
+    file: execute,
+    edits: [['  if (then.uid === undefined || then.uid !== now.uid) return false;\n', '']],
+    killers: execution('it was made anew'),
   },
   {
     id: 'settle wait, of an object that is gone',
