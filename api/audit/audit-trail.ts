@@ -2,6 +2,7 @@ import { Counter, Gauge, type Registry } from 'prom-client';
 import { type AuditEntry, auditMany } from '../../shared/db/audit-repository.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import { addressBlock } from '../http/address-block.ts';
+import { AcceptedRequests } from './accepted-requests.ts';
 import { Tally } from './tally.ts';
 import { TokenBuckets } from './token-buckets.ts';
 
@@ -29,9 +30,12 @@ const mostPerStatement = 500;
 const gatherMs = 200;
 const retryMs = 2_000;
 const summaryMs = 60_000;
+/** Accepted requests share a row: so many, or those of so long. */
+const mostAccepted = 200;
+const acceptedMs = 5_000;
 
 /**
- * Refused requests, each as a row of audit_log, and accepted ones as counts, one row a minute. A flood of refusals must not
+ * Refused requests, each as a row of audit_log, and accepted ones, each by its id in a row for many. A flood of refusals must not
  * become a flood of writes: a key or address gets 30 rows at once and one every two seconds, all of them 300 and five a
  * second; what exceeds that is counted and told in one row a minute. Nothing here makes an answer wait: rows are gathered
  * in memory and written behind. What does not fit while PostgreSQL is away is counted as dropped, in the metric and the row.
@@ -45,11 +49,12 @@ export class AuditTrail {
   readonly #summarised: Counter;
   #waiting: AuditEntry[] = [];
   #droppedSince = 0;
-  #accepted = newCounts();
+  readonly #accepted = new AcceptedRequests();
   #refused = newCounts();
   #writing: Promise<void> | null = null;
   #timer: NodeJS.Timeout | null = null;
   readonly #summaryTimer: NodeJS.Timeout;
+  readonly #acceptedTimer: NodeJS.Timeout;
 
   constructor(db: Queryable, registry: Registry, onError: (error: unknown) => void) {
     this.#db = db;
@@ -76,6 +81,8 @@ export class AuditTrail {
       if (this.#waiting.length < mostWaiting) this.#summarise();
     }, summaryMs);
     this.#summaryTimer.unref();
+    this.#acceptedTimer = setInterval(() => this.#flushAccepted(), acceptedMs);
+    this.#acceptedTimer.unref();
   }
 
   /** @param nowMs a clock that only goes forward. */
@@ -89,14 +96,17 @@ export class AuditTrail {
     count(this.#refused, source, request);
   }
 
-  /** Counts a request that changed something; its own row, or its job's, says what. */
+  /** A request that changed something; its own row, or its job's, says what. */
   accepted(request: AuditedRequest): void {
-    count(this.#accepted, request.keyId ?? 'anonymous', request);
+    this.#accepted.add(request);
+    if (this.#accepted.count >= mostAccepted) this.#flushAccepted();
   }
 
   /** Writes what is left. Resolves when it is written, or could not be. */
   async close(): Promise<void> {
     clearInterval(this.#summaryTimer);
+    clearInterval(this.#acceptedTimer);
+    this.#flushAccepted();
     this.#summarise();
     await this.#writing;
     await this.#write();
@@ -151,11 +161,14 @@ export class AuditTrail {
     if (refused + this.#droppedSince > 0) {
       const dropped = this.#droppedSince;
       this.#droppedSince = 0;
-      this.#put(summaryOf('requests.refused', this.#refused, { dropped_rows: dropped }));
+      this.#put(summaryOf(this.#refused, dropped));
     }
-    if (this.#accepted.count > 0) this.#put(summaryOf('requests.accepted', this.#accepted, {}));
     this.#refused = newCounts();
-    this.#accepted = newCounts();
+  }
+
+  #flushAccepted(): void {
+    const entry = this.#accepted.take();
+    if (entry !== null) this.#add(entry);
   }
 }
 
@@ -190,10 +203,11 @@ function count(counts: Counts, source: string, request: AuditedRequest): void {
   counts.lastRequestId = request.requestId;
 }
 
-function summaryOf(action: string, counts: Counts, more: Readonly<Record<string, unknown>>): AuditEntry {
+/** Of refusals that were counted, not written one by one. */
+function summaryOf(counts: Counts, droppedRows: number): AuditEntry {
   return {
     actor: 'scaler',
-    action,
+    action: 'requests.refused',
     request_id: null,
     remote_address: null,
     detail: {
@@ -205,7 +219,7 @@ function summaryOf(action: string, counts: Counts, more: Readonly<Record<string,
       by_code: counts.byCode,
       first_request_id: counts.firstRequestId,
       last_request_id: counts.lastRequestId,
-      ...more,
+      dropped_rows: droppedRows,
     },
   };
 }

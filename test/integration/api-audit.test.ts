@@ -167,10 +167,10 @@ describe('what is refused', () => {
     expect(await asked.rows()).toEqual([]);
   });
 
-  it('is written when the API stops, with the counts of what was accepted', async () => {
+  it('is written when the API stops, with what was accepted', async () => {
     const other = await startTestApi();
     const key = await other.key([...scopes]);
-    await other.call('POST', '/resources', { key, body: group() });
+    const { headers } = await other.call('POST', '/resources', { key, body: group() });
     await other.call('POST', '/resources', { key, body: {} });
     const { pool } = other.api.deps;
     await other.api.deps.auditTrail.close();
@@ -182,8 +182,16 @@ describe('what is refused', () => {
     ]);
     expect(rows[2].detail).toMatchObject({
       requests: 1,
-      by_route: { 'POST /resources': 1 },
-      by_source: { [`${idOf(key)} from 127.0.0.1`]: 1 },
+      by: [
+        {
+          key: idOf(key),
+          scope: 'admin',
+          address: '127.0.0.1',
+          method: 'POST',
+          route: '/resources',
+          request_ids: [headers.get('x-request-id')],
+        },
+      ],
     });
     await other.close();
   });

@@ -106,6 +106,34 @@ describe('a flood of refusals', () => {
   });
 });
 
+describe('accepted requests', () => {
+  it('share rows, and each is in one of them with its key, scope, address and id', async () => {
+    const { db, rows } = fakeDatabase();
+    const trail = new AuditTrail(db, new Registry(), () => {});
+    for (let n = 0; n < 450; n++)
+      trail.accepted(request({ keyId: n % 2 === 0 ? 'even' : 'odd', status: 200, requestId: `r${n}` }));
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(rows.map(({ action, detail }) => [action, detail.requests])).toEqual([
+      ['requests.accepted', 200],
+      ['requests.accepted', 200],
+    ]);
+    await vi.advanceTimersByTimeAsync(6_000);
+    expect(rows.map(({ detail }) => detail.requests)).toEqual([200, 200, 50]);
+    const groups = rows.flatMap(({ detail }) => detail.by);
+    expect(groups).toHaveLength(6);
+    for (const { request_ids, ...named } of groups) {
+      const key = Number(request_ids[0].slice(1)) % 2 === 0 ? 'even' : 'odd';
+      expect(named).toEqual({ key, scope: 'admin', address: '203.0.113.9', method: 'POST', route: '/keys' });
+    }
+    const ids = groups.flatMap(({ request_ids }) => request_ids);
+    expect(new Set(ids).size).toBe(450);
+    expect(ids).toHaveLength(450);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(rows).toHaveLength(3);
+    await trail.close();
+  });
+});
+
 describe('while PostgreSQL hangs', () => {
   it('nothing waits, memory is bounded, and what is lost is counted', async () => {
     let open = () => {};
