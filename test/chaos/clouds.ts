@@ -9,6 +9,7 @@ export interface CloudsTask {
   readonly directory: string;
   readonly seed: number;
   readonly fleet: readonly PlannedResource[];
+  readonly latencyMs: { readonly from: number; readonly to: number };
   /** How long a signed request may be on its way. */
   readonly signatureMaxAgeMs: number;
   readonly accessKeyId: string;
@@ -34,6 +35,7 @@ const writes = new Set(['SetDesiredCapacity', 'update deployments/scale']);
 async function start(task: CloudsTask): Promise<CloudsReady> {
   const aws = await startAwsSimulator({
     seed: task.seed,
+    latencyMs: task.latencyMs,
     timeScale: 60,
     provisioning: { launchMs: 5_000, terminateMs: 2_000 },
     credentials: { [task.accessKeyId]: { secretAccessKey: task.secretAccessKey } },
@@ -51,6 +53,7 @@ async function start(task: CloudsTask): Promise<CloudsReady> {
   });
   const kubernetes = await startKubernetesSimulator({
     seed: task.seed,
+    latencyMs: task.latencyMs,
     timeScale: 0,
     hpaSyncPeriodMs: false,
     tokens: { [task.kubernetesToken]: { user: 'scaler' } },

@@ -19,6 +19,7 @@ const help = `Usage: npm run chaos -- [options]
   --objects N     Auto Scaling groups, and as many Deployments (default 120)
   --apis N        API processes (default 2)
   --workers N     worker processes (default 3)
+  --latency MS    what each answer of a cloud takes, up to twice that (default 0)
   --dir DIR       where the evidence goes; what is there is deleted (default .data/chaos/seed-N)
   --json          the report as JSON on standard output; progress goes to standard error
   --help          this text`;
@@ -33,6 +34,7 @@ const { values } = parseArgs({
     objects: { type: 'string', default: '120' },
     apis: { type: 'string', default: '2' },
     workers: { type: 'string', default: '3' },
+    latency: { type: 'string', default: '0' },
     dir: { type: 'string' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
@@ -53,6 +55,7 @@ try {
     objects: positive('objects'),
     apis: positive('apis'),
     workers: positive('workers'),
+    cloudLatencyMs: values.latency === '0' ? 0 : positive('latency'),
     calmMs: 10_000,
     recoverMs: 180_000,
     ...(values.only === undefined ? {} : { only: kindsIn(values.only) }),
@@ -66,7 +69,9 @@ try {
   process.exit(2);
 }
 
-function positive(name: 'minutes' | 'seed' | 'rate' | 'every' | 'objects' | 'apis' | 'workers'): number {
+function positive(
+  name: 'minutes' | 'seed' | 'rate' | 'every' | 'objects' | 'apis' | 'workers' | 'latency',
+): number {
   const value = Number(values[name]);
   if (Number.isFinite(value) && value > 0) return value;
   console.error(`chaos: --${name} takes a number above 0, not "${values[name]}"`);

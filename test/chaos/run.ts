@@ -32,6 +32,8 @@ export interface RunOptions {
   readonly objects: number;
   readonly apis: number;
   readonly workers: number;
+  /** Each answer of a cloud takes so long to twice as long. */
+  readonly cloudLatencyMs?: number;
   /** How long the clients go on after the healing. */
   readonly calmMs: number;
   /** How long after that everything may take to end. */
@@ -78,7 +80,15 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
   try {
     const fleet = planFleet(options.objects, seed);
     const world = await openWorld(
-      { directory, seed, fleet, apis: options.apis, workers: options.workers, log: say },
+      {
+        directory,
+        seed,
+        fleet,
+        apis: options.apis,
+        workers: options.workers,
+        cloudLatencyMs: options.cloudLatencyMs ?? 0,
+        log: say,
+      },
       closers,
     );
     const commit = commitOf();

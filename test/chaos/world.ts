@@ -27,6 +27,8 @@ export interface WorldOptions {
   readonly fleet: readonly PlannedResource[];
   readonly apis: number;
   readonly workers: number;
+  /** Each answer of a cloud takes so long to twice as long. */
+  readonly cloudLatencyMs: number;
   readonly log: (line: string) => void;
 }
 
@@ -249,6 +251,7 @@ async function startClouds(options: WorldOptions, closers: Closers): Promise<Clo
     directory: options.directory,
     seed: options.seed,
     fleet: options.fleet,
+    latencyMs: { from: options.cloudLatencyMs, to: 2 * options.cloudLatencyMs },
     signatureMaxAgeMs,
     accessKeyId,
     secretAccessKey,

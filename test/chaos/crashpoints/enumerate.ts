@@ -53,7 +53,12 @@ export class ChildPool {
 
   async #start(provider: CloudProvider): Promise<ChildProcess> {
     const child = fork(this.#build.child, [provider], {
-      env: { ...process.env, ...this.#rig.environment },
+      // Each of hundreds of children would warn of Node 20.
+      env: {
+        ...process.env,
+        ...this.#rig.environment,
+        AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED: 'true',
+      },
       execArgv: [],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });

@@ -130,6 +130,13 @@ export const scenarios: readonly Scenario[] = [
     arrange: awsFault(awsWrite, lost),
   },
   {
+    name: 'unknown-lost-of-a-workload',
+    place: 'deployment',
+    ...scaling,
+    outcomes: ['succeeded'],
+    arrange: kubernetesFault({ kind: 'reset', applied: false }),
+  },
+  {
     name: 'unknown-late',
     place: 'group',
     ...scaling,
@@ -162,11 +169,11 @@ export const scenarios: readonly Scenario[] = [
   },
   {
     name: 'unknown-then-expired',
-    place: 'group',
+    place: 'deployment',
     ...scaling,
     outcomes: ['succeeded', 'expired'],
     mischief: 'expired-after-write',
-    arrange: awsFault(awsWrite, lost),
+    arrange: kubernetesFault({ kind: 'reset', applied: false }),
   },
   {
     name: 'write-conflict',

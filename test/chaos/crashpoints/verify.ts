@@ -28,8 +28,7 @@ interface JobRow {
 
 /** A worker that died between intent and answer leaves a question that AWS cannot answer: then nothing is written again. */
 function mayEnd({ outcomes, place }: Scenario, outcome: string, code: string | null): boolean {
-  if (place === 'group' && outcome === 'superseded' && code === 'outcome_unproven')
-    return outcomes.includes('succeeded') || outcomes.includes('superseded');
+  if (place === 'group' && outcome === 'superseded' && code === 'outcome_unproven') return true;
   return (outcomes as readonly string[]).includes(outcome);
 }
 
