@@ -1,9 +1,18 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { errorMessage, InvalidInput } from '../../shared/errors.ts';
+import {
+  type Calibration,
+  calibrationOf,
+  type Grouped,
+  listenedTo,
+  type Outcomes,
+  outcomesOf,
+} from './calibration.ts';
 import { type PlantOptions, runPlant } from './plant.ts';
 import { plotRun } from './plot.ts';
 import { policies, scalerWithLimits } from './policies.ts';
+import type { PolicyMaker } from './policy.ts';
 import { firstScoredStep, type Score, score } from './score.ts';
 import { readTrace, type Trace } from './trace.ts';
 
@@ -14,6 +23,7 @@ npm run replay -- --trace FILE.csv[.gz] [--trace FILE …] [options]
   --trace FILE     a CSV of "timestamp,demand", demand in instances' worth of load; may be given many times
   --policy NAME    ${Object.keys(policies).join(' | ')}   (default scaler)
   --compare        every policy side by side
+  --calibration    instead of a score: how often scaler was right when it stated how sure it is
   --delay SECONDS  how long a launch takes, in whole steps of the trace, at least one   (default 300)
   --target SHARE   the utilisation that target policies aim at   (default 0.7)
   --risk SHARE     the share of time that scaler may let utilisation be above 0.9   (default 0.02)
@@ -25,7 +35,10 @@ npm run replay -- --trace FILE.csv[.gz] [--trace FILE …] [options]
   --json           figures as JSON: one object, or an array for several traces or policies
 
 Scored from the second day on. ratio_to_oracle is instance-hours divided by those of the cheapest plan with full
-foresight that never exceeds 0.9 utilisation.`;
+foresight that never exceeds 0.9 utilisation.
+
+--calibration: statements of the counts decided, and of counts around those expected (0.8 to 1.2 times), all traces
+pooled, in ten groups of equal size by rank (deciles) and in ten bins of equal width.`;
 
 interface Result extends Score {
   readonly trace: string;
@@ -52,6 +65,12 @@ function main(): void {
     lost: number('--lost', values.lost, 0, 0.95),
   };
   const price = number('--price', values.price, 0, 1e6);
+  if (values.calibration === true) {
+    if (values.compare === true || values.plot !== undefined || (values.policy ?? 'scaler') !== 'scaler')
+      throw usage('--calibration is of scaler alone, without --compare, --policy or --plot');
+    calibrate(files, options, values.limits === true, values.json === true);
+    return;
+  }
   const names = values.compare === true ? Object.keys(policies) : [values.policy ?? 'scaler'];
   const results: Result[] = [];
   for (const file of files) {
@@ -87,6 +106,56 @@ function replay(
     ...figures,
     cost_usd: figures.instance_hours * price,
   };
+}
+
+interface Calibrated {
+  readonly decided: Calibration;
+  readonly around: Calibration;
+}
+
+function calibrate(files: readonly string[], options: PlantOptions, limits: boolean, asJson: boolean): void {
+  const pooled: Outcomes = { decided: [], around: [] };
+  const traces: (Calibrated & { readonly trace: string })[] = [];
+  for (const file of files) {
+    const trace = readTrace(file);
+    if (!asJson && files.length > 1) process.stderr.write(`replaying ${trace.name} …\n`);
+    const { make, said } = listenedTo(limits ? scalerWithLimits : (policies.scaler as PolicyMaker));
+    runPlant(trace, make, options);
+    const outcomes = outcomesOf(trace, said);
+    traces.push({ trace: trace.name, ...calibrated(outcomes) });
+    for (const outcome of outcomes.decided) pooled.decided.push(outcome);
+    for (const outcome of outcomes.around) pooled.around.push(outcome);
+  }
+  const all = calibrated(pooled);
+  if (asJson)
+    console.log(JSON.stringify({ delay_seconds: options.delayMs / 1_000, ...all, traces }, null, 2));
+  else
+    console.log(
+      [
+        ...sayCalibration('counts decided', all.decided),
+        '',
+        ...sayCalibration('counts around those expected', all.around),
+      ].join('\n'),
+    );
+}
+
+function calibrated({ decided, around }: Outcomes): Calibrated {
+  return { decided: calibrationOf(decided), around: calibrationOf(around) };
+}
+
+function sayCalibration(of: string, { n, deciles, bins }: Calibration): string[] {
+  return [`${of}: ${n} statements`, ...sayGroups('decile', deciles), ...sayGroups('bin', bins)];
+}
+
+function sayGroups(name: string, { groups, mean_error, worst_error }: Grouped): string[] {
+  const rows = groups.map(({ n, stated, observed, difference }) =>
+    [n, stated.toFixed(3), observed.toFixed(3), difference.toFixed(3)].map((cell) => `${cell}`.padStart(10)),
+  );
+  return [
+    [name, 'stated', 'observed', 'difference'].map((title) => title.padStart(10)).join(' '),
+    ...rows.map((cells) => cells.join(' ')),
+    `mean error ${mean_error.toFixed(4)}, worst ${worst_error.toFixed(4)}`,
+  ];
 }
 
 function table(results: readonly Result[]): string {
@@ -149,6 +218,7 @@ function parse() {
         trace: { type: 'string', multiple: true },
         policy: { type: 'string' },
         compare: { type: 'boolean' },
+        calibration: { type: 'boolean' },
         delay: { type: 'string', default: '300' },
         target: { type: 'string', default: '0.7' },
         risk: { type: 'string', default: '0.02' },

@@ -20,11 +20,26 @@ export interface PolicyOptions {
   readonly risk: number;
 }
 
+/** The stated probability that demand is at most `atMost`, in instances' worth of load. */
+export interface Statement {
+  readonly confidence: number;
+  readonly atMost: number;
+}
+
+/** What a policy states of the demand `horizonSteps` ahead: with the count it named, and with counts around those it expects. */
+export interface Stated {
+  readonly horizonSteps: number;
+  readonly decided: Statement;
+  readonly around: readonly Statement[];
+}
+
 /** Names the total it wants, after each step. */
 export interface ReplayPolicy {
   decide(observed: Observed): number;
   /** For plots: what was expected of the step `horizonSteps` ahead, and its upper bound. */
   band?(): { readonly expected: number; readonly upper: number; readonly horizonSteps: number } | null;
+  /** For those that state how sure they are: of the newest decision. */
+  stated?(): Stated;
 }
 
 export type PolicyMaker = (options: PolicyOptions) => ReplayPolicy;

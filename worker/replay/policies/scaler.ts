@@ -1,11 +1,19 @@
-import type { EnginePolicy, EngineSample } from '../../../shared/domain/scaling-decision.ts';
+import type {
+  EngineDecision,
+  EngineForecast,
+  EnginePolicy,
+  EngineSample,
+} from '../../../shared/domain/scaling-decision.ts';
+import { forecastConfidence } from '../../engine/confidence.ts';
 import { decide } from '../../engine/decide.ts';
 import { ResourceForecaster, shapeOf } from '../../forecaster/resource-forecaster.ts';
-import type { PolicyMaker, PolicyOptions } from '../policy.ts';
+import type { PolicyMaker, PolicyOptions, Statement } from '../policy.ts';
 
 const unlimited = 1_000_000;
 /** What the stabilization window and an hour need. */
 const keptMs = 31 * 60_000;
+/** Shares of the count that is expected to be needed, where a confidence may be anything from 0 to 1. */
+const sharesAround = [0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2];
 
 /** Risk mode without step limits or cooldown. */
 export function defaultPolicy(options: PolicyOptions): EnginePolicy {
@@ -52,6 +60,7 @@ export function scalerWith(policyFor: (options: PolicyOptions) => EnginePolicy):
     const samples: EngineSample[] = [];
     const actions: { atMs: number; action: 'ScaleUp' | 'ScaleDown' }[] = [];
     let forecast = forecaster.forecast(policy);
+    let decision: EngineDecision;
     return {
       decide({ atMs, utilisation, ready, total }) {
         if (utilisation !== null) {
@@ -62,7 +71,7 @@ export function scalerWith(policyFor: (options: PolicyOptions) => EnginePolicy):
         while (samples[0] !== undefined && samples[0].atMs < atMs - keptMs) samples.shift();
         while (actions[0] !== undefined && actions[0].atMs < atMs - 3_600_000) actions.shift();
         forecast = forecaster.forecast(policy);
-        const { targetInstances } = decide({
+        decision = decide({
           currentInstances: total,
           policy,
           samples,
@@ -73,9 +82,18 @@ export function scalerWith(policyFor: (options: PolicyOptions) => EnginePolicy):
           stopped: null,
           nowMs: atMs,
         });
+        const { targetInstances } = decision;
         if (targetInstances !== total)
           actions.push({ atMs, action: targetInstances > total ? 'ScaleUp' : 'ScaleDown' });
         return targetInstances;
+      },
+      stated() {
+        const { stepMs, horizonSteps } = forecaster.shape;
+        return {
+          horizonSteps: Math.round((horizonSteps * stepMs) / options.stepMs),
+          decided: statementOf(decision),
+          around: forecast === null ? [] : statementsAround(forecast, policy),
+        };
       },
       band() {
         const [cpu] = forecast?.metrics ?? [];
@@ -84,4 +102,16 @@ export function scalerWith(policyFor: (options: PolicyOptions) => EnginePolicy):
       },
     };
   };
+}
+
+function statementOf({ confidence, targetInstances, explanation }: EngineDecision): Statement {
+  return { confidence, atMost: explanation.confidence.withinRatio * targetInstances };
+}
+
+function statementsAround(forecast: EngineForecast, policy: EnginePolicy): Statement[] {
+  const expected = (forecast.metrics[0]?.expected ?? 0) / policy.limitRatio;
+  return sharesAround.map((share) => {
+    const { value, withinRatio } = forecastConfidence(share * expected, forecast, policy);
+    return { confidence: value, atMost: withinRatio * share * expected };
+  });
 }

@@ -1,0 +1,174 @@
+import { spawnSync } from 'node:child_process';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { projectRoot } from '../../../shared/project-root.ts';
+import {
+  calibrationOf,
+  listenedTo,
+  type Outcome,
+  type Outcomes,
+  outcomesOf,
+} from '../../../worker/replay/calibration.ts';
+import { type PlantOptions, runPlant } from '../../../worker/replay/plant.ts';
+import { policies } from '../../../worker/replay/policies.ts';
+import type { PolicyMaker, Stated } from '../../../worker/replay/policy.ts';
+import { readTrace, type Trace } from '../../../worker/replay/trace.ts';
+
+const traceFiles = ['azvm_daily', 'azvm_cron'].map(
+  (name) => new URL(`../../demo/${name}.csv.gz`, import.meta.url).pathname,
+);
+const many = (n: number, confidence: number, right: number): Outcome[] =>
+  Array.from({ length: n }, (_, at) => ({ confidence, right: at < right ? 1 : 0 }));
+
+describe('the calibration of what was stated', () => {
+  it('puts ten statements into ten deciles, and into bins of equal width', () => {
+    const outcomes = Array.from({ length: 10 }, (_, at) => ({
+      confidence: at === 9 ? 1 : 0.905 + at / 100,
+      right: at === 0 ? 0 : 1,
+    }));
+    const { n, deciles, bins } = calibrationOf(outcomes.toReversed());
+    expect(n).toBe(10);
+    expect(deciles.groups).toHaveLength(10);
+    expect(deciles.groups[0]).toEqual({ n: 1, stated: 0.905, observed: 0, difference: -0.905 });
+    expect(deciles.groups[9]).toEqual({ n: 1, stated: 1, observed: 1, difference: 0 });
+    expect(deciles.worst_error).toBe(0.905);
+    // Of 0.905 to 0.985 and 1 the mean is 0.9505, and nine of ten were right.
+    expect(bins.groups).toHaveLength(1);
+    expect(bins.groups[0]?.stated).toBeCloseTo(0.9505, 12);
+    expect(bins.groups[0]?.difference).toBeCloseTo(-0.0505, 12);
+    expect(bins.mean_error).toBeCloseTo(0.0505, 12);
+  });
+
+  it('weighs the mean error by statements', () => {
+    const { bins } = calibrationOf([...many(30, 0.25, 12), ...many(10, 0.75, 5)]);
+    expect(bins.groups.map((group) => group.n)).toEqual([30, 10]);
+    expect(bins.mean_error).toBeCloseTo((30 * 0.15 + 10 * 0.25) / 40, 12);
+    expect(bins.worst_error).toBeCloseTo(0.25, 12);
+  });
+
+  it('has those that said the same share what came of them, over the borders of deciles', () => {
+    const { deciles } = calibrationOf([...many(50, 0.5, 25), ...many(50, 0.9, 45)]);
+    for (const [at, { observed }] of deciles.groups.entries())
+      expect(observed).toBeCloseTo(at < 5 ? 0.5 : 0.9, 12);
+  });
+
+  it('does not depend on the order of statements, ties or not, nor loses any', () => {
+    const outcome = fc.record({
+      confidence: fc.integer({ min: 0, max: 20 }).map((value) => value / 20),
+      right: fc.integer({ min: 0, max: 1 }),
+    });
+    fc.assert(
+      fc.property(fc.array(outcome, { maxLength: 80 }), (outcomes) => {
+        const one = calibrationOf(outcomes);
+        expect(calibrationOf(outcomes.toReversed())).toEqual(one);
+        for (const { groups } of [one.deciles, one.bins])
+          expect(groups.reduce((sum, group) => sum + group.n, 0)).toBe(outcomes.length);
+      }),
+    );
+  });
+
+  it('has nothing to say of nothing', () => {
+    const { n, deciles } = calibrationOf([]);
+    expect([n, deciles.groups.length, deciles.mean_error, deciles.worst_error]).toEqual([0, 0, 0, 0]);
+  });
+});
+
+/** Demand of 0, 1, … 9 by turns: it is at most 6 in seven of ten steps. */
+const sawtooth = (missing: readonly number[] = []): Trace => {
+  const demand = Float64Array.from({ length: 1_000 }, (_, step) => step % 10);
+  return {
+    name: 'sawtooth',
+    startMs: 0,
+    stepMs: 3_600_000,
+    demand,
+    missing: Uint8Array.from(demand, (_, step) => (missing.includes(step) ? 1 : 0)),
+  };
+};
+const saying =
+  (confidence: number): PolicyMaker =>
+  () => ({
+    decide: () => 10,
+    stated: (): Stated => ({
+      horizonSteps: 3,
+      decided: { confidence, atMost: 6 },
+      around: [{ confidence: 1, atMost: 9 }],
+    }),
+  });
+const options: PlantOptions = {
+  delayMs: 300_000,
+  minInstances: 1,
+  maxInstances: 100_000,
+  target: 0.7,
+  risk: 0.02,
+  pinned: false,
+  lost: 0,
+};
+function outcomes(trace: Trace, make: PolicyMaker): Outcomes {
+  const listened = listenedTo(make);
+  runPlant(trace, listened.make, options);
+  return outcomesOf(trace, listened.said);
+}
+
+describe('outcomes of a replay', () => {
+  it('are of the demand at the horizon, from the second day on, exactly at the limit within it', () => {
+    const { decided, around } = outcomes(sawtooth(), saying(0.7));
+    // The first day is not scored; of the last three steps the horizon is not in the trace.
+    expect(decided).toHaveLength(1_000 - 24 - 3);
+    // Step 24 speaks of step 27, where demand is 7; step 30 of step 33, where it is 3.
+    expect(decided[0]).toEqual({ confidence: 0.7, right: 0 });
+    expect(decided[6]).toEqual({ confidence: 0.7, right: 1 });
+    expect(calibrationOf(decided).bins.worst_error).toBeLessThan(0.01);
+    expect(calibrationOf(around).bins.worst_error).toBe(0);
+  });
+
+  it('show a forecaster that lies as lying', () => {
+    const { decided } = outcomes(sawtooth(), saying(0.98));
+    const { deciles, bins } = calibrationOf(decided);
+    expect(bins.mean_error).toBeCloseTo(0.28, 2);
+    expect(bins.groups[0]?.difference).toBeCloseTo(-0.28, 2);
+    // However its statements are ordered, every decile shows it.
+    for (const group of deciles.groups) expect(group.difference).toBeCloseTo(-0.28, 2);
+  });
+
+  it('are not counted where nothing was recorded', () => {
+    expect(outcomes(sawtooth([27, 500]), saying(0.7)).decided).toHaveLength(1_000 - 24 - 3 - 2);
+  });
+
+  it('are none of a policy that states nothing', () => {
+    expect(outcomes(sawtooth(), policies.hpa as PolicyMaker)).toEqual({ decided: [], around: [] });
+  });
+
+  it('leave what is decided as it is', () => {
+    const trace = readTrace(traceFiles[1] as string);
+    const plain = runPlant(trace, policies.scaler as PolicyMaker, options);
+    const listened = runPlant(trace, listenedTo(policies.scaler as PolicyMaker).make, options);
+    expect(listened.paid).toEqual(plain.paid);
+  });
+});
+
+describe('npm run replay -- --calibration', () => {
+  const run = (...args: string[]) =>
+    spawnSync(process.execPath, [`${projectRoot()}/dist/worker/replay/main.js`, ...args], {
+      encoding: 'utf8',
+    });
+  const traces = traceFiles.flatMap((file) => ['--trace', file]);
+
+  it('prints deciles and bins of the traces together, and with --json of each as well', () => {
+    const { stdout, status } = run(...traces, '--calibration');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/counts decided: 15428 statements\n +decile +stated +observed +difference\n/);
+    expect(stdout).toContain('counts around those expected: 107996 statements');
+    const told = JSON.parse(run(...traces, '--calibration', '--json').stdout);
+    expect(told.traces.map((each: { trace: string }) => each.trace)).toEqual(['azvm_daily', 'azvm_cron']);
+    expect(told.decided.n).toBe(told.traces[0].decided.n + told.traces[1].decided.n);
+    expect(told.decided.deciles.groups).toHaveLength(10);
+  });
+
+  it('is of scaler alone', () => {
+    for (const more of [['--compare'], ['--policy', 'hpa'], ['--plot', 'x.svg']]) {
+      const { status, stderr } = run(...traces, '--calibration', ...more);
+      expect(status).toBe(2);
+      expect(stderr).toContain('--calibration is of scaler alone');
+    }
+  });
+});
