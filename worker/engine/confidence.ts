@@ -4,10 +4,13 @@ import type {
   EnginePolicy,
   EngineSample,
   Explanation,
+  MetricForecast,
 } from '../../shared/domain/scaling-decision.ts';
 import { type CheckedSamples, staleAfterMs } from './data-quality.ts';
 import { limitRatio, plannedRatio, saturatedRatio, worthOf } from './demand.ts';
 
+/** Counts are rounded up from the bound but for a millionth: see `demand.ts`. */
+const boundNoise = 1e-6;
 /** Under this many residuals the figure is still learning. */
 const enoughResiduals = 20;
 
@@ -16,8 +19,8 @@ export function unknownConfidence(policy: EnginePolicy): Explanation['confidence
 }
 
 /**
- * The calibrated probability that demand at the horizon stays within the limit on `instances`: what the forecast's
- * distribution gives `limit × instances`, the smallest of its metrics'.
+ * The calibrated probability that demand at the horizon stays within the limit on `instances`: what the forecast gives
+ * `limit × instances`, the smallest of its metrics'.
  */
 export function forecastConfidence(
   instances: number,
@@ -25,11 +28,19 @@ export function forecastConfidence(
   policy: EnginePolicy,
 ): Explanation['confidence'] {
   const withinRatio = limitRatio(policy);
-  const values = forecast.metrics.map(({ distribution }) =>
-    probabilityOf(withinRatio * instances, distribution),
-  );
+  const values = forecast.metrics.map((metric) => probabilityWithin(withinRatio * instances, metric));
   const n = Math.min(...forecast.metrics.map((metric) => metric.residuals));
   return { value: Math.min(...values), basis: 'forecast', withinRatio, n, learning: n < enoughResiduals };
+}
+
+/**
+ * What the distribution gives; from the planned bound on no less than that bound was made for. The distribution is of
+ * the ensemble's errors alone, the bound of all forecasts': where it knows better how high demand will be at most, as
+ * during a scheduled peak, what is planned by it is as sure as it says. Under the bound it says nothing.
+ */
+function probabilityWithin(demand: number, { distribution, upper, risk }: MetricForecast): number {
+  const own = probabilityOf(demand, distribution);
+  return demand >= upper - boundNoise ? Math.max(own, 1 - risk) : own;
 }
 
 /** Between the points of the distribution a straight line; beyond them half of what is left. */

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type {
   EngineForecast,
@@ -386,6 +387,7 @@ describe('confidence, with a forecast', () => {
 
   it('at a point is that of the point, the last where several are alike', () => {
     const forecast = cpu({
+      upper: 9.1,
       distribution: [
         [0.1, 3],
         [0.2, 4.5],
@@ -397,8 +399,42 @@ describe('confidence, with a forecast', () => {
     expect(of(10, forecast).value).toBe(0.95);
   });
 
+  it('is no less than the planned bound was made for, from that bound on', () => {
+    // By its own errors 0.9 × 5 is enough with 0.7, 0.9 × 6 with 0.99.
+    const planned = (upper: number, risk: number) => (instances: number) =>
+      of(instances, cpu({ upper, risk })).value;
+    expect(planned(4.5, 0.03)(5)).toBe(0.97);
+    expect(planned(4.5 + 1e-7, 0.03)(5)).toBe(0.97);
+    expect(planned(4.51, 0.03)(5)).toBeCloseTo(0.7, 12);
+    // Where its own errors are surer, they count.
+    expect(planned(4.5, 0.5)(5)).toBeCloseTo(0.7, 12);
+    expect(planned(4.5, 0.03)(6)).toBeCloseTo(0.99, 12);
+    // Under the bound it says nothing.
+    expect(planned(4.5, 0.03)(4)).toBeCloseTo(0.34, 12);
+  });
+
+  it('is that of each metric by its own bound', () => {
+    const forecast = both({ upper: 4.5, risk: 0.03 }, { upper: 5.4, risk: 0.01 });
+    expect(of(5, forecast).value).toBeCloseTo(0.7, 12);
+    expect(of(5, both({ upper: 4.5, risk: 0.03 }, { upper: 4.4, risk: 0.01 })).value).toBe(0.97);
+  });
+
+  it('never falls when instances are added', () => {
+    fc.assert(
+      fc.property(
+        fc.double({ min: 0, max: 12, noNaN: true }),
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        (upper, risk) => {
+          const values = Array.from({ length: 12 }, (_, count) => of(count, cpu({ upper, risk })).value);
+          expect(values).toEqual(values.toSorted((a, b) => a - b));
+          for (const value of values) expect(value).toBeLessThanOrEqual(1);
+        },
+      ),
+    );
+  });
+
   it('is that of the metric it is least for, on the fewest outcomes', () => {
-    const forecast = both({ residuals: 30 }, { residuals: 90, distribution: [[0.5, 6]] });
+    const forecast = both({ residuals: 30 }, { residuals: 90, distribution: [[0.5, 6]], upper: 6 });
     expect(of(6, forecast)).toEqual({
       value: 0.25,
       basis: 'forecast',

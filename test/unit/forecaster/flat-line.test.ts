@@ -39,8 +39,8 @@ describe('a flat line', () => {
   });
 
   it.each([3.3, 7])('of %d is surely served by enough, and surely not by too few', (level) => {
-    const { distribution } = flatLine(level, 3);
-    const forecast = engineForecast([metricForecast({ distribution })]);
+    const { distribution, planned } = flatLine(level, 3);
+    const forecast = engineForecast([metricForecast({ distribution, ...planned })]);
     const confidence = (instances: number) => forecastConfidence(instances, forecast, policy()).value;
     const enough = Math.ceil((level + 0.01) / 0.9);
     expect(confidence(enough)).toBeGreaterThan(0.95);
