@@ -1,16 +1,12 @@
-import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { claimJobs, findJob } from '../../shared/db/jobs-repository.ts';
-import { createPool } from '../../shared/db/pool.ts';
-import { type ExecuteDeps, executeDecision } from '../../worker/jobs/execute-decision.ts';
+import { findJob } from '../../shared/db/jobs-repository.ts';
 import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
 import { Kubernetes } from '../../worker/providers/kubernetes.ts';
 import type { ProviderTarget, ScalingProvider } from '../../worker/providers/scaling-provider.ts';
 import { startAwsSimulator } from '../simulators/aws/server.ts';
 import type { TransportEffect } from '../simulators/core/fault-script.ts';
 import { type KubernetesSimulator, startKubernetesSimulator } from '../simulators/kubernetes/server.ts';
-import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { type ExecutionRig, openExecutionRig } from '../support/execution-rig.ts';
 import { watchClientSockets } from './client-sockets.ts';
 import { pointAwsSdkTo } from './point-aws-sdk.ts';
 import { pointKubernetesClientTo } from './point-kubernetes-client.ts';
@@ -210,16 +206,11 @@ describe('the floor of a Kubernetes autoscaler in particular', () => {
 });
 
 describe('carrying out a decision with actuation floor', () => {
-  let database: TestDatabase;
-  let pool: pg.Pool;
+  let rig: ExecutionRig;
   beforeAll(async () => {
-    database = await createTestDatabase();
-    pool = createPool(database.url, { name: 'test' });
+    rig = await openExecutionRig();
   });
-  afterAll(async () => {
-    await pool.end();
-    await database.drop();
-  });
+  afterAll(() => rig.close());
 
   async function execute(
     provider: ScalingProvider,
@@ -227,20 +218,9 @@ describe('carrying out a decision with actuation floor', () => {
     target: number,
     values: Record<string, unknown>,
   ) {
-    const resourceId = await seedResource(pool, { current_instances: from, actuation: 'floor', ...values });
-    const jobId = await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, from, target));
-    const deps: ExecuteDeps = {
-      pool,
-      providers: new Map([[provider.name, provider]]),
-      workerId: 'worker-1',
-      shutdown: signal,
-      stopped: false,
-      onUnclassified: (error) => expect.fail(String(error)),
-    };
-    const [job] = await claimJobs(pool, [jobId], 30_000);
-    if (job === undefined) throw new Error('not claimable');
-    await executeDecision(deps, job);
-    return await findJob(pool, jobId);
+    const { jobId } = await rig.prepare(from, target, { actuation: 'floor', ...values });
+    await rig.execute(provider, jobId, { onUnclassified: (error) => expect.fail(String(error)) });
+    return await findJob(rig.pool, jobId);
   }
 
   const resource = {
@@ -262,11 +242,11 @@ describe('carrying out a decision with actuation floor', () => {
       result: { event: { action: 'ScaleUp', previous_instances: 2, new_instances: 4, success: true } },
     });
     expect(floorOf(simulator, 'web')).toBe(4);
-    await pool.query(`delete from attempts`);
-    await pool.query(`update resources set name = name || '-old', last_effect_at = '-infinity'`);
+    await rig.pool.query(`delete from attempts`);
+    await rig.pool.query(`update resources set name = name || '-old', last_effect_at = '-infinity'`);
     const tooHigh = await execute(provider, 4, 6, resource);
     expect(tooHigh?.error).toMatchObject({ code: 'out_of_bounds', context: { min: 1, max: 5 } });
-    await pool.query(`update resources set name = name || '-older'`);
+    await rig.pool.query(`update resources set name = name || '-older'`);
     const refused = await execute(provider, 4, 5, { ...resource, actuation: 'desired' });
     expect(refused?.error).toMatchObject({ code: 'managed_by_hpa' });
     expect(simulator.ledger.requests().filter(({ action }) => action === writing)).toHaveLength(1);

@@ -1,64 +1,24 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type ClaimedJob, claimJobs, findJob } from '../../shared/db/jobs-repository.ts';
-import { createPool } from '../../shared/db/pool.ts';
+import { findJob } from '../../shared/db/jobs-repository.ts';
 import { ProviderError } from '../../shared/errors.ts';
-import { type ExecuteDeps, executeDecision } from '../../worker/jobs/execute-decision.ts';
+import { type ExecutionRig, noAnswer, openExecutionRig } from '../support/execution-rig.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
 import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
 
-let database: TestDatabase;
+let rig: ExecutionRig;
 let pool: pg.Pool;
 let cloud: ScriptedCloud;
-let deps: ExecuteDeps;
 
 beforeAll(async () => {
-  database = await createTestDatabase();
-  pool = createPool(database.url, { name: 'test' });
+  rig = await openExecutionRig();
+  pool = rig.pool;
 });
-afterAll(async () => {
-  await pool.end();
-  await database.drop();
-});
+afterAll(() => rig.close());
 beforeEach(() => {
   cloud = new ScriptedCloud();
-  deps = {
-    pool,
-    providers: new Map([['aws', cloud]]),
-    workerId: 'worker-1',
-    shutdown: new AbortController().signal,
-    stopped: false,
-    onUnclassified: () => {},
-  };
 });
-
-const unknown = () => new ProviderError('unknown', 'timeout', 'The cloud did not answer.');
-
-async function claim(jobId: string): Promise<ClaimedJob> {
-  await pool.query(
-    `update jobs set available_at = now(), lease_until = now() - interval '1 second' where id = $1 and status <> 'completed' and status <> 'failed'`,
-    [jobId],
-  );
-  const [job] = await claimJobs(pool, [jobId], 30_000);
-  if (job === undefined) throw new Error('not claimable');
-  return job;
-}
-
-async function prepare(from = 4, target = 6, values: Record<string, unknown> = {}) {
-  const resourceId = await seedResource(pool, { current_instances: from, ...values });
-  const decisionId = await seedDecision(pool, resourceId, from, target);
-  const jobId = await seedExecuteJob(pool, resourceId, decisionId);
-  return { resourceId, decisionId, jobId };
-}
-
-/** What was sent can no longer land. */
-async function settle(decisionId: string): Promise<void> {
-  await pool.query(`update attempts set settle_after = now() - interval '1 second' where decision_id = $1`, [
-    decisionId,
-  ]);
-}
 
 async function state(decisionId: string) {
   const { rows } = await pool.query(
@@ -71,16 +31,12 @@ async function state(decisionId: string) {
   return rows[0];
 }
 
-async function errorCode(jobId: string) {
-  return (await findJob(pool, jobId))?.error?.code;
-}
-
 describe('whoever asked for an execution', () => {
   const asked = async (actor: string) => {
-    const { jobId } = await prepare();
+    const { jobId } = await rig.prepare();
     await pool.query('update jobs set actor_key_id = $2 where id = $1', [jobId, actor]);
-    await executeDecision(deps, await claim(jobId));
-    return await errorCode(jobId);
+    await rig.execute(cloud, jobId);
+    return await rig.errorCode(jobId);
   };
   const keyWith = async (values: { revoked?: boolean; selectors?: unknown }) => {
     const id = randomUUID().slice(0, 12).replace('-', 'x');
@@ -106,12 +62,12 @@ describe('whoever asked for an execution', () => {
 
 describe('executing a decision', () => {
   it('writes the intent before the request, and event, decision and size after it', async () => {
-    const { decisionId, jobId } = await prepare();
+    const { decisionId, jobId } = await rig.prepare();
     let atWrite: unknown;
     cloud.beforeWrite = async () => {
       atWrite = await state(decisionId);
     };
-    const outcome = await executeDecision(deps, await claim(jobId));
+    const outcome = await rig.execute(cloud, jobId);
     expect(atWrite).toMatchObject({ state: 'executing', attempts: ['open'], events: ['intent:'] });
     expect(outcome).toMatchObject({
       kind: 'finished',
@@ -139,10 +95,10 @@ describe('executing a decision', () => {
   });
 
   it('does nothing the second time: the same decision has one effect', async () => {
-    const { decisionId, jobId, resourceId } = await prepare();
-    await executeDecision(deps, await claim(jobId));
+    const { decisionId, jobId, resourceId } = await rig.prepare();
+    await rig.execute(cloud, jobId);
     const again = await seedExecuteJob(pool, resourceId, decisionId);
-    const outcome = await executeDecision(deps, await claim(again));
+    const outcome = await rig.execute(cloud, again);
     expect(outcome).toMatchObject({
       completion: { status: 'completed', result: { success: true, event: { new_instances: 6 } } },
     });
@@ -150,8 +106,8 @@ describe('executing a decision', () => {
   });
 
   it('answers a noaction decision with success and no event', async () => {
-    const { jobId } = await prepare(4, 4);
-    const outcome = await executeDecision(deps, await claim(jobId));
+    const { jobId } = await rig.prepare(4, 4);
+    const outcome = await rig.execute(cloud, jobId);
     expect(outcome).toMatchObject({
       completion: { status: 'completed', outcome: 'noop', result: { success: true, event: null } },
     });
@@ -159,10 +115,10 @@ describe('executing a decision', () => {
   });
 
   it('refuses when somebody else changed the size, and records what the cloud has', async () => {
-    const { decisionId, jobId } = await prepare();
+    const { decisionId, jobId } = await rig.prepare();
     cloud.desired = 9;
-    await executeDecision(deps, await claim(jobId));
-    expect(await errorCode(jobId)).toBe('conflict');
+    await rig.execute(cloud, jobId);
+    expect(await rig.errorCode(jobId)).toBe('conflict');
     expect(await state(decisionId)).toMatchObject({
       state: 'superseded',
       current_instances: 9,
@@ -172,9 +128,9 @@ describe('executing a decision', () => {
   });
 
   it('records that the cloud has the size already without a write or a cooldown', async () => {
-    const { decisionId, jobId } = await prepare();
+    const { decisionId, jobId } = await rig.prepare();
     cloud.desired = 6;
-    await executeDecision(deps, await claim(jobId));
+    await rig.execute(cloud, jobId);
     expect(cloud.writes).toEqual([]);
     expect(await state(decisionId)).toMatchObject({
       state: 'executed',
@@ -201,10 +157,10 @@ describe('executing a decision', () => {
       `update scaling_decisions set expires_at = now() - interval '1 second' where resource_id = $1`,
     ],
   ])('refuses with %s, enforced by the database clock at execution', async (code, change) => {
-    const { jobId, resourceId, decisionId } = await prepare();
+    const { jobId, resourceId, decisionId } = await rig.prepare();
     await pool.query(change, [resourceId]);
-    await executeDecision(deps, await claim(jobId));
-    expect(await errorCode(jobId)).toBe(code);
+    await rig.execute(cloud, jobId);
+    expect(await rig.errorCode(jobId)).toBe(code);
     expect(cloud.writes).toEqual([]);
     expect((await state(decisionId)).attempts).toBeNull();
   });
@@ -212,11 +168,11 @@ describe('executing a decision', () => {
   it('refuses past the hourly limit', async () => {
     const resourceId = await seedResource(pool, { cooldown_period: 0, max_actions_per_hour: 1 });
     const first = await seedDecision(pool, resourceId, 4, 6);
-    await executeDecision(deps, await claim(await seedExecuteJob(pool, resourceId, first)));
+    await rig.execute(cloud, await seedExecuteJob(pool, resourceId, first));
     const second = await seedDecision(pool, resourceId, 6, 7);
     const jobId = await seedExecuteJob(pool, resourceId, second);
-    await executeDecision(deps, await claim(jobId));
-    expect(await errorCode(jobId)).toBe('rate_limited');
+    await rig.execute(cloud, jobId);
+    expect(await rig.errorCode(jobId)).toBe('rate_limited');
     expect(cloud.writes).toEqual([6]);
   });
 
@@ -224,10 +180,10 @@ describe('executing a decision', () => {
     const resourceId = await seedResource(pool, { cooldown_period: 0 });
     const older = await seedDecision(pool, resourceId, 6, 5);
     const newer = await seedDecision(pool, resourceId, 4, 6);
-    await executeDecision(deps, await claim(await seedExecuteJob(pool, resourceId, newer)));
+    await rig.execute(cloud, await seedExecuteJob(pool, resourceId, newer));
     const jobId = await seedExecuteJob(pool, resourceId, older);
-    await executeDecision(deps, await claim(jobId));
-    expect(await errorCode(jobId)).toBe('decision_superseded');
+    await rig.execute(cloud, jobId);
+    expect(await rig.errorCode(jobId)).toBe('decision_superseded');
     expect(cloud.writes).toEqual([6]);
   });
 
@@ -238,37 +194,35 @@ describe('executing a decision', () => {
     cloud.beforeWrite = () => {
       throw new ProviderError('permanent', 'validation', 'The cloud refuses.');
     };
-    await executeDecision(deps, await claim(await seedExecuteJob(pool, resourceId, newer)));
+    await rig.execute(cloud, await seedExecuteJob(pool, resourceId, newer));
     cloud.beforeWrite = () => {};
     const jobId = await seedExecuteJob(pool, resourceId, older);
-    await executeDecision(deps, await claim(jobId));
-    expect(await errorCode(jobId)).toBe('decision_superseded');
+    await rig.execute(cloud, jobId);
+    expect(await rig.errorCode(jobId)).toBe('decision_superseded');
     expect(cloud.writes).toEqual([]);
   });
 
   it("keeps within the cloud's own bounds and says what blocks", async () => {
-    const bounded = await prepare();
+    const bounded = await rig.prepare();
     cloud.max = 5;
-    await executeDecision(deps, await claim(bounded.jobId));
-    expect(await errorCode(bounded.jobId)).toBe('out_of_bounds');
-    const blocked = await prepare();
+    await rig.execute(cloud, bounded.jobId);
+    expect(await rig.errorCode(bounded.jobId)).toBe('out_of_bounds');
+    const blocked = await rig.prepare();
     cloud.blocks = [
       { code: 'process_suspended', direction: 'up', message: 'Launch is suspended: resume it.' },
     ];
-    await executeDecision(deps, await claim(blocked.jobId));
-    expect(await errorCode(blocked.jobId)).toBe('process_suspended');
+    await rig.execute(cloud, blocked.jobId);
+    expect(await rig.errorCode(blocked.jobId)).toBe('process_suspended');
     expect(cloud.writes).toEqual([]);
   });
 
   it('infers success from the cloud when the answer was lost after the change', async () => {
-    const { decisionId, jobId } = await prepare();
-    cloud.afterWrite = () => {
-      throw unknown();
-    };
-    const first = await executeDecision(deps, await claim(jobId));
+    const { decisionId, jobId } = await rig.prepare();
+    cloud.afterWrite = noAnswer;
+    const first = await rig.execute(cloud, jobId);
     expect(first).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'outcome_unknown' } });
     expect(await state(decisionId)).toMatchObject({ state: 'executing', attempts: ['unknown'] });
-    await executeDecision(deps, await claim(jobId));
+    await rig.execute(cloud, jobId);
     expect(await state(decisionId)).toMatchObject({
       state: 'executed',
       attempts: ['succeeded'],
@@ -278,19 +232,17 @@ describe('executing a decision', () => {
   });
 
   it('waits until a lost request can no longer land, and does not write again what it cannot prove was not applied', async () => {
-    const { decisionId, jobId } = await prepare();
-    cloud.beforeWrite = () => {
-      throw unknown();
-    };
-    await executeDecision(deps, await claim(jobId));
-    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+    const { decisionId, jobId } = await rig.prepare();
+    cloud.beforeWrite = noAnswer;
+    await rig.execute(cloud, jobId);
+    expect(await rig.execute(cloud, jobId)).toMatchObject({
       kind: 'postpone',
       refund: true,
       error: { code: 'outcome_unknown' },
     });
     expect(await state(decisionId)).toMatchObject({ attempts: ['unknown'] });
-    await settle(decisionId);
-    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+    await rig.settle(decisionId);
+    expect(await rig.execute(cloud, jobId)).toMatchObject({
       kind: 'finished',
       completion: { outcome: 'superseded', error: { code: 'outcome_unproven' } },
     });
@@ -307,18 +259,16 @@ describe('executing a decision', () => {
     const then = { uid: 'one', resourceVersion: '10', generation: 3 };
     const lose = async () => {
       cloud.fence = then;
-      const { decisionId, jobId } = await prepare();
-      cloud.beforeWrite = () => {
-        throw unknown();
-      };
-      await executeDecision(deps, await claim(jobId));
+      const { decisionId, jobId } = await rig.prepare();
+      cloud.beforeWrite = noAnswer;
+      await rig.execute(cloud, jobId);
       cloud.beforeWrite = () => {};
       return { decisionId, jobId };
     };
 
     it('waits while the request could still land', async () => {
       const { jobId } = await lose();
-      expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+      expect(await rig.execute(cloud, jobId)).toMatchObject({
         kind: 'postpone',
         error: { code: 'outcome_unknown' },
       });
@@ -331,12 +281,12 @@ describe('executing a decision', () => {
     ])('tries again when %s', async (_, change, patient) => {
       const { decisionId, jobId } = await lose();
       cloud.fence = { ...then, ...change };
-      if (patient) await settle(decisionId);
-      expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+      if (patient) await rig.settle(decisionId);
+      expect(await rig.execute(cloud, jobId)).toMatchObject({
         kind: 'postpone',
         error: { code: 'not_applied' },
       });
-      await executeDecision(deps, await claim(jobId));
+      await rig.execute(cloud, jobId);
       expect(cloud.writes).toEqual([6]);
       expect(await state(decisionId)).toMatchObject({
         state: 'executed',
@@ -352,7 +302,7 @@ describe('executing a decision', () => {
       const { jobId } = await lose();
       const { generation, ...kept } = { ...then, ...change };
       cloud.fence = generation === undefined ? kept : { ...kept, generation };
-      expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+      expect(await rig.execute(cloud, jobId)).toMatchObject({
         completion: { outcome: 'superseded', error: { code: 'outcome_unproven' } },
       });
       expect(cloud.writes).toEqual([]);
@@ -360,21 +310,19 @@ describe('executing a decision', () => {
   });
 
   it('begins nothing while a write whose size was seen, but not answered, could still arrive', async () => {
-    const { resourceId, decisionId, jobId } = await prepare(4, 6, { cooldown_period: 0 });
-    cloud.beforeWrite = () => {
-      throw unknown();
-    };
-    await executeDecision(deps, await claim(jobId));
+    const { resourceId, decisionId, jobId } = await rig.prepare(4, 6, { cooldown_period: 0 });
+    cloud.beforeWrite = noAnswer;
+    await rig.execute(cloud, jobId);
     cloud.beforeWrite = () => {};
     cloud.desired = 6; // Ours, or somebody else's: nobody can tell.
-    await executeDecision(deps, await claim(jobId));
+    await rig.execute(cloud, jobId);
     expect(await state(decisionId)).toMatchObject({
       state: 'executed',
       events: expect.arrayContaining(['outcome:inferred']),
     });
     const next = async () => {
       const id = await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 6, 8));
-      await executeDecision(deps, await claim(id));
+      await rig.execute(cloud, id);
       return (await findJob(pool, id))?.error;
     };
     expect(await next()).toMatchObject({ code: 'settling', context: { earliest: expect.any(String) } });
@@ -388,14 +336,12 @@ describe('executing a decision', () => {
   });
 
   it('holds the resource against other decisions while an outcome is unknown', async () => {
-    const { resourceId, jobId } = await prepare(4, 6, { cooldown_period: 0 });
-    cloud.beforeWrite = () => {
-      throw unknown();
-    };
-    await executeDecision(deps, await claim(jobId));
+    const { resourceId, jobId } = await rig.prepare(4, 6, { cooldown_period: 0 });
+    cloud.beforeWrite = noAnswer;
+    await rig.execute(cloud, jobId);
     cloud.beforeWrite = () => {};
     const other = await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 4, 5));
-    expect(await executeDecision(deps, await claim(other))).toMatchObject({
+    expect(await rig.execute(cloud, other)).toMatchObject({
       kind: 'postpone',
       refund: true,
       error: { code: 'resource_busy' },
@@ -404,15 +350,15 @@ describe('executing a decision', () => {
   });
 
   it('lets another worker resolve what a dead one left open, without writing again', async () => {
-    const { decisionId, jobId } = await prepare();
+    const { decisionId, jobId } = await rig.prepare();
     let release = () => {};
     const frozen = new Promise<void>((resolve) => {
       release = resolve;
     });
     cloud.afterWrite = () => frozen;
-    const first = executeDecision(deps, await claim(jobId));
+    const first = rig.execute(cloud, jobId);
     await expect.poll(() => cloud.writes.length).toBe(1);
-    await executeDecision({ ...deps, workerId: 'worker-2' }, await claim(jobId));
+    await rig.execute(cloud, jobId, { workerId: 'worker-2' });
     release();
     // The first worker wakes up late: it reports, and changes nothing.
     expect(await first).toMatchObject({ kind: 'postpone', error: { code: 'resolved_elsewhere' } });
@@ -427,7 +373,7 @@ describe('executing a decision', () => {
   it('starts the cooldown for a write that lands after it was given up, too', async () => {
     cloud.settleMs = 0;
     cloud.fence = { uid: 'one', resourceVersion: '10' };
-    const { decisionId, jobId } = await prepare();
+    const { decisionId, jobId } = await rig.prepare();
     let release = () => {};
     const frozen = new Promise<void>((resolve) => {
       release = resolve;
@@ -437,9 +383,9 @@ describe('executing a decision', () => {
       sending = true;
       await frozen;
     };
-    const first = executeDecision(deps, await claim(jobId));
+    const first = rig.execute(cloud, jobId);
     await expect.poll(() => sending).toBe(true);
-    await executeDecision({ ...deps, workerId: 'worker-2' }, await claim(jobId));
+    await rig.execute(cloud, jobId, { workerId: 'worker-2' });
     expect(await state(decisionId)).toMatchObject({ attempts: ['not_applied'], cooling: false });
     release();
     await first;
@@ -454,7 +400,7 @@ describe('executing a decision', () => {
     const jobs = [];
     for (const target of [5, 6])
       jobs.push(await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 4, target)));
-    const outcomes = await Promise.all(jobs.map(async (id) => await executeDecision(deps, await claim(id))));
+    const outcomes = await Promise.all(jobs.map(async (id) => await rig.execute(cloud, id)));
     expect(cloud.writes).toHaveLength(1);
     expect(
       outcomes.filter((outcome) => outcome.kind === 'finished' && outcome.completion.status === 'completed'),
@@ -468,16 +414,16 @@ describe('executing a decision', () => {
     cloud.beforeWrite = () => {
       throw fault.current;
     };
-    const { decisionId, jobId } = await prepare();
-    const throttled = await executeDecision(deps, await claim(jobId));
+    const { decisionId, jobId } = await rig.prepare();
+    const throttled = await rig.execute(cloud, jobId);
     expect(throttled).toMatchObject({ kind: 'postpone', refund: true });
     fault.current = new ProviderError('pre_send', 'connection_refused', 'Nobody listens.');
-    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+    expect(await rig.execute(cloud, jobId)).toMatchObject({
       kind: 'postpone',
       refund: false,
     });
     fault.current = new ProviderError('permanent', 'validation', 'The cloud refuses.');
-    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+    expect(await rig.execute(cloud, jobId)).toMatchObject({
       kind: 'finished',
       completion: { outcome: 'rejected' },
     });
@@ -490,9 +436,9 @@ describe('executing a decision', () => {
 
   it('is dead after its last attempt, with the reason', async () => {
     cloud.describeFault = new ProviderError('unavailable', 'timeout', 'The cloud did not answer.');
-    const { jobId } = await prepare();
+    const { jobId } = await rig.prepare();
     await pool.query('update jobs set attempts = max_attempts - 1 where id = $1', [jobId]);
-    await executeDecision(deps, await claim(jobId));
+    await rig.execute(cloud, jobId);
     expect(await findJob(pool, jobId)).toMatchObject({
       status: 'failed',
       outcome: 'dead',
@@ -503,8 +449,8 @@ describe('executing a decision', () => {
 
 describe('the database as the last guard', () => {
   it('refuses to change history and finished jobs', async () => {
-    const { jobId } = await prepare();
-    await executeDecision(deps, await claim(jobId));
+    const { jobId } = await rig.prepare();
+    await rig.execute(cloud, jobId);
     await expect(pool.query('delete from scaling_events')).rejects.toThrow(/append-only/);
     await expect(pool.query('update scaling_events set success = false')).rejects.toThrow(/append-only/);
     await expect(pool.query('truncate scaling_events')).rejects.toThrow(/append-only/);
@@ -516,8 +462,8 @@ describe('the database as the last guard', () => {
   });
 
   it('refuses two open attempts, two successes and an intent within the cooldown', async () => {
-    const { jobId, decisionId, resourceId } = await prepare();
-    await executeDecision(deps, await claim(jobId));
+    const { jobId, decisionId, resourceId } = await rig.prepare();
+    await rig.execute(cloud, jobId);
     const insert = (attemptState: string, no: number) =>
       pool.query(
         `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, blocked)

@@ -1,15 +1,14 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { passCircuit } from '../../shared/db/circuits-repository.ts';
-import { type ClaimedJob, claimJobs, findJob } from '../../shared/db/jobs-repository.ts';
-import { createPool } from '../../shared/db/pool.ts';
+import { findJob } from '../../shared/db/jobs-repository.ts';
 import { changeProtection } from '../../shared/db/protection-lock.ts';
 import { ProviderError } from '../../shared/errors.ts';
-import { type ExecuteDeps, executeDecision } from '../../worker/jobs/execute-decision.ts';
+import { executeDecision } from '../../worker/jobs/execute-decision.ts';
 import { recordObservation } from '../../worker/jobs/execution-store.ts';
+import { type ExecutionRig, noAnswer, openExecutionRig } from '../support/execution-rig.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
-import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { seedDecision, seedExecuteJob } from '../support/seed.ts';
 
 /** A cloud in whose answer to a read other things happen: after the read, before the intent. */
 class InterruptedCloud extends ScriptedCloud {
@@ -41,57 +40,18 @@ class LateReader extends ScriptedCloud {
   }
 }
 
-let database: TestDatabase;
+let rig: ExecutionRig;
 let pool: pg.Pool;
 let cloud: InterruptedCloud;
-let deps: ExecuteDeps;
 
 beforeAll(async () => {
-  database = await createTestDatabase();
-  pool = createPool(database.url, { name: 'test' });
+  rig = await openExecutionRig();
+  pool = rig.pool;
 });
-afterAll(async () => {
-  await pool.end();
-  await database.drop();
-});
+afterAll(() => rig.close());
 beforeEach(() => {
   cloud = new InterruptedCloud();
-  deps = {
-    pool,
-    providers: new Map([['aws', cloud]]),
-    workerId: 'worker-1',
-    shutdown: new AbortController().signal,
-    stopped: false,
-    onUnclassified: () => {},
-  };
 });
-
-async function claim(jobId: string): Promise<ClaimedJob> {
-  await pool.query(
-    `update jobs set available_at = now(), lease_until = now() - interval '1 second' where id = $1 and not finished`,
-    [jobId],
-  );
-  const [job] = await claimJobs(pool, [jobId], 30_000);
-  if (job === undefined) throw new Error('not claimable');
-  return job;
-}
-
-async function prepare(from = 4, target = 6, values: Record<string, unknown> = {}) {
-  const resourceId = await seedResource(pool, { current_instances: from, ...values });
-  const decisionId = await seedDecision(pool, resourceId, from, target);
-  return { resourceId, decisionId, jobId: await seedExecuteJob(pool, resourceId, decisionId) };
-}
-
-const errorCode = async (jobId: string) => (await findJob(pool, jobId))?.error?.code;
-const unknown = () => new ProviderError('unknown', 'timeout', 'The cloud did not answer.');
-
-async function attemptsOf(resourceId: string): Promise<string[]> {
-  const { rows } = await pool.query<{ state: string }>(
-    'select state from attempts where resource_id = $1 order by id',
-    [resourceId],
-  );
-  return rows.map(({ state }) => state);
-}
 
 const waitsForProtection = async () =>
   ((
@@ -102,57 +62,57 @@ const waitsForProtection = async () =>
 
 describe('between the read of the cloud and the intent', () => {
   it('an execution of a resource that was changed between its reading and its intent looks again', async () => {
-    const { resourceId, jobId: earlier } = await prepare(4, 6, { cooldown_period: 0 });
+    const { resourceId, jobId: earlier } = await rig.prepare(4, 6, { cooldown_period: 0 });
     const later = await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 4, 5));
-    cloud.whileRead = async () => executeDecision(deps, await claim(earlier));
-    expect(await executeDecision(deps, await claim(later))).toMatchObject({
+    cloud.whileRead = async () => rig.execute(cloud, earlier);
+    expect(await rig.execute(cloud, later)).toMatchObject({
       kind: 'postpone',
       refund: true,
       error: { code: 'resource_busy' },
     });
     expect(cloud.writes).toEqual([6]);
-    await executeDecision(deps, await claim(later));
-    expect(await errorCode(later)).toBe('conflict');
+    await rig.execute(cloud, later);
+    expect(await rig.errorCode(later)).toBe('conflict');
     expect(cloud.writes).toEqual([6]);
   });
 
   it('a decision that grows too old while the cloud is read is not carried out', async () => {
-    const { decisionId, resourceId, jobId } = await prepare();
+    const { decisionId, resourceId, jobId } = await rig.prepare();
     cloud.whileRead = () =>
       pool.query(`update scaling_decisions set expires_at = now() - interval '1 second' where id = $1`, [
         decisionId,
       ]);
-    await executeDecision(deps, await claim(jobId));
-    expect(await errorCode(jobId)).toBe('decision_expired');
-    expect([cloud.writes, await attemptsOf(resourceId)]).toEqual([[], []]);
+    await rig.execute(cloud, jobId);
+    expect(await rig.errorCode(jobId)).toBe('decision_expired');
+    expect([cloud.writes, await rig.attemptsOf(resourceId)]).toEqual([[], []]);
   });
 
   it('an execution waits for a stop that is being committed, and obeys it', async () => {
-    const { resourceId, jobId } = await prepare();
+    const { resourceId, jobId } = await rig.prepare();
     let execution: Promise<unknown> = Promise.resolve();
     await changeProtection(pool, async (tx) => {
       await tx.query(
         `insert into controls (scope, stopped, reason, actor) values ($1, true, 'a test', 'test')`,
         [`resource:${resourceId}`],
       );
-      execution = executeDecision(deps, await claim(jobId));
+      execution = rig.execute(cloud, jobId);
       await expect.poll(async () => cloud.writes.length > 0 || (await waitsForProtection())).toBe(true);
     });
     await execution;
-    expect([cloud.writes, await errorCode(jobId)]).toEqual([[], 'stopped']);
+    expect([cloud.writes, await rig.errorCode(jobId)]).toEqual([[], 'stopped']);
   });
 
   it('an execution whose circuit opens while the cloud is read waits', async () => {
-    const { resourceId, jobId } = await prepare(4, 6, { region: 'circuit-test' });
+    const { resourceId, jobId } = await rig.prepare(4, 6, { region: 'circuit-test' });
     cloud.whileRead = () =>
       pool.query(
         `insert into circuits (scope, failures, open_until) values ('scope:aws:circuit-test', 5, now() + interval '30 seconds')`,
       );
-    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+    expect(await rig.execute(cloud, jobId)).toMatchObject({
       kind: 'postpone',
       error: { code: 'circuit_open' },
     });
-    expect([cloud.writes, await attemptsOf(resourceId)]).toEqual([[], []]);
+    expect([cloud.writes, await rig.attemptsOf(resourceId)]).toEqual([[], []]);
   });
 });
 
@@ -171,40 +131,33 @@ describe('a circuit whose time is over', () => {
 
 describe('between the intent and the request', () => {
   it('a worker that was held up between intent and request sends nothing', async () => {
-    const { resourceId, jobId } = await prepare();
+    const { resourceId, jobId } = await rig.prepare();
     const real = performance.now.bind(performance);
     let looks = 0;
     const clock = vi.spyOn(performance, 'now').mockImplementation(() => real() + (looks++ > 0 ? 6_000 : 0));
-    const outcome = await executeDecision(deps, await claim(jobId)).finally(() => clock.mockRestore());
+    const outcome = await rig.execute(cloud, jobId).finally(() => clock.mockRestore());
     expect(outcome).toMatchObject({ kind: 'postpone', error: { code: 'send_deadline' } });
-    expect([cloud.writes, await attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
+    expect([cloud.writes, await rig.attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
   });
 });
 
 describe('two workers with one job, because the lease of the first ran out', () => {
   /** The second reads the cloud only after the first has begun an attempt that came to no answer. */
   async function interleave(whatElse: (cloud: InterruptedCloud) => void, applies: boolean) {
-    const { resourceId, jobId } = await prepare(4, 6, { cooldown_period: 0 });
-    const [first, second] = [await claim(jobId), await claim(jobId)];
+    const { resourceId, decisionId, jobId } = await rig.prepare(4, 6, { cooldown_period: 0 });
+    const [first, second] = [await rig.claim(jobId), await rig.claim(jobId)];
     cloud.whileRead = async () => {
-      const fault = () => {
-        throw unknown();
-      };
-      if (applies) cloud.afterWrite = fault;
-      else cloud.beforeWrite = fault;
-      await executeDecision({ ...deps, workerId: 'worker-2' }, first);
+      if (applies) cloud.afterWrite = noAnswer;
+      else cloud.beforeWrite = noAnswer;
+      await executeDecision(rig.deps(cloud, { workerId: 'worker-2' }), first);
       Object.assign(cloud, { beforeWrite: () => {}, afterWrite: () => {} });
       whatElse(cloud);
     };
-    const late = { ...deps, providers: new Map([['aws' as const, new LateReader(cloud)]]) };
-    await executeDecision(late, second);
+    await executeDecision(rig.deps(new LateReader(cloud)), second);
     // Whoever comes next finds out what the first has done, and the job is over only then.
-    await pool.query(
-      `update attempts set settle_after = now() - interval '1 second' where resource_id = $1`,
-      [resourceId],
-    );
-    if ((await findJob(pool, jobId))?.outcome === null) await executeDecision(deps, await claim(jobId));
-    return { attempts: await attemptsOf(resourceId), job: await findJob(pool, jobId) };
+    await rig.settle(decisionId);
+    if ((await findJob(pool, jobId))?.outcome === null) await rig.execute(cloud, jobId);
+    return { attempts: await rig.attemptsOf(resourceId), job: await findJob(pool, jobId) };
   }
 
   it('leave no attempt open when the cloud has the size already', async () => {
@@ -222,7 +175,7 @@ describe('two workers with one job, because the lease of the first ran out', () 
 
 describe('while the intent is being committed', () => {
   it('a worker that is stopped sends nothing either', async () => {
-    const { resourceId, jobId } = await prepare();
+    const { resourceId, jobId } = await rig.prepare();
     const real = performance.now.bind(performance);
     let stoppedMs = 0;
     const clock = vi.spyOn(performance, 'now').mockImplementation(() => real() + stoppedMs);
@@ -241,19 +194,17 @@ describe('while the intent is being committed', () => {
         });
       },
     } as unknown as pg.Pool;
-    const outcome = await executeDecision({ ...deps, pool: slow }, await claim(jobId)).finally(() =>
-      clock.mockRestore(),
-    );
+    const outcome = await rig.execute(cloud, jobId, { pool: slow }).finally(() => clock.mockRestore());
     expect(outcome).toMatchObject({ kind: 'postpone', error: { code: 'send_deadline' } });
-    expect([cloud.writes, await attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
+    expect([cloud.writes, await rig.attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
   });
 });
 
 describe('nothing is sent', () => {
   it('by a worker that SCALER_STOP stops', async () => {
-    const { jobId } = await prepare();
-    await executeDecision({ ...deps, stopped: true }, await claim(jobId));
-    expect([cloud.writes, await errorCode(jobId)]).toEqual([[], 'stopped']);
+    const { jobId } = await rig.prepare();
+    await rig.execute(cloud, jobId, { stopped: true });
+    expect([cloud.writes, await rig.errorCode(jobId)]).toEqual([[], 'stopped']);
   });
 
   it.each([
@@ -262,59 +213,54 @@ describe('nothing is sent', () => {
     ['the region', () => 'scope:aws:us-east-1'],
     ['the resource', (id: string) => `resource:${id}`],
   ] as const)('while %s is stopped', async (_what, scopeOf) => {
-    const { resourceId, jobId } = await prepare();
+    const { resourceId, jobId } = await rig.prepare();
     const scope = scopeOf(resourceId);
     await pool.query(
       `insert into controls (scope, stopped, reason, actor) values ($1, true, 'a test', 'test')`,
       [scope],
     );
-    await executeDecision(deps, await claim(jobId));
+    await rig.execute(cloud, jobId);
     await pool.query('delete from controls where scope = $1', [scope]);
-    expect([cloud.writes, await errorCode(jobId)]).toEqual([[], 'stopped']);
+    expect([cloud.writes, await rig.errorCode(jobId)]).toEqual([[], 'stopped']);
   });
 
   it('by a worker that begins nothing while it shuts down', async () => {
-    const { jobId } = await prepare();
-    const outcome = await executeDecision({ ...deps, shutdown: AbortSignal.abort() }, await claim(jobId));
+    const { jobId } = await rig.prepare();
+    const outcome = await rig.execute(cloud, jobId, { shutdown: AbortSignal.abort() });
     expect(outcome).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'worker_stopping' } });
     expect(cloud.writes).toEqual([]);
   });
 
   it('that never goes below the minimum, as it is stored now', async () => {
-    const { resourceId, jobId } = await prepare(4, 3);
+    const { resourceId, jobId } = await rig.prepare(4, 3);
     await pool.query('update resources set min_instances = 4 where id = $1', [resourceId]);
-    await executeDecision(deps, await claim(jobId));
-    expect([cloud.writes, await errorCode(jobId)]).toEqual([[], 'out_of_bounds']);
+    await rig.execute(cloud, jobId);
+    expect([cloud.writes, await rig.errorCode(jobId)]).toEqual([[], 'out_of_bounds']);
   });
 
   it("that never asks for less than the cloud's minimum, even on the way up", async () => {
     cloud.desired = 1;
     cloud.min = 3;
-    const { jobId } = await prepare(1, 2);
-    await executeDecision(deps, await claim(jobId));
-    expect([cloud.writes, await errorCode(jobId)]).toEqual([[], 'out_of_bounds']);
+    const { jobId } = await rig.prepare(1, 2);
+    await rig.execute(cloud, jobId);
+    expect([cloud.writes, await rig.errorCode(jobId)]).toEqual([[], 'out_of_bounds']);
   });
 });
 
 describe('an unknown outcome', () => {
   it('of an object that is gone is given up only when nothing can land any more', async () => {
-    const { resourceId, decisionId, jobId } = await prepare();
-    cloud.beforeWrite = () => {
-      throw unknown();
-    };
-    await executeDecision(deps, await claim(jobId));
+    const { resourceId, decisionId, jobId } = await rig.prepare();
+    cloud.beforeWrite = noAnswer;
+    await rig.execute(cloud, jobId);
     cloud.describeFault = new ProviderError('permanent', 'target_not_found', 'There is no such group.');
-    expect(await executeDecision(deps, await claim(jobId))).toMatchObject({
+    expect(await rig.execute(cloud, jobId)).toMatchObject({
       kind: 'postpone',
       error: { code: 'outcome_unknown' },
     });
-    expect(await attemptsOf(resourceId)).toEqual(['unknown']);
-    await pool.query(
-      `update attempts set settle_after = now() - interval '1 second' where decision_id = $1`,
-      [decisionId],
-    );
-    await executeDecision(deps, await claim(jobId));
-    expect([await attemptsOf(resourceId), await errorCode(jobId)]).toEqual([
+    expect(await rig.attemptsOf(resourceId)).toEqual(['unknown']);
+    await rig.settle(decisionId);
+    await rig.execute(cloud, jobId);
+    expect([await rig.attemptsOf(resourceId), await rig.errorCode(jobId)]).toEqual([
       ['superseded'],
       'target_not_found',
     ]);
@@ -331,19 +277,17 @@ describe('an observation', () => {
     ).rows[0]?.current_instances;
 
   it('older than our own change is not stored', async () => {
-    const { resourceId, jobId } = await prepare();
+    const { resourceId, jobId } = await rig.prepare();
     const before = await cloud.describe();
-    await executeDecision(deps, await claim(jobId));
+    await rig.execute(cloud, jobId);
     await recordObservation(pool, { id: resourceId, epoch: '0' }, before, 'worker-1');
     expect(await current(resourceId)).toBe(6);
   });
 
   it('while our own change is under way is not stored', async () => {
-    const { resourceId, jobId } = await prepare();
-    cloud.afterWrite = () => {
-      throw unknown();
-    };
-    await executeDecision(deps, await claim(jobId));
+    const { resourceId, jobId } = await rig.prepare();
+    cloud.afterWrite = noAnswer;
+    await rig.execute(cloud, jobId);
     await recordObservation(pool, { id: resourceId, epoch: '1' }, await cloud.describe(), 'worker-1');
     expect(await current(resourceId)).toBe(4);
   });

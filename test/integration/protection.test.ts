@@ -10,54 +10,31 @@ import {
   setFleetLimits,
 } from '../../shared/db/fleet-limits-repository.ts';
 import { createFreeze, deleteFreeze } from '../../shared/db/freezes-repository.ts';
-import { type ClaimedJob, claimJobs, findJob } from '../../shared/db/jobs-repository.ts';
-import { createPool } from '../../shared/db/pool.ts';
+import { findJob } from '../../shared/db/jobs-repository.ts';
 import { lockForIntent } from '../../shared/db/protection-lock.ts';
 import { askRelease, release, stop } from '../../shared/db/stops-repository.ts';
 import { ProviderError } from '../../shared/errors.ts';
 import { loadDecisionInputs } from '../../worker/jobs/decision-inputs.ts';
-import { type ExecuteDeps, executeDecision } from '../../worker/jobs/execute-decision.ts';
 import { FleetProtections } from '../../worker/jobs/fleet-protections.ts';
+import { type ExecutionRig, noAnswer, openExecutionRig } from '../support/execution-rig.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
 import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
 
-let database: TestDatabase;
+let rig: ExecutionRig;
 let pool: pg.Pool;
 let region: string;
 
 beforeAll(async () => {
-  database = await createTestDatabase();
-  pool = createPool(database.url, { name: 'test' });
+  rig = await openExecutionRig();
+  pool = rig.pool;
 });
-afterAll(async () => {
-  await pool.end();
-  await database.drop();
-});
+afterAll(() => rig.close());
 // A region of its own for each test: what it stops, limits and opens is nobody else's.
 beforeEach(() => {
   region = `test-${randomUUID().slice(0, 8)}`;
 });
 
 const cloudScope = () => `scope:aws:${region}`;
-
-function depsWith(cloud: ScriptedCloud): ExecuteDeps {
-  return {
-    pool,
-    providers: new Map([['aws', cloud]]),
-    workerId: 'worker-1',
-    shutdown: new AbortController().signal,
-    stopped: false,
-    onUnclassified: () => {},
-  };
-}
-
-async function claim(jobId: string): Promise<ClaimedJob> {
-  await pool.query(`update jobs set available_at = now() where id = $1`, [jobId]);
-  const [job] = await claimJobs(pool, [jobId], 30_000);
-  if (job === undefined) throw new Error('not claimable');
-  return job;
-}
 
 const member = (instances: number, values: Record<string, unknown> = {}) =>
   seedResource(pool, {
@@ -85,7 +62,7 @@ async function change(
   prepare(cloud);
   const decisionId = await seedDecision(pool, resourceId, from, target);
   const jobId = await seedExecuteJob(pool, resourceId, decisionId);
-  const outcome = await executeDecision(depsWith(cloud), await claim(jobId));
+  const outcome = await rig.execute(cloud, jobId);
   const { rows: events } = await pool.query(
     `select phase, outcome, error_code, actor from scaling_events where decision_id = $1 order by seq`,
     [decisionId],
@@ -261,9 +238,7 @@ describe('the budget of scaling in', () => {
     await limit({ scale_in_floor: 2, scale_in_percent: 0 });
     const unsure = await member(10);
     await change(unsure, 10, 8, (cloud) => {
-      cloud.beforeWrite = () => {
-        throw new ProviderError('unknown', 'timeout', 'The cloud did not answer.');
-      };
+      cloud.beforeWrite = noAnswer;
     });
     expect((await change(await member(10), 10, 9)).code).toBe('fleet_budget');
     // Somebody else has moved the group since: nobody will ever know.
@@ -506,7 +481,7 @@ describe('the circuit of a region', () => {
     const jobId = await seedExecuteJob(pool, id, decisionId);
     await describes(new ProviderError('identity', 'aws_identity', 'Expired.'));
     await timeIsOver();
-    const late = await executeDecision(depsWith(new ScriptedCloud()), await claim(jobId));
+    const late = await rig.execute(new ScriptedCloud(), jobId);
     expect(late).toMatchObject({ kind: 'finished', completion: { outcome: 'expired' } });
     expect((await describes(null)).writes).toEqual([5]);
     expect(await circuit()).toBeUndefined();
