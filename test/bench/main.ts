@@ -1,10 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { cpus } from 'node:os';
 import { errorMessage } from '../../shared/errors.ts';
-import { createClosers, onSignals } from '../../shared/lifecycle/closers.ts';
+import type { Closers } from '../../shared/lifecycle/closers.ts';
 import { decide } from '../../worker/engine/decide.ts';
+import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
 import { input, minutes } from '../support/engine-input.ts';
 import { cpuMicroseconds } from './cpu.ts';
 import { type Goal, judge, median } from './goals.ts';
@@ -25,40 +23,25 @@ type Figures = Record<string, number>;
 
 const drainLimitMs = 15_000;
 
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      json: { type: 'boolean' },
-      rounds: { type: 'string', default: '3' },
-      seconds: { type: 'string', default: '1.5' },
-      help: { type: 'boolean' },
-    },
-  });
-  if (values.help === true) {
-    console.log(help);
-    return;
+const { values, number, wholeNumber, say } = readCommandLine('bench', help, {
+  json: { type: 'boolean' },
+  rounds: { type: 'string', default: '3' },
+  seconds: { type: 'string', default: '1.5' },
+});
+const rounds = wholeNumber('rounds', 1, 60);
+const seconds = number('seconds', 0.1, 60);
+
+async function main(folder: string, closers: Closers): Promise<void> {
+  const rig = await buildRig(folder, closers, say);
+  const all: Figures[] = [];
+  // The first round warms everything up and is thrown away.
+  for (let round = 0; round <= rounds; round++) {
+    say(round === 0 ? 'warming up …' : `round ${round} of ${rounds} …`);
+    const figures = await measureRound(rig, round === 0 ? 0.5 : seconds);
+    if (round > 0) all.push(figures);
   }
-  const rounds = positive('--rounds', values.rounds);
-  const seconds = positive('--seconds', values.seconds);
-  const log = (line: string) => console.error(`bench: ${line}`);
-  const folder = mkdtempSync(join(tmpdir(), 'scaler-bench-'));
-  const closers = createClosers();
-  onSignals(async () => await closers.closeAll(10_000));
-  try {
-    const rig = await buildRig(folder, closers, log);
-    const all: Figures[] = [];
-    // The first round warms everything up and is thrown away.
-    for (let round = 0; round <= rounds; round++) {
-      log(round === 0 ? 'warming up …' : `round ${round} of ${rounds} …`);
-      const figures = await measureRound(rig, round === 0 ? 0.5 : seconds);
-      if (round > 0) all.push(figures);
-    }
-    const report = summarize(all, { rounds, seconds });
-    console.log(values.json === true ? JSON.stringify(report, null, 2) : table(report));
-  } finally {
-    await closers.closeAll(10_000);
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const report = summarize(all, { rounds, seconds });
+  console.log(values.json === true ? JSON.stringify(report, null, 2) : table(report));
 }
 
 async function measureRound(rig: Rig, seconds: number): Promise<Figures> {
@@ -369,15 +352,9 @@ function table(report: Report): string {
   return [...lines, '', ...goals].join('\n');
 }
 
-function positive(name: string, text: string): number {
-  const value = Number(text);
-  if (!(value > 0 && value <= 60)) throw new Error(`${name} must be a number from 0 to 60, not "${text}"`);
-  return value;
-}
-
 try {
-  await main();
+  await inTemporaryFolder('bench', main);
 } catch (error) {
-  console.error(`bench: ${errorMessage(error)}`);
+  say(errorMessage(error));
   process.exitCode = 1;
 }

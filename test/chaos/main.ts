@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { projectRoot } from '../../shared/project-root.ts';
+import { readCommandLine } from '../support/command.ts';
 import { type CheckReport, printCheck, type Spread } from './check-report.ts';
 import { type FaultKind, faultKinds } from './fault-plan.ts';
 import { type RunReport, runChaos } from './run.ts';
@@ -24,57 +24,41 @@ const help = `Usage: npm run chaos -- [options]
   --json          the report as JSON on standard output; progress goes to standard error
   --help          this text`;
 
-const { values } = parseArgs({
-  options: {
-    minutes: { type: 'string', default: '5' },
-    seed: { type: 'string', default: '1' },
-    rate: { type: 'string', default: '40' },
-    every: { type: 'string', default: '1100' },
-    only: { type: 'string' },
-    objects: { type: 'string', default: '120' },
-    apis: { type: 'string', default: '2' },
-    workers: { type: 'string', default: '3' },
-    latency: { type: 'string', default: '0' },
-    dir: { type: 'string' },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
+const { values, number, wholeNumber, say } = readCommandLine('chaos', help, {
+  minutes: { type: 'string', default: '5' },
+  seed: { type: 'string', default: '1' },
+  rate: { type: 'string', default: '40' },
+  every: { type: 'string', default: '1100' },
+  only: { type: 'string' },
+  objects: { type: 'string', default: '120' },
+  apis: { type: 'string', default: '2' },
+  workers: { type: 'string', default: '3' },
+  latency: { type: 'string', default: '0' },
+  dir: { type: 'string' },
+  json: { type: 'boolean', default: false },
 });
 
-if (values.help) {
-  console.log(help);
-  process.exit(0);
-}
 try {
-  const seed = positive('seed');
+  const seed = wholeNumber('seed', 0);
   const report = await runChaos({
-    minutes: positive('minutes'),
+    minutes: number('minutes', 0.01),
     seed,
-    rate: positive('rate'),
-    everyMs: positive('every'),
-    objects: positive('objects'),
-    apis: positive('apis'),
-    workers: positive('workers'),
-    cloudLatencyMs: values.latency === '0' ? 0 : positive('latency'),
+    rate: number('rate', 0.01),
+    everyMs: number('every', 1),
+    objects: wholeNumber('objects', 1),
+    apis: wholeNumber('apis', 1),
+    workers: wholeNumber('workers', 1),
+    cloudLatencyMs: number('latency', 0),
     calmMs: 10_000,
     recoverMs: 180_000,
     ...(values.only === undefined ? {} : { only: kindsIn(values.only) }),
     directory: values.dir ?? join(projectRoot(), '.data', 'chaos', `seed-${seed}`),
-    say: (line) => console.error(`chaos: ${line}`),
+    say,
   });
   console.log(values.json ? JSON.stringify(report, null, 2) : printed(report));
   process.exit(report.ok ? 0 : 1);
 } catch (error) {
-  console.error(`chaos: ${(error as Error).message}`);
-  process.exit(2);
-}
-
-function positive(
-  name: 'minutes' | 'seed' | 'rate' | 'every' | 'objects' | 'apis' | 'workers' | 'latency',
-): number {
-  const value = Number(values[name]);
-  if (Number.isFinite(value) && value > 0) return value;
-  console.error(`chaos: --${name} takes a number above 0, not "${values[name]}"`);
+  say((error as Error).message);
   process.exit(2);
 }
 
@@ -82,9 +66,7 @@ function kindsIn(list: string): FaultKind[] {
   const names = list.split(',').map((name) => name.trim());
   const unknown = names.filter((name) => !(name in faultKinds));
   if (unknown.length === 0) return names as FaultKind[];
-  console.error(
-    `chaos: there is no fault ${unknown.join(', ')}; there are: ${Object.keys(faultKinds).join(', ')}`,
-  );
+  say(`there is no fault ${unknown.join(', ')}; there are: ${Object.keys(faultKinds).join(', ')}`);
   process.exit(2);
 }
 

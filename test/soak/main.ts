@@ -1,10 +1,10 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { errorMessage } from '../../shared/errors.ts';
-import { type Closers, createClosers, onSignals } from '../../shared/lifecycle/closers.ts';
+import type { Closers } from '../../shared/lifecycle/closers.ts';
 import { cpuMicroseconds } from '../bench/cpu.ts';
+import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
 import { mergeCounts } from './counts.ts';
 import { type Stretch, Traffic } from './driver.ts';
 import {
@@ -46,56 +46,31 @@ const keyShare = 0.45;
 const backlogSeconds = 5;
 const unlimited: Limits = { rateLimitPerMinute: 10_000_000, maxWaitingJobs: 100_000 };
 
-interface Options {
-  readonly minutes: number;
-  readonly rate: number | null;
-  readonly seed: number;
-  readonly apis: number;
-  readonly workers: number;
+const { values, wholeNumber, number, say } = readCommandLine('soak', help, {
+  minutes: { type: 'string', default: '10' },
+  rate: { type: 'string' },
+  seed: { type: 'string', default: '1' },
+  apis: { type: 'string', default: '2' },
+  workers: { type: 'string', default: '2' },
+  keep: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
+});
+const options = {
+  minutes: number('minutes', 1, 100_000),
+  rate: values.rate === undefined ? null : number('rate', 1, 1_000_000),
+  seed: wholeNumber('seed', 0, 2 ** 32 - 1),
+  apis: wholeNumber('apis', 1, 16),
+  workers: wholeNumber('workers', 1, 64),
+};
+
+async function main(folder: string, closers: Closers): Promise<void> {
+  const report = await run(folder, closers);
+  console.log(values.json ? JSON.stringify(report, null, 2) : table(report));
+  for (const line of report.broken) say(`broken: ${line}`);
+  process.exitCode = report.broken.length === 0 ? 0 : 1;
 }
 
-const say = (line: string) => console.error(`soak: ${line}`);
-
-async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      minutes: { type: 'string', default: '10' },
-      rate: { type: 'string' },
-      seed: { type: 'string', default: '1' },
-      apis: { type: 'string', default: '2' },
-      workers: { type: 'string', default: '2' },
-      keep: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) {
-    console.log(help);
-    return;
-  }
-  const options: Options = {
-    minutes: numberFrom('--minutes', values.minutes, 1, 100_000),
-    rate: values.rate === undefined ? null : numberFrom('--rate', values.rate, 1, 1_000_000),
-    seed: numberFrom('--seed', values.seed, 0, 2 ** 32 - 1),
-    apis: numberFrom('--apis', values.apis, 1, 16),
-    workers: numberFrom('--workers', values.workers, 1, 64),
-  };
-  const folder = mkdtempSync(join(tmpdir(), 'scaler-soak-'));
-  const closers = createClosers();
-  onSignals(async () => await closers.closeAll(30_000));
-  try {
-    const report = await run(options, folder, closers);
-    console.log(values.json ? JSON.stringify(report, null, 2) : table(report));
-    for (const line of report.broken) say(`broken: ${line}`);
-    process.exitCode = report.broken.length === 0 ? 0 : 1;
-  } finally {
-    await closers.closeAll(30_000);
-    if (values.keep) say(`logs and databases are kept in ${folder}`);
-    else rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-async function run(options: Options, folder: string, closers: Closers) {
+async function run(folder: string, closers: Closers) {
   const { seed, minutes } = options;
   say('starting PostgreSQL, Redis, both clouds and the service …');
   const stack = await buildStack(folder, { workers: options.workers, resourcesPerCloud, seed }, closers, say);
@@ -305,15 +280,8 @@ function table(report: Report): string {
     .join('\n');
 }
 
-function numberFrom(name: string, text: string, least: number, most: number): number {
-  const value = Number(text);
-  if (text.trim() === '' || !(value >= least && value <= most))
-    throw new Error(`${name} must be a number from ${least} to ${most}, not "${text}"`);
-  return value;
-}
-
 try {
-  await main();
+  await inTemporaryFolder('soak', main, values.keep);
 } catch (error) {
   say(errorMessage(error));
   process.exitCode = 1;

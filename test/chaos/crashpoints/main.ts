@@ -1,13 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { migrate } from '../../../shared/db/migrate.ts';
-import { startEmbeddedPostgres } from '../../../shared/embedded/postgres.ts';
-import { startEmbeddedRedis } from '../../../shared/embedded/redis.ts';
-import { createClosers } from '../../../shared/lifecycle/closers.ts';
-import { createLogger } from '../../../shared/observability/logger.ts';
-import { projectRoot } from '../../../shared/project-root.ts';
+import { openBackends } from '../../../shared/embedded/backends.ts';
+import type { Closers } from '../../../shared/lifecycle/closers.ts';
+import { inTemporaryFolder, readCommandLine } from '../../support/command.ts';
 import { reasonFor } from './allowed.ts';
 import { ChildPool, type CrashResult, discover, planCrashes, runCrash } from './enumerate.ts';
 import { buildInstrumented, bundleInstrumented } from './instrument.ts';
@@ -20,95 +14,76 @@ const usage = `npm run chaos:crashpoints -- [--only TEXT] [--every-scenario] [--
   --every-scenario   each point in every scenario that reaches it, not in one
   --json             the report as JSON`;
 
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string', default: '' },
-    'every-scenario': { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
+const { values, say } = readCommandLine('crashpoints', usage, {
+  only: { type: 'string', default: '' },
+  'every-scenario': { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
 });
-if (values.help) {
-  console.log(usage);
-  process.exit(0);
-}
-process.exitCode = await main();
+process.exitCode = await inTemporaryFolder('crashpoints', main);
 
-async function main(): Promise<number> {
+async function main(folder: string, closers: Closers): Promise<number> {
   const startedAt = performance.now();
-  const say = (line: string) => process.stderr.write(`${line}\n`);
-  const closers = createClosers(createLogger({ level: 'silent', name: 'crashpoints' }));
-  const folder = await mkdtemp(join(tmpdir(), 'scaler-crashpoints-'));
-  try {
-    const [postgres, redis] = await Promise.all([
-      startEmbeddedPostgres({ dataDir: join(folder, 'postgres'), log: say }),
-      startEmbeddedRedis({
-        dataDir: join(folder, 'redis'),
-        cacheDir: process.env.SCALER_CACHE_DIR ?? join(projectRoot(), '.cache'),
-        log: say,
-      }),
-    ]);
-    closers.add('postgres', () => postgres.stop());
-    closers.add('redis', () => redis.stop());
-    await migrate(postgres.url);
-    const plain = buildInstrumented();
-    closers.add('build', async () => plain.remove());
-    const build = await bundleInstrumented(plain);
-    const rig = await startRig(postgres.url, redis.url, '{crashpoints}');
-    closers.add('rig', () => rig.close());
-    const pool = new ChildPool(build, rig);
-    closers.add('children', () => pool.close());
+  const { databaseUrl, redisUrl } = await openBackends({
+    environment: { SCALER_CACHE_DIR: process.env.SCALER_CACHE_DIR },
+    dataDir: folder,
+    closers,
+    log: say,
+  });
+  await migrate(databaseUrl);
+  const plain = buildInstrumented();
+  closers.add('build', async () => plain.remove());
+  const build = await bundleInstrumented(plain);
+  const rig = await startRig(databaseUrl, redisUrl, '{crashpoints}');
+  closers.add('rig', () => rig.close());
+  const pool = new ChildPool(build, rig);
+  closers.add('children', () => pool.close());
 
-    const { coverage, faults } = await discover(rig, pool);
-    const unreached = build.points.filter((name) => !coverage.has(name));
-    const { crashes: all, unreachable } = planCrashes(coverage, {
-      everyScenario: values['every-scenario'],
-    });
-    const crashes = all.filter(({ name }) => name.includes(values.only));
-    say(`${build.points.length} points, ${unreached.length} not reached; ${crashes.length} crashes to go`);
-    const results: CrashResult[] = [];
-    for (const [index, crash] of crashes.entries()) {
-      const result = await runCrash(rig, pool, crash, crashes[index + 1]?.scenario);
-      results.push(result);
-      if (result.faults.length > 0 || !result.struck)
-        say(
-          `${crash.name} ${crash.phase} ${crash.nth} in ${crash.scenario.name}: ${result.struck ? result.faults.join('; ') : 'not reached this time'}`,
-        );
-      else if (index % 50 === 49) say(`${index + 1} of ${crashes.length}`);
-    }
-    const missing = [...unreached, ...unreachable].filter((name) => reasonFor(name) === undefined);
-    const failed = results.filter((result) => result.faults.length > 0 || !result.struck);
-    const recovery = results.map(({ recoveryMs }) => recoveryMs).sort((a, b) => a - b);
-    const report = {
-      points: build.points.length,
-      reached: build.points.length - unreached.length,
-      crashes: results.length,
-      failed: failed.length,
-      without_crash_faults: faults,
-      missing,
-      allowed: [...unreached, ...unreachable]
-        .filter((name) => reasonFor(name) !== undefined)
-        .map((name) => ({ name, reason: reasonFor(name) })),
-      recovery_ms: {
-        p50: Math.round(recovery[Math.floor(recovery.length / 2)] ?? 0),
-        p95: Math.round(recovery[Math.floor(recovery.length * 0.95)] ?? 0),
-      },
-      seconds: Math.round((performance.now() - startedAt) / 1_000),
-      failures: failed.map(({ crash, struck, faults: found }) => ({
-        point: crash.name,
-        phase: crash.phase,
-        nth: crash.nth,
-        scenario: crash.scenario.name,
-        faults: struck ? found : ['not reached this time'],
-      })),
-    };
-    if (values.json) console.log(JSON.stringify(report, null, 2));
-    else print(report);
-    return failed.length + missing.length + faults.length === 0 ? 0 : 1;
-  } finally {
-    await closers.closeAll(10_000);
-    await rm(folder, { recursive: true, force: true });
+  const { coverage, faults } = await discover(rig, pool);
+  const unreached = build.points.filter((name) => !coverage.has(name));
+  const { crashes: all, unreachable } = planCrashes(coverage, {
+    everyScenario: values['every-scenario'],
+  });
+  const crashes = all.filter(({ name }) => name.includes(values.only));
+  say(`${build.points.length} points, ${unreached.length} not reached; ${crashes.length} crashes to go`);
+  const results: CrashResult[] = [];
+  for (const [index, crash] of crashes.entries()) {
+    const result = await runCrash(rig, pool, crash, crashes[index + 1]?.scenario);
+    results.push(result);
+    if (result.faults.length > 0 || !result.struck)
+      say(
+        `${crash.name} ${crash.phase} ${crash.nth} in ${crash.scenario.name}: ${result.struck ? result.faults.join('; ') : 'not reached this time'}`,
+      );
+    else if (index % 50 === 49) say(`${index + 1} of ${crashes.length}`);
   }
+  const missing = [...unreached, ...unreachable].filter((name) => reasonFor(name) === undefined);
+  const failed = results.filter((result) => result.faults.length > 0 || !result.struck);
+  const recovery = results.map(({ recoveryMs }) => recoveryMs).sort((a, b) => a - b);
+  const report = {
+    points: build.points.length,
+    reached: build.points.length - unreached.length,
+    crashes: results.length,
+    failed: failed.length,
+    without_crash_faults: faults,
+    missing,
+    allowed: [...unreached, ...unreachable]
+      .filter((name) => reasonFor(name) !== undefined)
+      .map((name) => ({ name, reason: reasonFor(name) })),
+    recovery_ms: {
+      p50: Math.round(recovery[Math.floor(recovery.length / 2)] ?? 0),
+      p95: Math.round(recovery[Math.floor(recovery.length * 0.95)] ?? 0),
+    },
+    seconds: Math.round((performance.now() - startedAt) / 1_000),
+    failures: failed.map(({ crash, struck, faults: found }) => ({
+      point: crash.name,
+      phase: crash.phase,
+      nth: crash.nth,
+      scenario: crash.scenario.name,
+      faults: struck ? found : ['not reached this time'],
+    })),
+  };
+  if (values.json) console.log(JSON.stringify(report, null, 2));
+  else print(report);
+  return failed.length + missing.length + faults.length === 0 ? 0 : 1;
 }
 
 function print(report: {

@@ -1,12 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { startEmbeddedPostgres } from '../../../shared/embedded/postgres.ts';
-import { startEmbeddedRedis } from '../../../shared/embedded/redis.ts';
-import { createClosers } from '../../../shared/lifecycle/closers.ts';
-import { createLogger } from '../../../shared/observability/logger.ts';
-import { projectRoot } from '../../../shared/project-root.ts';
+import { openBackends } from '../../../shared/embedded/backends.ts';
+import type { Closers } from '../../../shared/lifecycle/closers.ts';
+import { inTemporaryFolder, readCommandLine } from '../../support/command.ts';
 import { type CodeGuard, codeGuards } from './code-guards.ts';
 import { databaseGuards } from './database-guards.ts';
 import { Scratch } from './run.ts';
@@ -16,17 +10,10 @@ const usage = `npm run chaos:mutants -- [--only TEXT] [--json]
   --only TEXT  only guards whose name contains TEXT
   --json       the report as JSON`;
 
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string', default: '' },
-    json: { type: 'boolean', default: false },
-    help: { type: 'boolean', default: false },
-  },
+const { values, say } = readCommandLine('mutants', usage, {
+  only: { type: 'string', default: '' },
+  json: { type: 'boolean', default: false },
 });
-if (values.help) {
-  console.log(usage);
-  process.exit(0);
-}
 
 interface Verdict {
   readonly guard: string;
@@ -34,68 +21,56 @@ interface Verdict {
   readonly killedBy: string | null;
   readonly why?: string;
 }
-process.exitCode = await main();
+process.exitCode = await inTemporaryFolder('mutants', main);
 
-async function main(): Promise<number> {
+async function main(folder: string, closers: Closers): Promise<number> {
   const startedAt = performance.now();
-  const say = (line: string) => process.stderr.write(`${line}\n`);
-  const closers = createClosers(createLogger({ level: 'silent', name: 'mutants' }));
-  const folder = await mkdtemp(join(tmpdir(), 'scaler-mutants-'));
-  try {
-    const [postgres, redis] = await Promise.all([
-      startEmbeddedPostgres({ dataDir: join(folder, 'postgres'), log: say }),
-      startEmbeddedRedis({
-        dataDir: join(folder, 'redis'),
-        cacheDir: process.env.SCALER_CACHE_DIR ?? join(projectRoot(), '.cache'),
-        log: say,
-      }),
-    ]);
-    closers.add('postgres', () => postgres.stop());
-    closers.add('redis', () => redis.stop());
-    const scratch = new Scratch({ TEST_DATABASE_URL: postgres.url, TEST_REDIS_URL: redis.url });
-    closers.add('scratch', async () => scratch.close());
-    const verdicts: Verdict[] = [];
-    const tell = (verdict: Verdict) => {
-      verdicts.push(verdict);
-      if (!values.json)
-        console.log(`${verdict.guard.padEnd(55)} ${verdict.killedBy ?? `SURVIVES ${verdict.why ?? ''}`}`);
-    };
-    const chosen = codeGuards.filter(({ id }) => id.includes(values.only));
-    const unsound = await unsoundWithGuards(scratch, chosen);
-    if (unsound !== null) {
-      say(unsound);
-      return 1;
-    }
-    for (const verdict of await withoutDatabaseGuards(scratch)) tell(verdict);
-    for (const guard of chosen) {
-      const restore = scratch.apply(guard);
-      const run = await scratch.test(guard.killers);
-      restore();
-      tell({
-        guard: guard.id,
-        killedBy: run.failed[0]?.name ?? null,
-        ...(run.failed.length > 0 ? {} : { why: run.broken ?? `${run.passed.length} tests passed` }),
-      });
-    }
-    const survivors = verdicts.filter(({ killedBy }) => killedBy === null);
-    const seconds = Math.round((performance.now() - startedAt) / 1_000);
-    if (values.json)
-      console.log(
-        JSON.stringify(
-          { guards: verdicts.length, killed: verdicts.length - survivors.length, seconds, verdicts },
-          null,
-          2,
-        ),
-      );
-    else
-      console.log(
-        `${verdicts.length - survivors.length} of ${verdicts.length} guards are held by a test (${seconds} s)`,
-      );
-    return survivors.length === 0 ? 0 : 1;
-  } finally {
-    await closers.closeAll(10_000);
-    await rm(folder, { recursive: true, force: true });
+  const { databaseUrl, redisUrl } = await openBackends({
+    environment: { SCALER_CACHE_DIR: process.env.SCALER_CACHE_DIR },
+    dataDir: folder,
+    closers,
+    log: say,
+  });
+  const scratch = new Scratch({ TEST_DATABASE_URL: databaseUrl, TEST_REDIS_URL: redisUrl });
+  closers.add('scratch', async () => scratch.close());
+  const verdicts: Verdict[] = [];
+  const tell = (verdict: Verdict) => {
+    verdicts.push(verdict);
+    if (!values.json)
+      console.log(`${verdict.guard.padEnd(55)} ${verdict.killedBy ?? `SURVIVES ${verdict.why ?? ''}`}`);
+  };
+  const chosen = codeGuards.filter(({ id }) => id.includes(values.only));
+  const unsound = await unsoundWithGuards(scratch, chosen);
+  if (unsound !== null) {
+    say(unsound);
+    return 1;
   }
+  for (const verdict of await withoutDatabaseGuards(scratch)) tell(verdict);
+  for (const guard of chosen) {
+    const restore = scratch.apply(guard);
+    const run = await scratch.test(guard.killers);
+    restore();
+    tell({
+      guard: guard.id,
+      killedBy: run.failed[0]?.name ?? null,
+      ...(run.failed.length > 0 ? {} : { why: run.broken ?? `${run.passed.length} tests passed` }),
+    });
+  }
+  const survivors = verdicts.filter(({ killedBy }) => killedBy === null);
+  const seconds = Math.round((performance.now() - startedAt) / 1_000);
+  if (values.json)
+    console.log(
+      JSON.stringify(
+        { guards: verdicts.length, killed: verdicts.length - survivors.length, seconds, verdicts },
+        null,
+        2,
+      ),
+    );
+  else
+    console.log(
+      `${verdicts.length - survivors.length} of ${verdicts.length} guards are held by a test (${seconds} s)`,
+    );
+  return survivors.length === 0 ? 0 : 1;
 }
 
 /** Nothing is shown by a test that fails anyway, or is not there. @returns what is wrong, or null. */
