@@ -134,10 +134,26 @@ describe('between the intent and the request', () => {
     const { resourceId, jobId } = await rig.prepare();
     const real = performance.now.bind(performance);
     let looks = 0;
-    const clock = vi.spyOn(performance, 'now').mockImplementation(() => real() + (looks++ > 0 ? 6_000 : 0));
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => real() + (looks++ > 1 ? 6_000 : 0));
     const outcome = await rig.execute(cloud, jobId).finally(() => clock.mockRestore());
     expect(outcome).toMatchObject({ kind: 'postpone', error: { code: 'send_deadline' } });
     expect([cloud.writes, await rig.attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
+  });
+
+  it('a worker that was stopped between its look at the cloud and its intent sends nothing', async () => {
+    const { resourceId, jobId } = await rig.prepare();
+    const real = performance.now.bind(performance);
+    let stoppedMs = 0;
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => real() + stoppedMs);
+    cloud.whileRead = () => {
+      stoppedMs = 11_000;
+      cloud.desired = 5; // Somebody else's, meanwhile.
+    };
+    const outcome = await rig.execute(cloud, jobId).finally(() => clock.mockRestore());
+    expect(outcome).toMatchObject({ kind: 'postpone', error: { code: 'send_deadline' } });
+    expect([cloud.writes, await rig.attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
+    await rig.execute(cloud, jobId);
+    expect([await rig.errorCode(jobId), cloud.writes]).toEqual(['conflict', []]);
   });
 });
 

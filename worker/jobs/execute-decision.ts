@@ -48,6 +48,8 @@ type BoundView = ExecutionView & { readonly resource: NonNullable<ExecutionView[
 
 /** A request that is not sent within this long after its intent is not sent at all. */
 const sendDeadlineMs = 5_000;
+/** Nor is one that relies on a look at the cloud from longer ago: AWS would take it whatever others have done since. */
+const lookIsGoodMs = 10_000;
 const writeTimeoutMs = 10_000;
 
 /**
@@ -145,6 +147,7 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
       'This worker does not serve that provider; another one takes over.',
     );
   const target = targetOf(view);
+  const lookedAt = performance.now();
   let state: CapacityState;
   try {
     state = await provider.describe(target, deps.shutdown);
@@ -198,7 +201,7 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
     const { code, message, context, lasting } = begun.refusal;
     return await reject(deps, job, view, null, lasting ?? 'rejected', code, message, 409, context);
   }
-  return await send(deps, job, view, provider, target, state, begun.attempt, beganAt);
+  return await send(deps, job, view, provider, target, state, begun.attempt, { lookedAt, beganAt });
 }
 
 async function send(
@@ -209,10 +212,11 @@ async function send(
   target: ProviderTarget,
   state: CapacityState,
   attempt: OpenAttempt,
-  beganAt: number,
+  { lookedAt, beganAt }: { readonly lookedAt: number; readonly beganAt: number },
 ): Promise<ExecuteOutcome> {
   // Local durations only: a paused process must not trust what the clock said before it was paused.
-  if (performance.now() - beganAt > sendDeadlineMs) {
+  const now = performance.now();
+  if (now - beganAt > sendDeadlineMs || now - lookedAt > lookIsGoodMs) {
     const late = new ProviderError(
       'pre_send',
       'send_deadline',

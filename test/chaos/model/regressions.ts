@@ -1,6 +1,6 @@
 import { type Command, commands } from './commands.ts';
 
-const { post, deliver, crash, external, fate, tick, imitate, land } = commands;
+const { post, deliver, crash, external, fate, tick, imitate, land, pause } = commands;
 
 /**
  * Histories that once broke an invariant, as `npm run chaos:model` prints them; they run first, each in `runs`
@@ -50,6 +50,12 @@ export const regressions: readonly {
       deliver(1, 0),
       land(),
     ],
+  },
+  {
+    note: 'a worker is stopped between its look at the cloud and its intent, and somebody changes the size',
+    seed: 5,
+    runs: 40,
+    story: [post(0, -2, false), deliver(2, 1), pause(1), deliver(3, 1), external(0, 5), land()],
   },
   {
     note: 'our change is applied and its answer lost, and somebody puts the old size back before anybody looks',

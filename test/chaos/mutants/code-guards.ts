@@ -263,8 +263,14 @@ export const codeGuards: readonly CodeGuard[] = [
   {
     id: 'send deadline',
     file: execute,
-    edits: [['if (performance.now() - beganAt > sendDeadlineMs) {', 'if (false) {']],
+    edits: [['now - beganAt > sendDeadlineMs || ', '']],
     killers: between('held up between intent and request'),
+  },
+  {
+    id: 'send deadline, from the look at the cloud',
+    file: execute,
+    edits: [[' || now - lookedAt > lookIsGoodMs', '']],
+    killers: between('stopped between its look at the cloud and its intent'),
   },
   {
     id: 'settle wait',
