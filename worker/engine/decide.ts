@@ -25,7 +25,7 @@ import { tolerate } from './tolerance.ts';
 import { percent } from './words.ts';
 
 /** Changes whenever the same input may give another decision. */
-export const engineVersion = '1.4.0';
+export const engineVersion = '1.5.0';
 
 const stagesAfterData: readonly StageName[] = [
   'demand',

@@ -8,7 +8,7 @@ import { percent } from './words.ts';
 const roundingNoise = 1e-9;
 
 /** With a forecast, giving back less than this waits until it has been too many for an hour. */
-const worthGivingBack = 0.2;
+const worthGivingBack = 0.3;
 
 /**
  * No change for a difference that noise can make. As the HPA's tolerance it looks at utilisation over target, which is

@@ -1,7 +1,7 @@
 import type { StateArray, Stateful } from './state.ts';
 
 /** Changes whenever the arrays of a forecaster change their meaning, number or length: an old checkpoint is then rebuilt. */
-export const checkpointVersion = 3;
+export const checkpointVersion = 4;
 
 /** @returns one buffer with the bytes of every array, in order. */
 export function save(part: Stateful): Uint8Array {

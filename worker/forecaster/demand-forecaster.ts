@@ -26,7 +26,7 @@ const changePeriods = 3;
  * the breaches they avoid are worth. Who tolerates more of them holds each for less: one breached step is worth this
  * share of the service's mean load over the steps that may pass for one breach.
  */
-const breachWorth = 0.06;
+const breachWorth = 0.075;
 const riskShares = [1, 0.75, 0.5, 0.25] as const;
 
 export interface ForecasterOptions {
@@ -114,7 +114,16 @@ export class DemandForecaster implements Stateful {
       recurringChange: 0,
       predicted: Number.NaN,
     };
-    this.#step = { demand: 0, level: 0, slot: 0, slotAhead: 0, observed: true, pooled: true, risk: 0 };
+    this.#step = {
+      demand: 0,
+      level: 0,
+      slot: 0,
+      slotAhead: 0,
+      observed: true,
+      disagreement: 0,
+      pooled: true,
+      risk: 0,
+    };
   }
 
   /**
@@ -231,6 +240,7 @@ export class DemandForecaster implements Stateful {
     common.slot = slot;
     common.slotAhead = slotAhead;
     common.observed = observed;
+    common.disagreement = this.#ensemble.disagreement;
     common.pooled = step % this.#poolEvery === 0;
     common.risk = risk;
     const [ensemble, raw, holtWinters, envelope] = this.#bounds;

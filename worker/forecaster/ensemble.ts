@@ -15,13 +15,15 @@ export class Ensemble implements Stateful {
   readonly experts: readonly Expert[];
   /** The expert whose forecast one of the bounds follows. */
   readonly holtWinters = 3;
-  /** The expert that says what another service predicts. */
+  /** The expert that says what another service predicts: the last, after all of our own. */
   readonly prediction = 5;
   /** What each expert said at the last step, and its weight in the mix. */
   readonly opinions: Float64Array;
   readonly weights: Float64Array;
   readonly #losses: Float64Array;
   readonly #counts: Float64Array;
+  /** How far, on average, the experts' own opinions are from the mix: little is known where they differ. */
+  disagreement = 0;
   /** What each said over the last horizon, a row a step. */
   readonly #pending: Float64Array;
   readonly #cursor = doubles(1);
@@ -84,7 +86,18 @@ export class Ensemble implements Stateful {
       if (weight > 0) sum += weight * opinion;
     }
     for (let index = 0; index < weights.length; index++) weights[index] = (weights[index] as number) / total;
-    return sum / total;
+    const mixed = sum / total;
+    this.disagreement = this.#distanceFrom(mixed);
+    return mixed;
+  }
+
+  /** Predictions of others do not count: who writes nonsense must not widen bounds. */
+  #distanceFrom(mixed: number): number {
+    let distance = 0;
+    for (let index = 0; index < this.prediction; index++) {
+      distance += Math.abs((this.opinions[index] as number) - mixed);
+    }
+    return distance / this.prediction;
   }
 
   #weightOf(index: number, best: number): number {

@@ -6,7 +6,7 @@ import { addToMean, doubles, type StateArray, type Stateful } from './state.ts';
 const enoughResiduals = 20;
 
 /**
- * Where the numbers of a bound are: forecast and scale of this step; size of errors, fast and slow, and the bound's
+ * Where the numbers of a bound are: forecast and scale of this step; size of errors upwards, fast and slow, and the bound's
  * pinball loss (mean and count each); the pool's and the profile's own; which of the rows is due, and the rows: forecast,
  * scale and bound of each step of the last horizon. One array: each has a header to be read, too.
  */
@@ -45,6 +45,8 @@ export interface BoundStep {
   slotAhead: number;
   /** False for a made-up step. */
   observed: boolean;
+  /** How far apart the experts are about the horizon. */
+  disagreement: number;
   /** Whether this step's error joins the pool; the pool takes one every five minutes. */
   pooled: boolean;
   risk: number;
@@ -53,8 +55,8 @@ export interface BoundStep {
 /**
  * Turns a forecast into a bound that demand stays under with a given probability: the forecast plus the quantile of its
  * own past errors at the same horizon (split conformal prediction; Lei et al., "Distribution-Free Predictive Inference
- * for Regression", JASA 113, 2018). Scaled, the errors are pooled in units of how far off forecasts are just now and
- * at that time of day.
+ * for Regression", JASA 113, 2018). Scaled, the errors are pooled in units of how far above forecasts demand is just now
+ * and at that time of day, and of how far apart the experts are.
  */
 export class UpperBound implements Stateful {
   readonly #scaled: boolean;
@@ -88,7 +90,8 @@ export class UpperBound implements Stateful {
     numbers[at.forecast] = forecast;
     numbers[at.scale] = scale;
     if (step.observed && !Number.isNaN(error)) {
-      const size = Math.abs(error);
+      // Only what was above the forecast: a burst that ends early is no reason for a margin. Twice, as the other half counts nothing.
+      const size = 2 * Math.max(error, 0);
       addToMean(numbers, at.fast, fastRate, size);
       addToMean(numbers, at.slow, slowRate, size);
       if (this.#scaled) this.#bySlot.learn(step.slot, size);
@@ -107,7 +110,8 @@ export class UpperBound implements Stateful {
     const longer = this.#numbers[at.slow] as number;
     const usual = this.#bySlot.periods > 0 ? this.#bySlot.at(step.slotAhead) : longer;
     const floor = 0.03 * Math.max(forecast, 0.2 * step.level);
-    return Math.max(floor + 0.4 * lately + 0.2 * longer + 0.4 * usual, 1e-6);
+    const errors = 0.4 * lately + 0.2 * longer + 0.4 * usual;
+    return Math.max(floor + errors + 0.5 * step.disagreement, 1e-6);
   }
 
   /** The demand not exceeded with this probability; never under half of what is forecast. */

@@ -236,10 +236,10 @@ describe('tolerance, with a forecast', () => {
   });
 
   it.each([
-    // 16 of 20 are 20 % less, 17 are 15 %.
-    [14.4, 16],
-    [14.41, 20],
-    [15.3, 20],
+    // 14 of 20 are 30 % less, 15 are 25 %.
+    [12.6, 14],
+    [12.61, 20],
+    [13.5, 20],
   ])('a plan of %d on 20 instances, with an hour that needed all: %i', (upper, target) => {
     const forecast = cpu({ ...plan(upper), hourHighest: plan(18) });
     expect(decide(given(forecast, running(20), { maxScaleDownStep: 9 })).targetInstances).toBe(target);

@@ -37,7 +37,7 @@ describe('DemandForecaster', () => {
       expected: 7,
       residuals: 0,
     });
-    // A quarter of the risk: 7 + 3 × 0.35 × (2 × 0.995 - 1), as a breach is worth three steps of the mean load.
+    // A quarter of the risk: 7 + 3 × 0.35 × (2 × 0.995 - 1), as a breach is worth 3.75 steps of the mean load.
     expect(forecaster.planned.upper).toBeGreaterThan(7);
     expect(forecaster.trusted).toBe(true);
   });

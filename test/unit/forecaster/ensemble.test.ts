@@ -48,6 +48,18 @@ describe('Ensemble', () => {
     expect(weightOfPrediction(near)).toBeCloseTo(Math.exp(-1) / (5 + Math.exp(-1)), 12);
   });
 
+  it('knows how far apart its own experts are, whatever another service predicts', () => {
+    const ensemble = new Ensemble(1, slots);
+    ensemble.forecast(moment({ demand: 10 }), true);
+    expect(ensemble.disagreement).toBe(0);
+    const mixed = ensemble.forecast(moment({ demand: 20, predicted: 9_000 }), true);
+    const own = [...ensemble.opinions].slice(0, ensemble.prediction);
+    expect(new Set(own).size).toBeGreaterThan(2);
+    const distances = own.map((opinion) => Math.abs(opinion - mixed));
+    expect(ensemble.disagreement).toBeCloseTo(distances.reduce((total, each) => total + each) / 5, 12);
+    expect(ensemble.disagreement).toBeLessThan(10);
+  });
+
   it('gives an expert without an opinion no weight, and its record still stands when it speaks again', () => {
     const ensemble = new Ensemble(1, slots);
     run(ensemble, 300, (next) => next);

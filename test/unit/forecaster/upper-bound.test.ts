@@ -10,6 +10,7 @@ const step = (values: Partial<BoundStep> = {}): BoundStep => ({
   slot: 0,
   slotAhead: 1,
   observed: true,
+  disagreement: 0,
   pooled: true,
   risk: 0.02,
   ...values,
@@ -35,21 +36,43 @@ describe('UpperBound', () => {
     expect(bound.at(0.1)).toBe(10);
   });
 
-  it('takes the mean error as the scale then, where that is more', () => {
+  it('takes the mean error upwards as the scale then, where that is more', () => {
     const raw = new UpperBound({ ...options, scaled: false });
     raw.update(step(), 10);
     raw.update(step({ demand: 12 }), 10);
     raw.update(step({ demand: 6 }), 10);
-    // Errors of 2 and 4: 10 + 3 × 3 × 0.96.
+    // Errors of 2 and -4, upwards 2 and 0: a mean of 2, as only one side counts. 10 + 3 × 2 × 0.96.
     expect(raw.residuals).toBe(2);
-    expect(raw.at(0.98)).toBeCloseTo(18.64, 12);
+    expect(raw.at(0.98)).toBeCloseTo(15.76, 12);
     const scaled = new UpperBound({ ...options, scaled: true });
     scaled.update(step(), 10);
     scaled.update(step({ demand: 12 }), 10);
     scaled.update(step({ demand: 6 }), 10);
-    // 0.03 × 10 + 0.4 × 3 + 0.2 × 3 + 0.4 × 3 (no day is known: the slow mean stands in) is 3.3. But the scale is that
-    // of before this step's error: 0.3 + 2 × 1 is of the error of 2 alone.
-    expect(scaled.at(0.98)).toBeCloseTo(10 + 3 * (0.3 + 2) * 0.96, 12);
+    // 0.03 × 10, and 0.4 + 0.2 + 0.4 (no day is known: the slow mean stands in) of the mean of before this step's error:
+    // that of the error of 2 alone, twice.
+    expect(scaled.at(0.98)).toBeCloseTo(10 + 3 * (0.3 + 4) * 0.96, 12);
+  });
+
+  it('is wider where the experts differ, when it is scaled', () => {
+    const marginAt = (scaled: boolean, disagreement: number) => {
+      const bound = new UpperBound({ ...options, scaled });
+      for (let error = 0; error <= 40; error++) bound.update(step({ demand: 8 + (error % 5) }), 10);
+      bound.update(step({ demand: 10, disagreement }), 10);
+      return bound.at(0.98) - 10;
+    };
+    expect(marginAt(true, 4)).toBeGreaterThan(1.5 * marginAt(true, 0));
+    expect(marginAt(false, 4)).toBe(marginAt(false, 0));
+  });
+
+  it('makes no margin of demand that stays under the forecast', () => {
+    const margin = (demand: (index: number) => number) => {
+      const bound = new UpperBound({ ...options, scaled: true });
+      for (let index = 0; index < 15; index++) bound.update(step({ demand: demand(index) }), 10);
+      return bound.at(0.98) - 10;
+    };
+    // The least there is: a twentieth of the forecast.
+    expect(margin((index) => 10 - index / 2)).toBeCloseTo(3 * 0.5 * 0.96, 12);
+    expect(margin((index) => 10 + index / 2)).toBeGreaterThan(10);
   });
 
   it('is the forecast plus the quantile of its errors once there are twenty', () => {
