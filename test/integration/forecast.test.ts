@@ -53,11 +53,16 @@ async function createGroup(values: Record<string, unknown> = {}): Promise<string
   return body.id;
 }
 
-async function postHistory(id: string, days: number, untilMs = Date.now()): Promise<void> {
+/** @param noise the share by which demand strays from its wave, at most: without any, less risk costs nothing. */
+async function postHistory(id: string, days: number, untilMs = Date.now(), noise = 0): Promise<void> {
   const count = days * 288;
   const samples = Array.from({ length: count }, (_, index) => {
     const atMs = untilMs - (count - 1 - index) * 5 * minute;
-    return { timestamp: new Date(atMs).toISOString(), cpu: 2 * wave(atMs), instances: 50 };
+    return {
+      timestamp: new Date(atMs).toISOString(),
+      cpu: 2 * wave(atMs) * (1 + noise * Math.sin(index ** 2)),
+      instances: 50,
+    };
   });
   const { body } = await api.call('POST', `/resources/${id}/metrics`, { key, body: { samples } });
   expect(body).toEqual({ inserted: count, updated: 0 });
@@ -357,7 +362,7 @@ describe('the frontier', () => {
 
   it('tells what each risk would have cost: first by a job, then at once, and anew when it is a day old', async () => {
     const id = await createGroup({ hourly_price: 0.5, tolerated_risk: 0.01 });
-    await postHistory(id, 3);
+    await postHistory(id, 3, Date.now(), 0.2);
     const reader = await api.key(['read']);
     const first = await ask(id, {}, reader);
     expect(first).toMatchObject({ status: 202, body: { job_id: expect.any(String) } });
