@@ -1,7 +1,7 @@
 import { migrate } from '../../shared/db/migrate.ts';
 import { openBackends } from '../../shared/embedded/backends.ts';
 import { errorMessage } from '../../shared/errors.ts';
-import type { Closers } from '../../shared/lifecycle/closers.ts';
+import { type Closers, onSignals } from '../../shared/lifecycle/closers.ts';
 import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
 import { breaksOf, type FuzzReport, fuzz } from './run.ts';
 import { runSchemathesis } from './schemathesis.ts';
@@ -32,6 +32,7 @@ const seed = wholeNumber('seed', 0);
 const schemathesisSeconds = wholeNumber('schemathesis-seconds', 0);
 
 async function main(folder: string, closers: Closers): Promise<number> {
+  onSignals(() => closers.closeAll(20_000));
   const { databaseUrl, redisUrl } = await openBackends({
     environment: {},
     dataDir: folder,

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { errorMessage } from '../../shared/errors.ts';
-import { type Closers, createClosers, onSignals } from '../../shared/lifecycle/closers.ts';
+import { type Closers, createClosers } from '../../shared/lifecycle/closers.ts';
 
 type Options = NonNullable<ParseArgsConfig['options']>;
 
@@ -39,7 +39,7 @@ export function readCommandLine<T extends Options>(name: string, usage: string, 
   const numberFrom = (kind: string, option: string, least: number, most: number): number => {
     const text = String(values[option]);
     const value = Number(text);
-    const isRight = kind === 'number' || Number.isSafeInteger(value);
+    const isRight = kind === 'number' ? Number.isFinite(value) : Number.isSafeInteger(value);
     if (text.trim() !== '' && isRight && value >= least && value <= most) return value;
     const bounds = most === Number.POSITIVE_INFINITY ? `of at least ${least}` : `from ${least} to ${most}`;
     return refuse(`--${option} must be a ${kind} ${bounds}, not ${JSON.stringify(text)}`);
@@ -53,7 +53,7 @@ export function readCommandLine<T extends Options>(name: string, usage: string, 
   };
 }
 
-/** Runs `work` in a folder of its own. What it opened is closed, and the folder is gone unless it is kept, when the work ends or a signal ends it. */
+/** Runs `work` in a folder of its own. What it opened is closed, and the folder is gone unless it is kept, when the work ends. */
 export async function inTemporaryFolder<T>(
   name: string,
   work: (folder: string, closers: Closers) => Promise<T>,
@@ -64,11 +64,6 @@ export async function inTemporaryFolder<T>(
   closers.add('folder', () => {
     if (keep) console.error(`${name}: logs and databases are kept in ${folder}`);
     else rmSync(folder, { recursive: true, force: true });
-  });
-  onSignals(async () => {
-    await closers.closeAll(30_000);
-    // What was interrupted has shown nothing.
-    process.exit(130);
   });
   try {
     return await work(folder, closers);
