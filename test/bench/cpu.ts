@@ -17,6 +17,8 @@ export function cpuMicroseconds(pids: readonly number[]): number | null {
       if (fields === null) continue;
       const [parent, user, system] = [Number(fields[1]), Number(fields[11]), Number(fields[12])];
       if (wanted.has(Number(name)) || wanted.has(parent)) ticks += user + system;
+      // Of children that have ended: a connection to PostgreSQL is one.
+      if (wanted.has(Number(name))) ticks += Number(fields[13]) + Number(fields[14]);
     }
     return (ticks / ticksPerSecond) * 1_000_000;
   } catch {

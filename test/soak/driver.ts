@@ -32,6 +32,10 @@ export class Traffic {
     this.#child.once('exit', () => this.#onEnd(new Error('the load process ended too early')));
   }
 
+  get pid(): number {
+    return this.#child.pid as number;
+  }
+
   async setup(order: {
     setup: MixSetup;
     urls: readonly string[];

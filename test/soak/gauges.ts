@@ -24,6 +24,9 @@ export interface ProcessReading {
   readonly heapMb: number | null;
   readonly eventLoopP99Ms: number | null;
   readonly handles: number | null;
+  /** Heap in use and not, memory outside the heap. */
+  readonly heapTotalMb: number | null;
+  readonly externalMb: number | null;
 }
 
 /** One table's size and dead rows. */
@@ -130,15 +133,20 @@ async function readProcess(process: Observed, key: string): Promise<ProcessReadi
     const found = new RegExp(`^${name} ([\\d.e+-]+)$`, 'm').exec(metrics)?.[1];
     return found === undefined ? null : Number(found);
   };
-  const heap = value('nodejs_heap_size_used_bytes');
   const lag = value('nodejs_eventloop_lag_p99_seconds');
   return {
     role: process.role,
     ...residentOf(process.pid),
-    heapMb: heap === null ? null : heap / mebibyte,
+    heapMb: megabytes(value('nodejs_heap_size_used_bytes')),
     eventLoopP99Ms: lag === null ? null : lag * 1_000,
     handles: value('nodejs_active_handles_total'),
+    heapTotalMb: megabytes(value('nodejs_heap_size_total_bytes')),
+    externalMb: megabytes(value('nodejs_external_memory_bytes')),
   };
+}
+
+function megabytes(bytes: number | null): number | null {
+  return bytes === null ? null : bytes / mebibyte;
 }
 
 /** NaN where there is no /proc. */

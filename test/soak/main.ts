@@ -32,7 +32,7 @@ const help = `Usage: npm run soak -- [--minutes N] [--rate R] [--seed S] [--json
   --seed S       of the clients' choices (default 1)
   --apis N       API processes (default 2)
   --workers N    worker processes (default 2)
-  --keep         leave logs and databases in the temporary folder
+  --keep         leave logs, databases and all readings in the temporary folder
   --json         the report as one JSON object on standard output
   --help         this text`;
 
@@ -120,14 +120,15 @@ async function run(folder: string, closers: Closers) {
   await traffic.run([{ perSecond: normal, seconds: soakSeconds / 5 }]);
   await stack.pool.query('analyze');
   const before = await stateOf(stack);
-  const cpuBefore = cpuOf(stack, apis);
+  const cpu = () => cpuOf(stack, apis, traffic.pid);
+  const cpuBefore = cpu();
   watch.begin();
   const [firstHalf] = await traffic.run([{ perSecond: normal, seconds: soakSeconds * 0.4 }]);
   const middle = await stateOf(stack);
   say('  half of it is over …');
   const [secondHalf] = await traffic.run([{ perSecond: normal, seconds: soakSeconds * 0.4 }]);
   const after = await stateOf(stack);
-  const cpuAfter = cpuOf(stack, apis);
+  const cpuAfter = cpu();
   const readings = await watch.end();
   const soak = joined(firstHalf as Stretch, secondHalf as Stretch);
   const normalP99 = soak.accept.quantile(0.99) ?? 0;
@@ -135,6 +136,7 @@ async function run(folder: string, closers: Closers) {
   watch.begin();
   say(`overload: ${2 * sustainable} requests/s for ${Math.round(overloadSeconds)} s, then back …`);
   const calmAgain = { perSecond: normal, seconds: recoverySeconds };
+  const overloadCores = coresOver(overloadSeconds, cpu);
   const overload = await overloadAndRecover(
     stack,
     traffic,
@@ -143,6 +145,7 @@ async function run(folder: string, closers: Closers) {
   );
   say(`  recovered after ${overload.recoverySeconds?.toFixed(1) ?? 'too many'} s`);
   say(`spike: ${10 * sustainable} requests/s for ${Math.round(spikeSeconds)} s, then back …`);
+  const spikeCores = coresOver(spikeSeconds, cpu);
   const spike = await overloadAndRecover(
     stack,
     traffic,
@@ -152,6 +155,10 @@ async function run(folder: string, closers: Closers) {
   say(`  recovered after ${spike.recoverySeconds?.toFixed(1) ?? 'too many'} s`);
   const stressedReadings = await watch.end();
 
+  writeFileSync(
+    join(folder, 'readings.json'),
+    JSON.stringify({ soak: readings.readings, stressed: stressedReadings.readings }),
+  );
   say('waiting for every accepted job to end …');
   await untilDrained(stack, 60);
   await untilFinished(stack, 60);
@@ -176,6 +183,7 @@ async function run(folder: string, closers: Closers) {
     tableReadings: [...readings.tables, ...stressedReadings.tables, end.tables],
     hotIndexes: { before: before.indexes, after: after.indexes, end: end.indexes },
     walBytes: after.wal - before.wal,
+    cores: { overload: await overloadCores, spike: await spikeCores },
     cpuMs: mapValues(cpuAfter, (value, name) => (value - (cpuBefore[name] ?? Number.NaN)) / 1_000),
     rows,
     entryBytes,
@@ -196,14 +204,25 @@ async function stateOf(stack: Stack) {
 }
 
 /** CPU time used so far by role, microseconds; NaN where there is no /proc. */
-function cpuOf(stack: Stack, apis: readonly Observed[]): Record<string, number> {
+function cpuOf(stack: Stack, apis: readonly Observed[], loadPid: number): Record<string, number> {
   const of = (pids: readonly number[]) => cpuMicroseconds(pids) ?? Number.NaN;
   return {
     api: of(apis.map(({ pid }) => pid)),
     worker: of(stack.workers.map(({ pid }) => pid)),
     postgres: of([stack.postgresPid]),
     redis: of([stack.redisPid]),
+    clouds: of([stack.cloudsPid]),
+    load: of([loadPid]),
   };
+}
+
+/** Cores each role keeps busy, on average over the next seconds. */
+async function coresOver(seconds: number, used: () => Record<string, number>): Promise<Record<string, number>> {
+  const before = used();
+  const startedAt = performance.now();
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1_000));
+  const elapsedUs = (performance.now() - startedAt) * 1_000;
+  return mapValues(used(), (value, role) => (value - (before[role] ?? Number.NaN)) / elapsedUs);
 }
 
 function mapValues(

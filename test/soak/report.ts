@@ -33,6 +33,8 @@ export interface Observations {
   readonly walBytes: number;
   /** Of the soak, by role. */
   readonly cpuMs: Readonly<Record<string, number>>;
+  /** Cores kept busy by role; `load` is the sender. */
+  readonly cores: Readonly<Record<'overload' | 'spike', Readonly<Record<string, number>>>>;
   readonly rows: { readonly promised: number; readonly lost: number; readonly unfinished: number };
   /** Of a finished queue entry in Redis. */
   readonly entryBytes: number;
@@ -130,6 +132,7 @@ export function reportOf(seen: Observations) {
         Object.entries(seen.cpuMs).map(([role, ms]) => [role, ms / Math.max(1, seen.soak.counts.answered)]),
       ),
     ),
+    cores_busy: { overload: rounded(seen.cores.overload), spike: rounded(seen.cores.spike) },
     promised_jobs: seen.rows.promised,
     unfinished: seen.rows.unfinished,
     lost: seen.rows.lost,

@@ -45,6 +45,7 @@ export interface Stack {
   readonly workers: readonly Observed[];
   readonly postgresPid: number;
   readonly redisPid: number;
+  readonly cloudsPid: number;
   /** Starts API processes with these limits. */
   startApis(count: number, limits: Limits): Promise<Observed[]>;
 }
@@ -105,6 +106,7 @@ export async function buildStack(
     workers,
     postgresPid: postgres.pid,
     redisPid: redisServer.pid,
+    cloudsPid: clouds.pid,
     startApis: (count, limits) =>
       Promise.all(
         Array.from({ length: count }, (_, index) =>
@@ -159,7 +161,7 @@ async function startWorker(
   return { name: worker.name, role: 'worker', pid, process: worker, metricsUrl: `http://127.0.0.1:${port}` };
 }
 
-async function startClouds(count: number, seed: number, closers: Closers): Promise<CloudsReady> {
+async function startClouds(count: number, seed: number, closers: Closers): Promise<CloudsReady & { readonly pid: number }> {
   const child: ChildProcess = fork(
     join(projectRoot(), 'dist/test/soak/clouds.js'),
     [String(count), String(seed)],
@@ -169,7 +171,7 @@ async function startClouds(count: number, seed: number, closers: Closers): Promi
   );
   closers.add('clouds', () => child.kill('SIGKILL'));
   return await new Promise((resolve, reject) => {
-    child.once('message', (message) => resolve(message as CloudsReady));
+    child.once('message', (message) => resolve({ ...(message as CloudsReady), pid: child.pid as number }));
     child.once('exit', () => reject(new Error('the cloud simulators ended too early')));
   });
 }

@@ -37,7 +37,7 @@ export type TrafficNews =
   | { readonly type: 'ready' };
 
 const timeoutMs = 15_000;
-const mostSockets = 500;
+const mostSockets = 8_000;
 /** A sender that cannot keep up gives up the rest of its step instead of moving it into the next. */
 const lateLimitMs = 200;
 
