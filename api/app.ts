@@ -7,6 +7,7 @@ import helmet from 'helmet';
 import { Histogram } from 'prom-client';
 import type { KeyRow } from '../shared/db/keys-repository.ts';
 import { InvalidInput, NotFound, ScalerError } from '../shared/errors.ts';
+import { RequestLine } from './http/request-line.ts';
 import { parseStrictJson } from './http/strict-json.ts';
 import { Admission } from './middleware/admission.ts';
 import { answerOnce } from './middleware/answer-once.ts';
@@ -32,11 +33,11 @@ import { scalingRoutes } from './routes/scaling.ts';
 
 const defaultBodyLimit = 64 * 1024;
 
-/** The whole API without a port, so that tests can call it. @throws Error at boot for a route without a scope. */
+/** The whole API without a port, so that tests can call it. Requests come in through `line`. @throws Error at boot for a route without a scope. */
 export function buildApp(
   deps: Deps,
   more: readonly Route[] = [],
-): { app: Express; routes: readonly Route[] } {
+): { app: Express; routes: readonly Route[]; line: RequestLine } {
   const routes = [
     ...scalingRoutes(deps),
     ...resourceRoutes(deps),
@@ -53,6 +54,7 @@ export function buildApp(
       throw new Error(`${route.method.toUpperCase()} ${route.path} declares no scope: every route must.`);
   }
   const app = express();
+  const line = new RequestLine(app);
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('trust proxy', deps.config.TRUST_PROXY_HOPS);
@@ -62,7 +64,7 @@ export function buildApp(
   app.use(auditRequests(deps.auditTrail));
   app.use(refuseAmbiguous);
   const admission = new Admission(deps);
-  const overload = new OverloadGuard();
+  const overload = new OverloadGuard(() => line.length);
   const gate = new QueueGate(deps.pool, deps.config.MAX_WAITING_JOBS, () => deps.intake.accepted);
   for (const route of routes) {
     const bodyReader = express.raw({
@@ -78,7 +80,8 @@ export function buildApp(
       let served = false;
       try {
         // First of all: whoever is refused here must not wait for anything.
-        if (mayBeShed(route)) leave = overload.enter(laneOf(route), waitsForJob(route, request));
+        if (mayBeShed(route))
+          leave = overload.enter(laneOf(route), waitsForJob(route, request), line.arrivalOf(request));
         const key =
           route.scope === 'public'
             ? anonymous
@@ -115,7 +118,7 @@ export function buildApp(
     const requestId = (response.locals.requestId as string | undefined) ?? randomUUID();
     sendProblem(response, problemOf(error, deps.logger, requestId), requestId);
   });
-  return { app, routes };
+  return { app, routes, line };
 }
 
 /**

@@ -53,9 +53,9 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
   const auditTrail = new AuditTrail(pool, metrics.registry, quietly('audit.failed'));
   closers.add('audit trail', () => auditTrail.close());
   const deps: Deps = { config, pool, redis, queues, intake, waiters, auditTrail, logger, metrics };
-  const { app, routes } = buildApp(deps);
+  const { app, routes, line } = buildApp(deps);
   return {
-    server: createMatchedServer(app, {
+    server: createMatchedServer(app, line.add, {
       headersTimeoutMs: config.HEADERS_TIMEOUT_MS,
       requestTimeoutMs: config.REQUEST_TIMEOUT_MS,
     }),

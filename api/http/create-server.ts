@@ -1,4 +1,4 @@
-import { createServer, IncomingMessage, type Server, ServerResponse } from 'node:http';
+import { createServer, IncomingMessage, type RequestListener, type Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Express } from 'express';
 
@@ -8,10 +8,12 @@ export const mostHeaders = 100;
 /**
  * An HTTP server whose requests and responses are born with Express's prototypes. Express sets them on every request,
  * which costs three quarters of its speed unless they are there already (expressjs/express#5998).
+ * @param listener what hands requests to the app.
  * @param limits how long a client may take to send the head, and the whole request.
  */
 export function createMatchedServer(
   app: Express,
+  listener: RequestListener,
   limits: { readonly headersTimeoutMs: number; readonly requestTimeoutMs: number } = {
     headersTimeoutMs: 10_000,
     requestTimeoutMs: 15_000,
@@ -36,7 +38,7 @@ export function createMatchedServer(
       // Node looks for requests that take too long only every 30 s by itself.
       connectionsCheckingInterval: 1_000,
     },
-    app,
+    listener,
   );
   server.maxHeadersCount = mostHeaders + 1;
   answerUnreadable(server);

@@ -2,7 +2,7 @@ import { ScalerError } from '../../shared/errors.ts';
 import type { Lane } from './queue-gate.ts';
 
 /** What a request may expect to wait in this process before it is refused instead. Executions may wait longer. */
-const waitLimitMs: Readonly<Record<Lane, number>> = { decide: 1_000, execute: 3_000 };
+const waitLimitMs: Readonly<Record<Lane, number>> = { decide: 500, execute: 1_000 };
 /** So few are never a queue, however slow. */
 const fewInFlight = 32;
 const bucketMs = 100;
@@ -23,32 +23,43 @@ export class OverloadGuard {
   /** Answers of the last second, in tenths. */
   readonly #answered = new Array<number>(buckets).fill(0);
   #bucket = 0;
+  readonly #notBegun: () => number;
   readonly #now: () => number;
   readonly #random: () => number;
 
-  /** @param now milliseconds of a monotonic clock. */
-  constructor(now: () => number = () => performance.now(), random: () => number = Math.random) {
+  /**
+   * @param notBegun how many requests have come that did not enter yet.
+   * @param now milliseconds of a monotonic clock.
+   */
+  constructor(
+    notBegun: () => number,
+    now: () => number = () => performance.now(),
+    random: () => number = Math.random,
+  ) {
+    this.#notBegun = notBegun;
     this.#now = now;
     this.#random = random;
   }
 
   /**
+   * @param arrivedAt when the request came, by the same clock.
    * @param waits the client asked to wait for its job: such a request is refused like others, but is no sign of a queue.
    * @returns to be called when the request is answered, and told whether it was served: refusals are quick, and say nothing
    *   of how fast the queue moves. @throws ScalerError 503 with the time the queue needs.
    */
-  enter(lane: Lane, waits: boolean): (served: boolean) => void {
+  enter(lane: Lane, waits: boolean, arrivedAt: number): (served: boolean) => void {
     const now = this.#now();
     this.#advance(now);
-    const oldest = this.#oldest();
+    const oldest = Math.min(arrivedAt, this.#oldest() ?? arrivedAt);
     const limitMs = waitLimitMs[lane];
-    if (oldest !== null && now - oldest > limitMs && this.#inside.size >= fewInFlight) {
+    const held = this.#inside.size + this.#notBegun();
+    if (now - oldest > limitMs && held >= fewInFlight) {
       const perSecond = this.#answered.reduce((sum, n) => sum + n, 0) / ((buckets * bucketMs) / 1_000);
-      const seconds = perSecond === 0 ? longestRetrySeconds : this.#inside.size / perSecond;
+      const seconds = perSecond === 0 ? longestRetrySeconds : held / perSecond;
       if (seconds * 1_000 > limitMs) throw this.#refusal(seconds);
     }
     if (waits) return () => {};
-    const visit = { at: now };
+    const visit = { at: arrivedAt };
     this.#inside.add(visit);
     return (served) => {
       this.#inside.delete(visit);

@@ -217,7 +217,10 @@ function cpuOf(stack: Stack, apis: readonly Observed[], loadPid: number): Record
 }
 
 /** Cores each role keeps busy, on average over the next seconds. */
-async function coresOver(seconds: number, used: () => Record<string, number>): Promise<Record<string, number>> {
+async function coresOver(
+  seconds: number,
+  used: () => Record<string, number>,
+): Promise<Record<string, number>> {
   const before = used();
   const startedAt = performance.now();
   await new Promise((resolve) => setTimeout(resolve, seconds * 1_000));

@@ -161,7 +161,11 @@ async function startWorker(
   return { name: worker.name, role: 'worker', pid, process: worker, metricsUrl: `http://127.0.0.1:${port}` };
 }
 
-async function startClouds(count: number, seed: number, closers: Closers): Promise<CloudsReady & { readonly pid: number }> {
+async function startClouds(
+  count: number,
+  seed: number,
+  closers: Closers,
+): Promise<CloudsReady & { readonly pid: number }> {
   const child: ChildProcess = fork(
     join(projectRoot(), 'dist/test/soak/clouds.js'),
     [String(count), String(seed)],
