@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import type pg from 'pg';
@@ -19,6 +20,8 @@ import type { CloudsReady } from './clouds.ts';
 
 const pepper = 'a pepper for the soak test';
 const minutesOfHistory = 180;
+/** Of the scheduler's 20 steps down. */
+const steppedBack = 10;
 
 /** A process of the service under test, and where it tells its metrics. */
 export interface Observed {
@@ -67,6 +70,8 @@ export async function buildStack(
   ]);
   closers.add('postgres', () => postgres.stop());
   closers.add('redis', () => redisServer.stop());
+  stepBack(postgres.pid);
+  stepBack(clouds.pid);
   await migrate(postgres.url);
   const pool = createPool(postgres.url, { size: 4, name: 'soak' });
   closers.add('pool', () => pool.end());
@@ -123,6 +128,14 @@ function variablesOf(limits: Limits): Record<string, string> {
   };
 }
 
+/**
+ * What answers and what asks have cores of their own in production. Here they share them with what works the jobs off, which a
+ * scheduler left alone gives a share by the number of processes, PostgreSQL's many: so the others step back.
+ */
+function stepBack(pid: number): void {
+  setPriority(pid, steppedBack);
+}
+
 async function startApi(
   n: number,
   environment: Readonly<Record<string, string>>,
@@ -158,6 +171,7 @@ async function startWorker(
   });
   closers.add(worker.name, () => worker.stop(10_000));
   const pid = worker.child.pid as number;
+  stepBack(pid);
   return { name: worker.name, role: 'worker', pid, process: worker, metricsUrl: `http://127.0.0.1:${port}` };
 }
 
