@@ -60,7 +60,7 @@ export function buildApp(
   app.set('trust proxy', deps.config.TRUST_PROXY_HOPS);
   app.set('query parser', 'simple');
   app.use(securityHeaders());
-  app.use(observe(deps));
+  app.use(observe(deps, line));
   app.use(auditRequests(deps.auditTrail));
   app.use(refuseAmbiguous);
   const admission = new Admission(deps);
@@ -139,8 +139,8 @@ function securityHeaders() {
   });
 }
 
-/** One lean line and one measurement per request; the request's id is the client's own when that is sane. */
-function observe(deps: Deps) {
+/** One lean line and one measurement per request, from when it came; the request's id is the client's own when that is sane. */
+function observe(deps: Deps, line: RequestLine) {
   const durations = new Histogram({
     name: 'autoscaler_http_request_duration_seconds',
     help: 'HTTP requests',
@@ -149,7 +149,7 @@ function observe(deps: Deps) {
     registers: [deps.metrics.registry],
   });
   return (request: Request, response: Response, next: () => void) => {
-    const startedAt = performance.now();
+    const startedAt = line.arrivalOf(request);
     const given = request.get('x-request-id');
     const requestId = given !== undefined && /^[\w.:-]{1,100}$/.test(given) ? given : randomUUID();
     response.locals.requestId = requestId;

@@ -1,4 +1,6 @@
 import type { Server } from 'node:http';
+import { promisify } from 'node:util';
+import { Gauge, type Registry } from 'prom-client';
 import { hasLiveKey } from '../shared/db/keys-repository.ts';
 import { createPool } from '../shared/db/pool.ts';
 import { errorMessage } from '../shared/errors.ts';
@@ -54,11 +56,14 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
   closers.add('audit trail', () => auditTrail.close());
   const deps: Deps = { config, pool, redis, queues, intake, waiters, auditTrail, logger, metrics };
   const { app, routes, line } = buildApp(deps);
+  const server = createMatchedServer(app, line.add, {
+    headersTimeoutMs: config.HEADERS_TIMEOUT_MS,
+    requestTimeoutMs: config.REQUEST_TIMEOUT_MS,
+  });
+  server.on('connection', line.connected);
+  countConnections(server, metrics.registry);
   return {
-    server: createMatchedServer(app, line.add, {
-      headersTimeoutMs: config.HEADERS_TIMEOUT_MS,
-      requestTimeoutMs: config.REQUEST_TIMEOUT_MS,
-    }),
+    server,
     deps,
     routes,
     closers,
@@ -87,4 +92,13 @@ export async function listen(api: Api): Promise<number> {
   });
   const address = server.address();
   return typeof address === 'object' && address !== null ? address.port : deps.config.PORT;
+}
+
+function countConnections(server: Server, registry: Registry): void {
+  const connections: Gauge = new Gauge({
+    name: 'autoscaler_http_connections',
+    help: 'Connections of clients that are open',
+    registers: [registry],
+    collect: async () => connections.set(await promisify(server.getConnections.bind(server))()),
+  });
 }

@@ -4,13 +4,15 @@ type Handle = (request: IncomingMessage, response: ServerResponse) => void;
 
 /** How long the loop may be kept before it looks at its sockets again, milliseconds. */
 const turnMs = 2;
+/** While connections come: where one was accepted, others wait. */
+const shortTurnMs = 0;
 /** Requests begun that are kept until they are let go together: to take each from the front would be slow. */
 const forgetFrom = 256;
 
 /**
  * Takes requests in the order they came, a few at a time. Node reads all that is ready in one turn of its event loop, but accepts
  * one new connection in it (libuv/libuv#3696): under load a turn that serves hundreds takes half a second, and whoever comes
- * new waits for many turns before he can even be refused. Here turns stay short, and how long a request waits is known.
+ * new waits for many turns before he can even be refused. Here turns stay short, one request long while connections come, and how long a request waits is known.
  */
 export class RequestLine {
   readonly #handle: Handle;
@@ -18,6 +20,7 @@ export class RequestLine {
   #waiting: [IncomingMessage, ServerResponse][] = [];
   #next = 0;
   #isTurning = false;
+  #hasAccepted = false;
 
   constructor(handle: Handle) {
     this.#handle = handle;
@@ -33,6 +36,11 @@ export class RequestLine {
     return this.#arrivals.get(request) ?? performance.now();
   }
 
+  /** To be told of each connection that is accepted. */
+  readonly connected = (): void => {
+    this.#hasAccepted = true;
+  };
+
   /** The server's listener. */
   readonly add: Handle = (request, response) => {
     this.#arrivals.set(request, performance.now());
@@ -43,7 +51,8 @@ export class RequestLine {
   };
 
   readonly #turn = (): void => {
-    const end = performance.now() + turnMs;
+    const end = performance.now() + (this.#hasAccepted ? shortTurnMs : turnMs);
+    this.#hasAccepted = false;
     while (this.#next < this.#waiting.length) {
       const [request, response] = this.#waiting[this.#next++] as [IncomingMessage, ServerResponse];
       // Nobody waits for the answer any more.

@@ -1,8 +1,8 @@
 import { cpus } from 'node:os';
 import { errorMessage } from '../../shared/errors.ts';
-import { type Closers, onSignals } from '../../shared/lifecycle/closers.ts';
+import type { Closers } from '../../shared/lifecycle/closers.ts';
 import { decide } from '../../worker/engine/decide.ts';
-import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
+import { endOnSignals, inTemporaryFolder, readCommandLine } from '../support/command.ts';
 import { input, minutes } from '../support/engine-input.ts';
 import { cpuMicroseconds } from './cpu.ts';
 import { type Goal, judge, median } from './goals.ts';
@@ -32,7 +32,7 @@ const rounds = wholeNumber('rounds', 1, 60);
 const seconds = number('seconds', 0.1, 60);
 
 async function main(folder: string, closers: Closers): Promise<void> {
-  onSignals(() => closers.closeAll(10_000));
+  endOnSignals(closers);
   const rig = await buildRig(folder, closers, say);
   const all: Figures[] = [];
   // The first round warms everything up and is thrown away.

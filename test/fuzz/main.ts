@@ -1,8 +1,8 @@
 import { migrate } from '../../shared/db/migrate.ts';
 import { openBackends } from '../../shared/embedded/backends.ts';
 import { errorMessage } from '../../shared/errors.ts';
-import { type Closers, onSignals } from '../../shared/lifecycle/closers.ts';
-import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
+import type { Closers } from '../../shared/lifecycle/closers.ts';
+import { endOnSignals, inTemporaryFolder, readCommandLine } from '../support/command.ts';
 import { breaksOf, type FuzzReport, fuzz } from './run.ts';
 import { runSchemathesis } from './schemathesis.ts';
 import { startTarget } from './target.ts';
@@ -32,7 +32,7 @@ const seed = wholeNumber('seed', 0);
 const schemathesisSeconds = wholeNumber('schemathesis-seconds', 0);
 
 async function main(folder: string, closers: Closers): Promise<number> {
-  onSignals(() => closers.closeAll(20_000));
+  endOnSignals(closers);
   const { databaseUrl, redisUrl } = await openBackends({
     environment: {},
     dataDir: folder,

@@ -19,7 +19,8 @@ export interface Reading {
 export interface ProcessReading {
   readonly role: Observed['role'];
   readonly rssMb: number;
-  readonly fds: number;
+  /** Without the connections that clients hold open: these are theirs. */
+  readonly fds: number | null;
   /** From prom-client's default metrics; null when the process was too busy to tell. */
   readonly heapMb: number | null;
   readonly eventLoopP99Ms: number | null;
@@ -134,12 +135,16 @@ async function readProcess(process: Observed, key: string): Promise<ProcessReadi
     return found === undefined ? null : Number(found);
   };
   const lag = value('nodejs_eventloop_lag_p99_seconds');
+  const connections = value('autoscaler_http_connections');
+  const own = (n: number | null) => (n === null || metrics === '' ? null : n - (connections ?? 0));
+  const { rssMb, fds } = residentOf(process.pid);
   return {
     role: process.role,
-    ...residentOf(process.pid),
+    rssMb,
+    fds: own(fds),
     heapMb: megabytes(value('nodejs_heap_size_used_bytes')),
     eventLoopP99Ms: lag === null ? null : lag * 1_000,
-    handles: value('nodejs_active_handles_total'),
+    handles: own(value('nodejs_active_handles_total')),
     heapTotalMb: megabytes(value('nodejs_heap_size_total_bytes')),
     externalMb: megabytes(value('nodejs_external_memory_bytes')),
   };

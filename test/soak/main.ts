@@ -2,9 +2,9 @@ import { writeFileSync } from 'node:fs';
 import { cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { errorMessage } from '../../shared/errors.ts';
-import { type Closers, onSignals } from '../../shared/lifecycle/closers.ts';
+import type { Closers } from '../../shared/lifecycle/closers.ts';
 import { cpuMicroseconds } from '../bench/cpu.ts';
-import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
+import { endOnSignals, inTemporaryFolder, readCommandLine } from '../support/command.ts';
 import { mergeCounts } from './counts.ts';
 import { type Stretch, Traffic } from './driver.ts';
 import {
@@ -64,7 +64,7 @@ const options = {
 };
 
 async function main(folder: string, closers: Closers): Promise<void> {
-  onSignals(() => closers.closeAll(30_000));
+  endOnSignals(closers);
   const report = await run(folder, closers);
   console.log(values.json ? JSON.stringify(report, null, 2) : table(report));
   for (const line of report.broken) say(`broken: ${line}`);

@@ -37,6 +37,7 @@ export type TrafficNews =
   | { readonly type: 'ready' };
 
 const timeoutMs = 15_000;
+/** Requests that wait for a free connection here are not offered: with too few the load would not be open. */
 const mostSockets = 8_000;
 /** A sender that cannot keep up gives up the rest of its step instead of moving it into the next. */
 const lateLimitMs = 200;
@@ -46,7 +47,7 @@ let urls: readonly string[] = [];
 let accepted: WriteStream;
 let turn = 0;
 let inFlight = 0;
-const agent = new Agent({ keepAlive: true, maxSockets: mostSockets });
+const agent = new Agent({ keepAlive: true, maxSockets: mostSockets, maxFreeSockets: mostSockets });
 
 interface Tally {
   counts: TrafficCounts;

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
 import { errorMessage } from '../../shared/errors.ts';
-import { type Closers, createClosers } from '../../shared/lifecycle/closers.ts';
+import { type Closers, createClosers, onSignals } from '../../shared/lifecycle/closers.ts';
 
 type Options = NonNullable<ParseArgsConfig['options']>;
 
@@ -70,4 +70,12 @@ export async function inTemporaryFolder<T>(
   } finally {
     await closers.closeAll(30_000);
   }
+}
+
+/** On Ctrl-C, or told to end: closes what is open and ends with status 130. What was interrupted has shown nothing. */
+export function endOnSignals(closers: Closers): void {
+  onSignals(async () => {
+    await closers.closeAll(30_000);
+    process.exit(130);
+  });
 }

@@ -32,6 +32,19 @@ describe('the line of requests', () => {
     while (line.length > 0) await turn();
   });
 
+  it('begins one request a turn while connections are accepted', async () => {
+    let begun = 0;
+    const line = new RequestLine(() => begun++);
+    for (let n = 0; n < 20; n++) line.add(come(), answer);
+    for (let n = 1; n <= 5; n++) {
+      line.connected();
+      await turn();
+      expect(begun).toBe(n);
+    }
+    await turn();
+    expect(begun).toBe(20);
+  });
+
   it('does not begin what nobody waits for any more', async () => {
     const begun: IncomingMessage[] = [];
     const line = new RequestLine((request) => begun.push(request));
