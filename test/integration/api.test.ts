@@ -305,9 +305,10 @@ describe('cost, operations and documents', () => {
   it('is alive, ready with a worker, and measured', async () => {
     expect((await api.call('GET', '/health')).body).toMatchObject({ status: 'healthy', service: 'scaler' });
     await expect.poll(async () => (await api.call('GET', '/ready')).status, { timeout: 10_000 }).toBe(200);
-    expect((await api.call('GET', '/metrics', { key: all })).body).toContain(
-      'autoscaler_http_request_duration_seconds',
-    );
+    const { body: metrics } = await api.call('GET', '/metrics', { key: all });
+    expect(metrics).toContain('autoscaler_http_request_duration_seconds');
+    // This request's own, at least.
+    expect(metrics).toMatch(/^autoscaler_http_connections [1-9]/m);
   });
 
   it('describes every route, and only with references that exist', async () => {
