@@ -25,9 +25,8 @@ export interface ProcessReading {
   readonly heapMb: number | null;
   readonly eventLoopP99Ms: number | null;
   readonly handles: number | null;
-  /** Heap in use and not, memory outside the heap. */
+  /** Of the heap, garbage and room taken for it included. */
   readonly heapTotalMb: number | null;
-  readonly externalMb: number | null;
 }
 
 /** One table's size and dead rows. */
@@ -146,7 +145,6 @@ async function readProcess(process: Observed, key: string): Promise<ProcessReadi
     eventLoopP99Ms: lag === null ? null : lag * 1_000,
     handles: own(value('nodejs_active_handles_total')),
     heapTotalMb: megabytes(value('nodejs_heap_size_total_bytes')),
-    externalMb: megabytes(value('nodejs_external_memory_bytes')),
   };
 }
 
