@@ -215,6 +215,21 @@ export async function claimJobs(
   return rows;
 }
 
+/** Keeps claimed jobs claimed for `leaseMs` more. One whose fence no longer holds is somebody else's by now, and stays so. */
+export async function renewLeases(
+  db: Queryable,
+  jobs: readonly { readonly id: string; readonly fence: number }[],
+  leaseMs: number,
+): Promise<void> {
+  if (jobs.length === 0) return;
+  await db.query({
+    name: 'renew_leases',
+    text: `update jobs j set lease_until = now() + $3 * interval '1 millisecond' from unnest($1::uuid[], $2::integer[]) as v (id, fence)
+      where j.id = v.id and j.status = 'active' and j.fence = v.fence`,
+    values: [jobs.map(({ id }) => id), jobs.map(({ fence }) => fence), leaseMs],
+  });
+}
+
 export interface JobCompletion {
   readonly id: string;
   readonly fence: number;

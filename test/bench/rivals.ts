@@ -19,7 +19,8 @@ import {
   createProducerConnection,
   createQueues,
 } from '../../shared/queues/queues.ts';
-import { announce, createClaims, type JobEnd, runEntry } from '../../worker/processors/run-job.ts';
+import { Claims } from '../../worker/processors/claims.ts';
+import { announce, type JobEnd, runEntry } from '../../worker/processors/run-job.ts';
 
 /** What the service is measured against, each a process of its own: the role is the first argument. */
 const role = process.argv[2] ?? '';
@@ -63,7 +64,7 @@ function durableWorker(): void {
     logger: createLogger({ level: 'silent', name: 'bench' }),
     metrics: createMetrics(),
   };
-  const claims = createClaims(pool, 'decide');
+  const claims = new Claims(deps, 'decide');
   const results = new Batcher<Parameters<typeof announce>[2][number], boolean>(async (jobs) => {
     const done = await finishJobs(
       pool,
@@ -75,9 +76,8 @@ function durableWorker(): void {
   const worker = new Worker(
     'decide',
     (entry) =>
-      runEntry(entry, async (id): Promise<JobEnd> => {
-        const job = await claims.add(id);
-        if (job === null) return { id, state: 'skipped' };
+      runEntry(entry, claims, async (job): Promise<JobEnd> => {
+        const { id } = job;
         const completion = {
           id,
           fence: job.fence,

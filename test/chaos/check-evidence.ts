@@ -29,7 +29,7 @@ export interface RunFacts {
   /** How long a signed request may take to arrive. */
   readonly signatureMaxAgeMs: number;
   /** A worker that was told to stop sends nothing later than this. */
-  readonly leaseMs: number;
+  readonly lastWriteMs: number;
   /** Limits on the sum of changes in a window; absent when the service has none. */
   readonly budgets?: readonly Budget[];
 }

@@ -449,8 +449,10 @@ function duringStops(
           `${object}: attempt ${id} began ${Math.round(intent - from)} ms after ${scope} was stopped`,
       ),
     ...ours
-      .filter(({ effect }) => effect.receivedAt > from + evidence.run.leaseMs && effect.receivedAt < until)
-      .map(({ effect }) => `${object}: more than a lease after ${scope} was stopped: ${words(effect)}`),
+      .filter(
+        ({ effect }) => effect.receivedAt > from + evidence.run.lastWriteMs && effect.receivedAt < until,
+      )
+      .map(({ effect }) => `${object}: too long after ${scope} was stopped: ${words(effect)}`),
   ]);
 }
 

@@ -344,7 +344,7 @@ const lies: readonly (readonly [rule: string, what: string, doctor: (evidence: D
   ],
   [
     'switch_breaks',
-    'a write was sent more than a lease after the stop',
+    'a write was sent too long after the stop',
     (e) => {
       e.calls.push(
         control('resource:group', true, start + 31_001),

@@ -29,7 +29,7 @@ export type Doctored = {
  */
 export function goodEvidence(): Doctored {
   const evidence: Doctored = {
-    run: { seed: 1, minutes: 1, commit: 'test', signatureMaxAgeMs: 15_000, leaseMs: 30_000 },
+    run: { seed: 1, minutes: 1, commit: 'test', signatureMaxAgeMs: 15_000, lastWriteMs: 30_000 },
     calls: [],
     saw: [],
     effects: [seeded(groupObject, 'aws'), seeded(deploymentObject, 'kubernetes')],

@@ -95,7 +95,7 @@ export const faultKinds = {
     lock: 'long-stop',
     whole: true,
   },
-  // Past the job's lease of 25 s and past every settle time.
+  // Past the job's lease of 12 s and past every settle time.
   'worker-stop-past-lease': {
     weight: 1,
     process: true,

@@ -25,8 +25,9 @@ export interface Recovered {
 const longestMs = 90_000;
 const probeEveryMs = 150;
 const probesAtOnce = 5;
-/** No living worker holds a job under one lease for so long: its calls end within 17 s. */
-const heldAfterMs = 20_000;
+/** Of a job's claim, which a living worker renews every 3 s. */
+const leaseMs = 12_000;
+const heldAfterMs = leaseMs - 1_500;
 
 /**
  * From `sinceAt` to the first decision that was asked for, made and answered: through the API, the queue and a worker.
@@ -92,7 +93,7 @@ export interface TakenOver {
 
 /**
  * What became of the jobs of a worker that was killed. Which ones it held shows afterwards: its leases run out, while
- * those of the living are over or renewed long before.
+ * the jobs of the living are over, or their leases renewed.
  */
 export async function untilTakenOver(
   pool: pg.Pool,
@@ -108,7 +109,14 @@ export async function untilTakenOver(
     const rows = await look(pool, [...before.keys()]);
     if (rows !== null) {
       held ??= new Set(
-        rows.filter((row) => !row.finished && row.fence === fenceOf(row.id)).map(({ id }) => id),
+        rows
+          .filter(
+            (row) =>
+              !row.finished &&
+              row.fence === fenceOf(row.id) &&
+              Number(row.lease_ms) < sinceAt + leaseMs + 250,
+          )
+          .map(({ id }) => id),
       );
       const mine = rows.filter(({ id }) => held?.has(id));
       if (mine.length === 0) return { begun: null, ended: null };
@@ -126,13 +134,15 @@ export async function untilTakenOver(
 interface JobLook extends Held {
   readonly finished: boolean;
   readonly finished_ms: number | null;
+  readonly lease_ms: number | null;
 }
 
 /** Null while PostgreSQL is away: the next look tells. */
 async function look(pool: pg.Pool, ids: readonly string[]): Promise<JobLook[] | null> {
   try {
     const { rows } = await pool.query<JobLook>(
-      `select id, fence, finished, (extract(epoch from finished_at) * 1000)::double precision as finished_ms
+      `select id, fence, finished, (extract(epoch from finished_at) * 1000)::double precision as finished_ms,
+          (extract(epoch from lease_until) * 1000)::double precision as lease_ms
         from jobs where id = any ($1::uuid[])`,
       [ids],
     );

@@ -60,8 +60,8 @@ export type RunReport = Omit<CheckReport, 'breaks'> & {
   readonly failed_starts: number;
 } & Readonly<Record<string, unknown>>;
 
-/** Where the lease of a job ends, and what lies between a stop's commit and the last write it could not prevent. */
-const leaseMs = 25_000;
+/** Between a stop's commit and the last write it could not prevent: one that may be sent for 5 s, and takes up to 10 s. */
+const lastWriteMs = 25_000;
 const progressEveryMs = 10_000;
 const strayCheckMs = 10_000;
 /** A process that ends sooner after its start did not find what it needs. */
@@ -92,7 +92,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
       closers,
     );
     const commit = commitOf();
-    const run: RunFacts = { seed, minutes, commit, signatureMaxAgeMs: facts.signatureMaxAgeMs, leaseMs };
+    const run: RunFacts = { seed, minutes, commit, signatureMaxAgeMs: facts.signatureMaxAgeMs, lastWriteMs };
     writeFileSync(join(directory, 'run.json'), `${JSON.stringify({ ...run, ...facts }, null, 2)}\n`);
     const plan = planFaults({
       seed,

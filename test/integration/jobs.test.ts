@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -14,12 +15,14 @@ import {
 import { createPool } from '../../shared/db/pool.ts';
 import { JobIntake } from '../../shared/jobs/job-intake.ts';
 import { JobWaiters, publishFinished } from '../../shared/jobs/job-waiters.ts';
+import { createLogger } from '../../shared/observability/logger.ts';
 import {
   createConsumerConnection,
   createProducerConnection,
   createQueues,
   type Queues,
 } from '../../shared/queues/queues.ts';
+import { Claims } from '../../worker/processors/claims.ts';
 import { sweep } from '../../worker/upkeep/relay.ts';
 import { newJob, seedDecision, seedResource } from '../support/seed.ts';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
@@ -283,6 +286,57 @@ describe('holding jobs', () => {
       cursor = page.cursor ?? undefined;
     } while (cursor !== undefined);
     expect(seen.sort()).toEqual(jobs.map((job) => job.id).sort());
+  });
+});
+
+describe('holding claimed jobs', () => {
+  const logger = createLogger({ level: 'silent', name: 'test' });
+  const times = { lease: 600, renewEvery: 150, longest: 60_000 };
+  const released = async () => (await releaseAbandonedJobs(pool, 5)).released.map(({ id }) => id);
+
+  it('keeps a job for as long as its work takes, and lets go of it then', async () => {
+    const [long, next] = [newJob('decide', resourceId, null), newJob('decide', resourceId, null)];
+    await insertJobs(pool, [long, next]);
+    const claims = new Claims({ pool, logger }, 'decide', times);
+    const fences = await Promise.all(
+      [long, next].map(({ id }) =>
+        claims.hold(id, async ({ fence }) => {
+          if (id === long.id) await delay(times.lease * 3);
+          return fence;
+        }),
+      ),
+    );
+    expect(fences).toEqual([1, 1]);
+    // The one whose work was over at once, without an end, is free again; the other was held all the time.
+    expect(await released()).toEqual([next.id]);
+    await expect.poll(released, { timeout: 5_000 }).toEqual([long.id]);
+    await pool.query('delete from jobs where id = any ($1)', [[long.id, next.id]]);
+  });
+
+  it('lets the lease of work that never ends run out', async () => {
+    const job = newJob('decide', resourceId, null);
+    await insertJobs(pool, [job]);
+    const claims = new Claims({ pool, logger }, 'decide', { ...times, longest: 500 });
+    let finish = () => {};
+    const held = claims.hold(job.id, () => new Promise<void>((resolve) => (finish = resolve)));
+    await expect.poll(released, { timeout: 5_000 }).toEqual([job.id]);
+    finish();
+    await held;
+    await pool.query('delete from jobs where id = $1', [job.id]);
+  });
+
+  it("renews no lease that is somebody else's by now", async () => {
+    const job = newJob('decide', resourceId, null);
+    await insertJobs(pool, [job]);
+    const claims = new Claims({ pool, logger }, 'decide', times);
+    await claims.hold(job.id, async () => {
+      await pool.query(`update jobs set lease_until = now() - interval '1 second' where id = $1`, [job.id]);
+      const [other] = await claimJobs(pool, [job.id], 300);
+      expect(other?.fence).toBe(2);
+      await delay(500);
+      expect(await released()).toEqual([job.id]);
+    });
+    await pool.query('delete from jobs where id = $1', [job.id]);
   });
 });
 

@@ -6,13 +6,14 @@ import { enqueue } from '../../shared/queues/queues.ts';
 import { decideForResources } from '../jobs/decide-for-resources.ts';
 import { FleetProtections } from '../jobs/fleet-protections.ts';
 import type { ForecastStore } from '../jobs/forecast-store.ts';
-import { afterUnexpected, announce, createClaims, type JobEnd, type RunDeps, runEntry } from './run-job.ts';
+import { Claims } from './claims.ts';
+import { afterUnexpected, announce, type JobEnd, type RunDeps, runEntry } from './run-job.ts';
 
 /** Serves the `decide` queue: what arrives together is claimed, read, decided and committed together. */
 export function createDecideProcessor(
   deps: RunDeps & { readonly decisionLifetimeMs: number; readonly forecasts: ForecastStore },
 ): (entry: Job) => Promise<unknown> {
-  const claims = createClaims(deps.pool, 'decide');
+  const claims = new Claims(deps, 'decide');
   const protections = new FleetProtections(deps.pool);
   const decisions = new Batcher<ClaimedJob, JobCompletion | null>(async (jobs) => {
     const startedAt = performance.now();
@@ -47,14 +48,12 @@ export function createDecideProcessor(
     return jobs.map((job) => byId.get(job.id) ?? null);
   });
   return (entry) =>
-    runEntry(entry, async (id): Promise<JobEnd> => {
-      const job = await claims.add(id);
-      if (job === null) return { id, state: 'skipped' };
+    runEntry(entry, claims, async (job): Promise<JobEnd> => {
       try {
         const completion = await decisions.add(job);
-        if (completion === null) return { id, state: 'skipped' };
+        if (completion === null) return { id: job.id, state: 'skipped' };
         return {
-          id,
+          id: job.id,
           state: 'finished',
           ...(completion.error === null ? {} : { failure: completion.error.message }),
         };

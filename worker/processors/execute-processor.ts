@@ -1,10 +1,10 @@
 import type { Job } from 'bullmq';
 import type { JobQueueName } from '../../shared/queues/queues.ts';
 import { type ExecuteDeps, executeDecision } from '../jobs/execute-decision.ts';
+import { Claims } from './claims.ts';
 import {
   afterUnexpected,
   announce,
-  createClaims,
   type JobEnd,
   postponeAndRing,
   type RunDeps,
@@ -16,11 +16,9 @@ export function createExecuteProcessor(
   deps: RunDeps & ExecuteDeps,
   queue: JobQueueName,
 ): (entry: Job) => Promise<unknown> {
-  const claims = createClaims(deps.pool, queue);
+  const claims = new Claims(deps, queue);
   return (entry) =>
-    runEntry(entry, async (id): Promise<JobEnd> => {
-      const job = await claims.add(id);
-      if (job === null) return { id, state: 'skipped' };
+    runEntry(entry, claims, async (job): Promise<JobEnd> => {
       const startedAt = performance.now();
       try {
         const outcome = await executeDecision(deps, job);
@@ -28,7 +26,7 @@ export function createExecuteProcessor(
           return await postponeAndRing(deps, job, outcome.delayMs, outcome.refund, outcome.error);
         announce(deps, queue, [{ job, completion: outcome.completion, startedAt }]);
         const failure = outcome.completion.error?.message;
-        return { id, state: 'finished', ...(failure === undefined ? {} : { failure }) };
+        return { id: job.id, state: 'finished', ...(failure === undefined ? {} : { failure }) };
       } catch (error) {
         return await afterUnexpected(deps, job, error);
       }

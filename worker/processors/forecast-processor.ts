@@ -4,24 +4,23 @@ import { buildForecaster } from '../jobs/build-forecaster.ts';
 import type { ForecastStore } from '../jobs/forecast-store.ts';
 import { simulatePolicy } from '../jobs/simulate-policy.ts';
 import { verifyDecision } from '../jobs/verify-decision.ts';
-import { afterUnexpected, announce, createClaims, type JobEnd, type RunDeps, runEntry } from './run-job.ts';
+import { Claims } from './claims.ts';
+import { afterUnexpected, announce, type JobEnd, type RunDeps, runEntry } from './run-job.ts';
 
 /** Serves the `forecast` queue: what computes for long and must not delay decisions. */
 export function createForecastProcessor(
   deps: RunDeps & { readonly forecasts: ForecastStore },
 ): (entry: Job) => Promise<unknown> {
-  const claims = createClaims(deps.pool, 'forecast');
+  const claims = new Claims(deps, 'forecast');
   return (entry) =>
-    runEntry(entry, async (id): Promise<JobEnd> => {
-      const job = await claims.add(id);
-      if (job === null) return { id, state: 'skipped' };
+    runEntry(entry, claims, async (job): Promise<JobEnd> => {
       const startedAt = performance.now();
       try {
         const completion = await run(deps, job);
-        if (!(await finishJobs(deps.pool, [completion])).has(id)) return { id, state: 'skipped' };
+        if (!(await finishJobs(deps.pool, [completion])).has(job.id)) return { id: job.id, state: 'skipped' };
         announce(deps, 'forecast', [{ job, completion, startedAt }]);
         const failure = completion.error?.message;
-        return { id, state: 'finished', ...(failure === undefined ? {} : { failure }) };
+        return { id: job.id, state: 'finished', ...(failure === undefined ? {} : { failure }) };
       } catch (error) {
         return await afterUnexpected(deps, job, error);
       }

@@ -3,19 +3,18 @@ import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import {
   type ClaimedJob,
-  claimJobs,
   finishJobs,
   type JobCompletion,
   postponeJob,
 } from '../../shared/db/jobs-repository.ts';
 import { isDatabaseAway } from '../../shared/db/pool.ts';
 import { errorMessage } from '../../shared/errors.ts';
-import { Batcher } from '../../shared/jobs/batcher.ts';
 import { publishFinished } from '../../shared/jobs/job-waiters.ts';
 import type { Logger } from '../../shared/observability/logger.ts';
 import type { Metrics } from '../../shared/observability/metrics.ts';
 import { enqueue, type JobQueueName, jobPayloadSchema, type Queues } from '../../shared/queues/queues.ts';
 import { fullJitter } from '../resilience/backoff.ts';
+import type { Claims } from './claims.ts';
 
 export interface RunDeps {
   readonly pool: pg.Pool;
@@ -26,9 +25,6 @@ export interface RunDeps {
   readonly metrics: Metrics;
 }
 
-/** How long a claim holds: longer than the sum of an execution's time limits (4 + 2 + 10 + 5 s), and short enough that a dead worker's jobs are over within 35 s. */
-export const leaseMs = 25_000;
-
 /** How one claimed job ended, for the queue's own record. */
 export type JobEnd = {
   readonly id: string;
@@ -36,31 +32,22 @@ export type JobEnd = {
   readonly failure?: string;
 };
 
-/** Claims jobs of `queue` through one batcher, so that those that arrive together are claimed by one statement. */
-export function createClaims(pool: pg.Pool, queue: JobQueueName): Batcher<string, ClaimedJob | null> {
-  return new Batcher(async (ids) => {
-    const jobs = await claimJobs(pool, [...new Set(ids)], leaseMs, queue);
-    const claimed = new Map(jobs.map((job) => [job.id, job]));
-    // The same id twice in one batch is claimed once.
-    return ids.map((id) => {
-      const job = claimed.get(id) ?? null;
-      claimed.delete(id);
-      return job;
-    });
-  });
-}
-
 /**
  * A queue entry → the rows it names → their ends. The entry is only a doorbell: a forged, doubled or stale one finds
  * nothing to claim and ends as skipped. It fails, visibly on the board, when one of its jobs failed.
  */
 export async function runEntry(
   entry: Job,
-  run: (id: string) => Promise<JobEnd>,
+  claims: Claims,
+  run: (job: ClaimedJob) => Promise<JobEnd>,
 ): Promise<Record<string, number>> {
   const payload = jobPayloadSchema.safeParse(entry.data);
   if (!payload.success) throw new UnrecoverableError('not an entry of this service: it names no jobs');
-  const ends = await Promise.all(payload.data.ids.map(run));
+  const ends = await Promise.all(
+    payload.data.ids.map(
+      async (id): Promise<JobEnd> => (await claims.hold(id, run)) ?? { id, state: 'skipped' },
+    ),
+  );
   const failures = ends.filter((end) => end.failure !== undefined);
   if (failures.length > 0) {
     const words = failures.slice(0, 5).map((end) => `${end.id}: ${end.failure}`);

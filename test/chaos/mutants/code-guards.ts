@@ -25,6 +25,7 @@ const store = 'worker/jobs/execution-store.ts';
 const execute = 'worker/jobs/execute-decision.ts';
 const fleet = 'worker/jobs/fleet-guards.ts';
 const jobsRepository = 'shared/db/jobs-repository.ts';
+const claims = 'worker/processors/claims.ts';
 const circuits = 'shared/db/circuits-repository.ts';
 const aws = 'worker/providers/aws-auto-scaling.ts';
 const kubernetes = 'worker/providers/kubernetes.ts';
@@ -383,6 +384,24 @@ export const codeGuards: readonly CodeGuard[] = [
     file: jobsRepository,
     edits: [[`or (status = 'active' and lease_until < now()))`, `or status = 'active')`]],
     killers: jobs('claims once, finishes once'),
+  },
+  {
+    id: 'lease, renewed',
+    file: claims,
+    edits: [['      await renewLeases(this.#pool, due, lease);\n', '']],
+    killers: jobs('keeps a job for as long as its work takes'),
+  },
+  {
+    id: 'lease, of work that never ends',
+    file: claims,
+    edits: [[' && now - since < longest ? [job]', ' && now - since < longest * 1_000 ? [job]']],
+    killers: jobs('work that never ends'),
+  },
+  {
+    id: 'fence, renewing',
+    file: jobsRepository,
+    edits: [[`j.status = 'active' and j.fence = v.fence`, `j.status = 'active'`]],
+    killers: jobs('renews no lease that is somebody else'),
   },
   {
     id: 'nothing is claimed before its time',
