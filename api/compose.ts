@@ -56,11 +56,11 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
   closers.add('audit trail', () => auditTrail.close());
   const deps: Deps = { config, pool, redis, queues, intake, waiters, auditTrail, logger, metrics };
   const { app, routes, line } = buildApp(deps);
-  const server = createMatchedServer(app, line.add, {
+  const server = createMatchedServer(app, {
     headersTimeoutMs: config.HEADERS_TIMEOUT_MS,
     requestTimeoutMs: config.REQUEST_TIMEOUT_MS,
   });
-  server.on('connection', line.connected);
+  line.attachTo(server);
   countConnections(server, metrics.registry);
   return {
     server,

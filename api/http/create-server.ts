@@ -1,4 +1,4 @@
-import { createServer, IncomingMessage, type RequestListener, type Server, ServerResponse } from 'node:http';
+import { createServer, IncomingMessage, type Server, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Express } from 'express';
 
@@ -7,13 +7,11 @@ export const mostHeaders = 100;
 
 /**
  * An HTTP server whose requests and responses are born with Express's prototypes. Express sets them on every request,
- * which costs three quarters of its speed unless they are there already (expressjs/express#5998).
- * @param listener what hands requests to the app.
+ * which costs three quarters of its speed unless they are there already (expressjs/express#5998). Nothing listens to its requests yet.
  * @param limits how long a client may take to send the head, and the whole request.
  */
 export function createMatchedServer(
   app: Express,
-  listener: RequestListener,
   limits: { readonly headersTimeoutMs: number; readonly requestTimeoutMs: number } = {
     headersTimeoutMs: 10_000,
     requestTimeoutMs: 15_000,
@@ -25,21 +23,18 @@ export function createMatchedServer(
   Object.setPrototypeOf(Response.prototype, app.response);
   app.request = Request.prototype as typeof app.request;
   app.response = Response.prototype as unknown as typeof app.response;
-  const server = createServer(
-    {
-      IncomingMessage: Request,
-      ServerResponse: Response as unknown as typeof ServerResponse,
-      maxHeaderSize: 16_384,
-      headersTimeout: limits.headersTimeoutMs,
-      requestTimeout: limits.requestTimeoutMs,
-      keepAliveTimeout: 65_000,
-      // The app says it in a problem of its own.
-      requireHostHeader: false,
-      // Node looks for requests that take too long only every 30 s by itself.
-      connectionsCheckingInterval: 1_000,
-    },
-    listener,
-  );
+  const server = createServer({
+    IncomingMessage: Request,
+    ServerResponse: Response as unknown as typeof ServerResponse,
+    maxHeaderSize: 16_384,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: 65_000,
+    // The app says it in a problem of its own.
+    requireHostHeader: false,
+    // Node looks for requests that take too long only every 30 s by itself.
+    connectionsCheckingInterval: 1_000,
+  });
   server.maxHeadersCount = mostHeaders + 1;
   answerUnreadable(server);
   return server;

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 
 type Handle = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -36,13 +36,15 @@ export class RequestLine {
     return this.#arrivals.get(request) ?? performance.now();
   }
 
-  /** To be told of each connection that is accepted. */
-  readonly connected = (): void => {
-    this.#hasAccepted = true;
-  };
+  /** From here on the server's requests go through this line. */
+  attachTo(server: Pick<Server, 'on'>): void {
+    server.on('request', this.#add);
+    server.on('connection', () => {
+      this.#hasAccepted = true;
+    });
+  }
 
-  /** The server's listener. */
-  readonly add: Handle = (request, response) => {
+  readonly #add: Handle = (request, response) => {
     this.#arrivals.set(request, performance.now());
     this.#waiting.push([request, response]);
     if (this.#isTurning) return;

@@ -221,7 +221,6 @@ export async function renewLeases(
   jobs: readonly { readonly id: string; readonly fence: number }[],
   leaseMs: number,
 ): Promise<void> {
-  if (jobs.length === 0) return;
   await db.query({
     name: 'renew_leases',
     text: `update jobs j set lease_until = now() + $3 * interval '1 millisecond' from unnest($1::uuid[], $2::integer[]) as v (id, fence)

@@ -2,7 +2,7 @@ import { cpus } from 'node:os';
 import { errorMessage } from '../../shared/errors.ts';
 import type { Closers } from '../../shared/lifecycle/closers.ts';
 import { decide } from '../../worker/engine/decide.ts';
-import { endOnSignals, inTemporaryFolder, readCommandLine } from '../support/command.ts';
+import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
 import { input, minutes } from '../support/engine-input.ts';
 import { cpuMicroseconds } from './cpu.ts';
 import { type Goal, judge, median } from './goals.ts';
@@ -32,7 +32,6 @@ const rounds = wholeNumber('rounds', 1, 60);
 const seconds = number('seconds', 0.1, 60);
 
 async function main(folder: string, closers: Closers): Promise<void> {
-  endOnSignals(closers);
   const rig = await buildRig(folder, closers, say);
   const all: Figures[] = [];
   // The first round warms everything up and is thrown away.

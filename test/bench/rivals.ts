@@ -140,7 +140,7 @@ function queueApi(): void {
     await queue.add('decide', { id, resource_id: body.resource_id }, { jobId: id, removeOnComplete: true });
     response.status(202).json({ job_id: id });
   });
-  listening(createMatchedServer(app, app));
+  listening(createMatchedServer(app).on('request', app));
 }
 
 function nodeHttp(): void {
@@ -184,7 +184,7 @@ function expressServer(matched: boolean, full: boolean): void {
     bodySchema.parse(request.body);
     response.status(202).json({ job_id: 'x' });
   });
-  listening(matched ? createMatchedServer(app, app) : createServer(app));
+  listening(matched ? createMatchedServer(app).on('request', app) : createServer(app));
 }
 
 const roles: Readonly<Record<string, () => void>> = {

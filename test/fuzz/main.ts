@@ -2,7 +2,7 @@ import { migrate } from '../../shared/db/migrate.ts';
 import { openBackends } from '../../shared/embedded/backends.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import type { Closers } from '../../shared/lifecycle/closers.ts';
-import { endOnSignals, inTemporaryFolder, readCommandLine } from '../support/command.ts';
+import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
 import { breaksOf, type FuzzReport, fuzz } from './run.ts';
 import { runSchemathesis } from './schemathesis.ts';
 import { startTarget } from './target.ts';
@@ -32,7 +32,6 @@ const seed = wholeNumber('seed', 0);
 const schemathesisSeconds = wholeNumber('schemathesis-seconds', 0);
 
 async function main(folder: string, closers: Closers): Promise<number> {
-  endOnSignals(closers);
   const { databaseUrl, redisUrl } = await openBackends({
     environment: {},
     dataDir: folder,

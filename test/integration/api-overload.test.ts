@@ -37,7 +37,8 @@ describe('more requests than the process can answer', () => {
     const { app, line } = buildApp({ ...deps, metrics: { ...deps.metrics, registry: new Registry() } }, [
       slow,
     ]);
-    const server = createMatchedServer(app, line.add);
+    const server = createMatchedServer(app);
+    line.attachTo(server);
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     const agent = new Agent({ keepAlive: true });

@@ -29,12 +29,15 @@ export interface ProcessReading {
   readonly heapTotalMb: number | null;
 }
 
-/** One table's size and dead rows. */
+/** One table's size and dead rows. `at` in seconds by PostgreSQL's clock. */
 export interface TableReading {
+  readonly at: number;
   readonly name: string;
   readonly live: number;
   readonly dead: number;
   readonly inserted: number;
+  /** Updated and deleted so far: each left a dead row behind. */
+  readonly died: number;
   readonly totalBytes: number;
   readonly indexBytes: number;
   readonly autovacuums: number;
@@ -104,7 +107,8 @@ export async function backlogOf(stack: Stack): Promise<{ waiting: number; oldest
 
 export async function readTables(stack: Stack): Promise<TableReading[]> {
   const { rows } = await stack.pool.query<TableReading>(
-    `select relname as name, n_live_tup::float8 as live, n_dead_tup::float8 as dead, n_tup_ins::float8 as inserted,
+    `select extract(epoch from clock_timestamp())::float8 as at, relname as name, n_live_tup::float8 as live, n_dead_tup::float8 as dead, n_tup_ins::float8 as inserted,
+        (n_tup_upd + n_tup_del)::float8 as died,
         pg_total_relation_size(relid)::float8 as "totalBytes", pg_indexes_size(relid)::float8 as "indexBytes",
         autovacuum_count::integer as autovacuums
       from pg_stat_user_tables order by 1`,

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { errorMessage } from '../../shared/errors.ts';
 import type { Closers } from '../../shared/lifecycle/closers.ts';
 import { cpuMicroseconds } from '../bench/cpu.ts';
-import { endOnSignals, inTemporaryFolder, readCommandLine } from '../support/command.ts';
+import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
 import { mergeCounts } from './counts.ts';
 import { type Stretch, Traffic } from './driver.ts';
 import {
@@ -64,7 +64,6 @@ const options = {
 };
 
 async function main(folder: string, closers: Closers): Promise<void> {
-  endOnSignals(closers);
   const report = await run(folder, closers);
   console.log(values.json ? JSON.stringify(report, null, 2) : table(report));
   for (const line of report.broken) say(`broken: ${line}`);

@@ -1,4 +1,5 @@
 import { sumOf } from './counts.ts';
+import { type DeadShare, deadShares, vacuumSeconds } from './dead-rows.ts';
 import type { Stretch } from './driver.ts';
 import type { ProcessReading, Reading, TableReading } from './gauges.ts';
 import type { Overload } from './phases.ts';
@@ -81,11 +82,11 @@ const historyTables = [
   'attempts',
   'audit_log',
 ];
-const fewRows = 20_000;
 
 export function reportOf(seen: Observations) {
   const slopes = slopesOf(seen.readings, seen.entryBytes);
   const history = bytesPerJob(seen.tables);
+  const dead = deadShares(seen.tableReadings, hotTables);
   const report = {
     minutes: seen.minutes,
     seed: seen.seed,
@@ -117,7 +118,8 @@ export function reportOf(seen: Observations) {
     },
     slopes: slopes.figures,
     flat: slopes.verdicts,
-    dead_tuple_share: deadShares(seen.tableReadings),
+    dead_tuple_share: mapped(dead, ({ worst }) => round(worst)),
+    dead_tuple_share_left: mapped(dead, ({ left }) => (left === null ? null : round(left))),
     autovacuums: autovacuums(seen.tableReadings),
     bytes_per_job: history.overall,
     bytes_per_job_halves: history.halves,
@@ -137,7 +139,7 @@ export function reportOf(seen: Observations) {
     unfinished: seen.rows.unfinished,
     lost: seen.rows.lost,
   };
-  const broken = brokenPromises(seen, report.dead_tuple_share, history.halves, slopes.verdicts);
+  const broken = brokenPromises(seen, dead, history.halves, slopes.verdicts);
   return { ...report, broken, verdict: broken.length === 0 ? 'kept' : 'broken' };
 }
 
@@ -145,7 +147,7 @@ export type Report = ReturnType<typeof reportOf>;
 
 function brokenPromises(
   seen: Observations,
-  deadShare: Readonly<Record<string, number>>,
+  dead: Readonly<Record<string, DeadShare>>,
   halves: readonly (number | null)[],
   verdicts: Readonly<Record<string, Flatness>>,
 ): string[] {
@@ -206,8 +208,11 @@ function brokenPromises(
   promise(seen.rows.unfinished === 0, `${seen.rows.unfinished} accepted jobs never finished`);
   promise(seen.badEnds.length === 0, `processes ended badly: ${seen.badEnds.join(', ')}`);
   for (const [name, verdict] of Object.entries(verdicts)) promise(verdict !== 'growing', `${name} grows`);
-  for (const [name, share] of Object.entries(deadShare))
-    promise(share <= limits.deadShare, `${name}: ${Math.round(share * 100)} % dead rows`);
+  for (const [name, { left }] of Object.entries(dead))
+    promise(
+      left === null || left <= limits.deadShare,
+      `${name}: ${Math.round((left ?? 0) * 100)} % dead rows that vacuum had ${vacuumSeconds} s to remove`,
+    );
   const [first, second] = halves;
   if (first != null && second != null)
     promise(
@@ -307,16 +312,6 @@ function slopesOf(readings: readonly Reading[], entryBytes: number) {
   };
 }
 
-/** Shares at their worst. Small tables are left out: autovacuum looks once a minute, which is much of a young table's life. */
-function deadShares(readings: readonly (readonly TableReading[])[]): Record<string, number> {
-  const shares: Record<string, number> = {};
-  for (const { name, live, dead } of readings.flat()) {
-    if (!hotTables.includes(name) || live + dead < fewRows) continue;
-    shares[name] = Math.max(shares[name] ?? 0, round(dead / (live + dead)));
-  }
-  return shares;
-}
-
 function autovacuums(readings: readonly (readonly TableReading[])[]): Record<string, number> {
   const last = readings.at(-1) ?? [];
   return Object.fromEntries(
@@ -397,6 +392,12 @@ function peaks(readings: readonly Reading[]): Record<string, number> {
 }
 
 const share = (part: number, whole: number): number => (whole === 0 ? 0 : round(part / whole));
+function mapped<From, To>(
+  values: Readonly<Record<string, From>>,
+  change: (value: From) => To,
+): Record<string, To> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, change(value)]));
+}
 const rounded = (values: Readonly<Record<string, number>>): Record<string, number> =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [name, round(value)]));
 const round = (value: number): number => Number(value.toPrecision(3));

@@ -4,6 +4,7 @@ import { type RunningWorker, startWorker } from '../../worker/compose.ts';
 import { readWorkerConfig } from '../../worker/config.ts';
 import { seedDecision, seedResource } from '../support/seed.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { deadShares } from './dead-rows.ts';
 import { Histogram } from './histogram.ts';
 import { flatness, slopeOf } from './slope.ts';
 
@@ -157,6 +158,34 @@ describe('slopes', () => {
         5,
       ),
     ).toBe('growing');
+  });
+});
+
+describe('dead rows', () => {
+  /** A table that takes 400 rows a second and changes each three times, vacuumed every `roundSeconds`. */
+  const readings = (roundSeconds: number, seconds: number) =>
+    Array.from({ length: seconds / 10 }, (_, index) => {
+      const at = (index + 1) * 10;
+      const sinceVacuum = at % roundSeconds;
+      const [live, died] = [400 * at, 1_200 * at];
+      const sizes = { inserted: live, totalBytes: 0, indexBytes: 0, autovacuums: 0 };
+      return [{ at, name: 'jobs', live, dead: 1_200 * sinceVacuum, died, ...sizes }];
+    });
+
+  it('are no neglect before autovacuum can have looked, in however young a table', () => {
+    const { jobs } = deadShares(readings(60, 600), ['jobs']);
+    expect(jobs?.worst).toBeGreaterThan(0.5);
+    expect(jobs?.left).toBe(0);
+  });
+
+  it('are told from neglect', () => {
+    const { jobs } = deadShares(readings(1_000_000, 600), ['jobs']);
+    expect(jobs?.left).toBeGreaterThan(0.5);
+  });
+
+  it('of a table that is small, or was not watched for so long, are not judged', () => {
+    expect(deadShares(readings(60, 110), ['jobs']).jobs?.left).toBeNull();
+    expect(deadShares(readings(60, 600).slice(0, 1), ['jobs'])).toEqual({});
   });
 });
 

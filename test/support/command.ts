@@ -53,7 +53,10 @@ export function readCommandLine<T extends Options>(name: string, usage: string, 
   };
 }
 
-/** Runs `work` in a folder of its own. What it opened is closed, and the folder is gone unless it is kept, when the work ends. */
+/**
+ * Runs `work` in a folder of its own. What it opened is closed, and the folder is gone unless it is kept, when the work ends.
+ * On Ctrl-C, or told to end, the same, with status 130: what was interrupted has shown nothing.
+ */
 export async function inTemporaryFolder<T>(
   name: string,
   work: (folder: string, closers: Closers) => Promise<T>,
@@ -65,17 +68,13 @@ export async function inTemporaryFolder<T>(
     if (keep) console.error(`${name}: logs and databases are kept in ${folder}`);
     else rmSync(folder, { recursive: true, force: true });
   });
+  onSignals(async () => {
+    await closers.closeAll(30_000);
+    process.exit(130);
+  });
   try {
     return await work(folder, closers);
   } finally {
     await closers.closeAll(30_000);
   }
-}
-
-/** On Ctrl-C, or told to end: closes what is open and ends with status 130. What was interrupted has shown nothing. */
-export function endOnSignals(closers: Closers): void {
-  onSignals(async () => {
-    await closers.closeAll(30_000);
-    process.exit(130);
-  });
 }

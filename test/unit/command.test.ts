@@ -10,7 +10,7 @@ const module = JSON.stringify(join(projectRoot(), 'dist/test/support/command.js'
 /** A command as our programs are one, with this for its work. */
 function command(work: string, ...options: string[]) {
   const script = `
-    import { endOnSignals, inTemporaryFolder, readCommandLine } from ${module};
+    import { inTemporaryFolder, readCommandLine } from ${module};
     const { values, number, wholeNumber, say } = readCommandLine('trial', 'Usage: trial', {
       minutes: { type: 'string', default: '1' },
       runs: { type: 'string', default: '1' },
@@ -72,8 +72,8 @@ describe('a command', () => {
   });
 
   it('that is interrupted leaves no folder, and status 130: it has shown nothing', async () => {
-    const { child, ended } = command(`await inTemporaryFolder('trial', async (folder, closers) => {
-      endOnSignals(closers); console.log(folder); await new Promise((resolve) => setTimeout(resolve, 30_000)); })`);
+    const { child, ended } = command(`await inTemporaryFolder('trial', async (folder) => {
+      console.log(folder); await new Promise((resolve) => setTimeout(resolve, 30_000)); })`);
     const [folder] = await once(child.stdout, 'data');
     child.kill('SIGINT');
     expect((await ended).status).toBe(130);

@@ -85,6 +85,7 @@ export class Claims {
     const due = [...this.#held].flatMap(([job, since]) =>
       now - since >= renewEvery / 2 && now - since < longest ? [job] : [],
     );
+    if (due.length === 0) return;
     try {
       await renewLeases(this.#pool, due, lease);
     } catch (error) {

@@ -15,8 +15,8 @@ import {
 export function createExecuteProcessor(
   deps: RunDeps & ExecuteDeps,
   queue: JobQueueName,
+  claims: Claims = new Claims(deps, queue),
 ): (entry: Job) => Promise<unknown> {
-  const claims = new Claims(deps, queue);
   return (entry) =>
     runEntry(entry, claims, async (job): Promise<JobEnd> => {
       const startedAt = performance.now();

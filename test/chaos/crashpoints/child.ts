@@ -7,6 +7,7 @@ import { createLogger } from '../../../shared/observability/logger.ts';
 import { createMetrics } from '../../../shared/observability/metrics.ts';
 import { createConsumerConnection, createQueues, type JobQueueName } from '../../../shared/queues/queues.ts';
 import { type ExecuteDeps, executeDecision } from '../../../worker/jobs/execute-decision.ts';
+import { Claims } from '../../../worker/processors/claims.ts';
 import { createExecuteProcessor } from '../../../worker/processors/execute-processor.ts';
 import type { RunDeps } from '../../../worker/processors/run-job.ts';
 import type { ScalingProvider } from '../../../worker/providers/scaling-provider.ts';
@@ -39,7 +40,9 @@ export type Mischief =
   /** After a write that failed, the decision grows too old. */
   | 'expired-after-write'
   /** The cloud says something that cannot be stored. */
-  | 'nonsense';
+  | 'nonsense'
+  /** A write takes so long that leases are renewed meanwhile. */
+  | 'long';
 
 export interface ChildTask {
   readonly id: number;
@@ -141,7 +144,11 @@ async function deliver(
   task: ChildTask,
   providers: ReadonlyMap<CloudProvider, ScalingProvider>,
 ): Promise<void> {
-  const processor = createExecuteProcessor(depsOf(providers), queueOf[task.provider]);
+  const deps = depsOf(providers);
+  const queue = queueOf[task.provider];
+  const renewEvery = task.mischief === 'long' ? 10 : 60_000;
+  const claims = new Claims(deps, queue, { lease: 30_000, renewEvery, longest: 60_000 });
+  const processor = createExecuteProcessor(deps, queue, claims);
   if (task.mischief === 'claim-locked') await lockJob(task.deliveries[0]?.[1]);
   for (const together of task.deliveries) {
     for (let round = 0; round < 60; round++) {
@@ -203,6 +210,7 @@ function disturbed(task: ChildTask): ScalingProvider {
     setCapacity: async (target, instances, expected, options) => {
       const first = firstOf(written, target.name);
       try {
+        if (task.mischief === 'long') await new Promise((resolve) => setTimeout(resolve, 100));
         await inner.setCapacity(target, instances, expected, options);
         if (task.mischief === 'cut-after-write' && first) await cutConnections();
         if (task.mischief === 'cut-in-outcome' && first) await cutNextTransaction();

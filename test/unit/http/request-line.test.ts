@@ -1,9 +1,22 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { EventEmitter } from 'node:events';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
 import { RequestLine } from '../../../api/http/request-line.ts';
 
 const come = (destroyed = false) => ({ socket: { destroyed } }) as unknown as IncomingMessage;
 const answer = {} as ServerResponse;
+
+/** A line, and the server whose requests and connections it sees. */
+function lineOf(handle: (request: IncomingMessage) => void) {
+  const line = new RequestLine(handle);
+  const server = new EventEmitter();
+  line.attachTo(server as unknown as Server);
+  return {
+    line,
+    add: (request: IncomingMessage) => server.emit('request', request, answer),
+    connect: () => server.emit('connection'),
+  };
+}
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 function busy(ms: number): void {
@@ -14,9 +27,9 @@ function busy(ms: number): void {
 describe('the line of requests', () => {
   it('begins all of them, in the order they came, and holds none after that', async () => {
     const begun: IncomingMessage[] = [];
-    const line = new RequestLine((request) => begun.push(request));
+    const { line, add } = lineOf((request) => begun.push(request));
     const requests = Array.from({ length: 1_000 }, () => come());
-    for (const request of requests) line.add(request, answer);
+    for (const request of requests) add(request);
     expect(line.length).toBe(1_000);
     expect(begun).toHaveLength(0);
     while (line.length > 0) await turn();
@@ -24,8 +37,8 @@ describe('the line of requests', () => {
   });
 
   it('lets the loop look at its sockets in between: what comes meanwhile is not held up by a long line', async () => {
-    const line = new RequestLine(() => busy(1));
-    for (let n = 0; n < 20; n++) line.add(come(), answer);
+    const { line, add } = lineOf(() => busy(1));
+    for (let n = 0; n < 20; n++) add(come());
     await turn();
     await turn();
     expect(line.length).toBeGreaterThan(10);
@@ -34,10 +47,10 @@ describe('the line of requests', () => {
 
   it('begins one request a turn while connections are accepted', async () => {
     let begun = 0;
-    const line = new RequestLine(() => begun++);
-    for (let n = 0; n < 20; n++) line.add(come(), answer);
+    const { add, connect } = lineOf(() => begun++);
+    for (let n = 0; n < 20; n++) add(come());
     for (let n = 1; n <= 5; n++) {
-      line.connected();
+      connect();
       await turn();
       expect(begun).toBe(n);
     }
@@ -47,29 +60,29 @@ describe('the line of requests', () => {
 
   it('does not begin what nobody waits for any more', async () => {
     const begun: IncomingMessage[] = [];
-    const line = new RequestLine((request) => begun.push(request));
+    const { add } = lineOf((request) => begun.push(request));
     const here = come();
-    line.add(come(true), answer);
-    line.add(here, answer);
+    add(come(true));
+    add(here);
     await turn();
     expect(begun).toEqual([here]);
   });
 
   it('starts again when it was empty', async () => {
     let begun = 0;
-    const line = new RequestLine(() => begun++);
-    line.add(come(), answer);
+    const { add } = lineOf(() => begun++);
+    add(come());
     await turn();
-    line.add(come(), answer);
+    add(come());
     await turn();
     expect(begun).toBe(2);
   });
 
   it('knows when each came', async () => {
-    const line = new RequestLine(() => {});
+    const { line, add } = lineOf(() => {});
     const request = come();
     const before = performance.now();
-    line.add(request, answer);
+    add(request);
     const came = line.arrivalOf(request);
     busy(5);
     expect(line.arrivalOf(request)).toBe(came);
