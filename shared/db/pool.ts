@@ -54,8 +54,9 @@ export async function withTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient
     await client.query('commit');
     return result;
   } catch (error) {
-    // A dead line would not answer the rollback either; the server rolls back when the session is gone.
-    if (isUnanswered(error)) broken = error as Error;
+    // A dead line would not answer the rollback either; the server rolls back when the session is gone. And a session
+    // on a server that may no longer write stays there after a failover, until it is given up.
+    if (isUnanswered(error) || codeOf(error) === readOnly) broken = error as Error;
     else
       await client.query('rollback').catch((rollbackError: Error) => {
         broken = rollbackError;
@@ -67,10 +68,16 @@ export async function withTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient
   }
 }
 
+function codeOf(error: unknown): string | null {
+  const code = error instanceof Error ? (error as { code?: unknown }).code : null;
+  return typeof code === 'string' ? code : null;
+}
+
 function isUnanswered(error: unknown): boolean {
   return error instanceof Error && error.message === 'Query read timeout';
 }
 
+const readOnly = '25006';
 const awayCodes = new Set([
   'ECONNREFUSED',
   'ECONNRESET',
@@ -84,7 +91,10 @@ const awayCodes = new Set([
   '08006',
   '08001',
   '08003',
-  '25006',
+  // It cannot write: demoted, disk full, out of memory.
+  readOnly,
+  '53100',
+  '53200',
   '57014',
   '55P03',
 ]);
@@ -92,8 +102,8 @@ const awayCodes = new Set([
 /** True when the fault lies with PostgreSQL, the way to it or our own end, so that trying again later can help. */
 export function isDatabaseAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  const code = (error as { code?: unknown }).code;
-  if (typeof code === 'string' && awayCodes.has(code)) return true;
+  const code = codeOf(error);
+  if (code !== null && awayCodes.has(code)) return true;
   if (isUnanswered(error)) return true;
   return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Cannot use a pool after calling end/.test(
     error.message,

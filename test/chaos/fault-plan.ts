@@ -134,6 +134,13 @@ export const faultKinds = {
     detail: (random) => ({ count: between(random, [1, 4]) }),
   },
   'postgres-crowd': { weight: 0.7, process: true, durationMs: [1_000, 5_000], targets: only('postgres') },
+  // As after a failover, for those who are still connected to what was the primary.
+  'postgres-read-only': {
+    weight: 0.7,
+    process: true,
+    durationMs: [500, 5_000],
+    targets: only('postgres'),
+  },
   'postgres-lock': {
     weight: 2,
     process: false,

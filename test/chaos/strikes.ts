@@ -88,6 +88,16 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
     return { struck: rows.length > 0, times: rows.length };
   },
   'postgres-crowd': crowd,
+  'postgres-read-only': async ({ postgres, pool }, fault, over) => {
+    await setReadOnly(postgres.url, true);
+    await pool.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'scaler%'`,
+    );
+    await lasting(fault, over);
+    // Sessions that began meanwhile stay as they are: whoever holds one has to notice.
+    await setReadOnly(postgres.url, false);
+    return { struck: true, recovery: { of: 'postgres_back', sinceAt: Date.now() } };
+  },
   'postgres-lock': async ({ pool }, fault, over) => {
     const client = await pool.connect();
     try {
@@ -236,6 +246,19 @@ async function existingJobs(pool: pg.Pool, mode: string): Promise<string[]> {
     `select id from jobs where ${condition} order by created_at desc limit 10`,
   );
   return rows.map(({ id }) => id);
+}
+
+/** Whether sessions that begin from here on may write. */
+async function setReadOnly(url: string, on: boolean): Promise<void> {
+  const client = new pg.Client({ connectionString: url, application_name: 'chaos-settings' });
+  await client.connect();
+  try {
+    await client.query('set default_transaction_read_only = off');
+    const name = client.escapeIdentifier(client.database ?? '');
+    await client.query(`alter database ${name} set default_transaction_read_only = ${on ? 'on' : 'off'}`);
+  } finally {
+    await client.end();
+  }
 }
 
 /** Ends backends of the service and takes every free place, so that its pools cannot grow again for a while. */

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import pg from 'pg';
 import { createKey } from '../../shared/db/keys-repository.ts';
 import { migrate } from '../../shared/db/migrate.ts';
@@ -72,6 +73,8 @@ const accessKeyId = 'CHAOSWORKER';
 const secretAccessKey = 'only the simulator knows it';
 const kubernetesToken = 'chaos-worker-token';
 const queuePrefix = '{chaos}';
+/** Clocks that are wrong all the time, seconds. */
+const clockSkews: Readonly<Record<string, number>> = { 'api-2': 300, 'worker-2': 600, 'worker-3': -600 };
 
 /** One region has budgets that bind; elsewhere only the limits of single resources do. */
 const budgetWindowSeconds = 20;
@@ -152,7 +155,7 @@ export async function openWorld(options: WorldOptions, closers: Closers): Promis
     const member = new Member({
       name,
       program,
-      environment,
+      environment: { ...environment, ...wrongClock(name) },
       logFile: join(directory, 'logs', `${name}.log`),
       onUnexpectedEnd: (ended, code, upMs) => {
         const end = { kind: 'ended', at: Date.now(), member: ended, code, upMs: Math.round(upMs) } as const;
@@ -236,6 +239,13 @@ export async function openWorld(options: WorldOptions, closers: Closers): Promis
     faultLog,
     unexpectedEnds,
   };
+}
+
+function wrongClock(name: string): Record<string, string> {
+  const seconds = clockSkews[name];
+  if (seconds === undefined) return {};
+  const module = pathToFileURL(join(projectRoot(), 'dist/test/chaos/skewed-clock.js')).href;
+  return { NODE_OPTIONS: `--import=${module}`, CHAOS_CLOCK_SKEW_MS: String(seconds * 1_000) };
 }
 
 async function startClouds(options: WorldOptions, closers: Closers): Promise<CloudsReady> {

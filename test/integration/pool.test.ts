@@ -41,3 +41,25 @@ describe('a transaction whose connection is ended by the server', () => {
     expect((await pool.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
   });
 });
+
+describe('a server that may no longer write, as after a failover', () => {
+  it('is away, and so is every session with it: the next ones write again', async () => {
+    const name = new URL(database.url).pathname.slice(1);
+    const admin = createPool(database.url, { name: 'pool-test-admin', size: 1 });
+    await admin.query('create table notes (text text)');
+    const setReadOnly = (on: 'on' | 'off') =>
+      admin.query(`alter database "${name}" set default_transaction_read_only = ${on}`);
+    const note = (on: pg.Pool) =>
+      withTransaction(on, (tx) => tx.query(`insert into notes values ('noted')`)).then(
+        () => 'noted',
+        (error: unknown) => isDatabaseAway(error),
+      );
+    await setReadOnly('on');
+    const demoted = createPool(database.url, { name: 'pool-test', size: 1 });
+    await demoted.query('select 1');
+    await setReadOnly('off');
+    expect(await note(demoted)).toBe(true);
+    expect(await note(demoted)).toBe('noted');
+    await Promise.all([admin.end(), demoted.end()]);
+  });
+});
