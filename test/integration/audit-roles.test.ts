@@ -6,9 +6,10 @@ import { applicationRoles, applyGrants, privileges } from '../../shared/db/grant
 import { type RunningWorker, startWorker } from '../../worker/compose.ts';
 import { readWorkerConfig } from '../../worker/config.ts';
 import { decideDueResources, expireOldRows } from '../../worker/upkeep/chores.ts';
-import { type AwsSimulator, startAwsSimulator } from '../simulators/aws/server.ts';
+import type { AwsSimulator } from '../simulators/aws/server.ts';
 import { type ApplicationUser, createApplicationUser } from '../support/application-user.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { awsEnvironment, startQuickAws } from '../support/worker-rig.ts';
 
 type Role = (typeof applicationRoles)[number];
 
@@ -28,16 +29,11 @@ beforeAll(async () => {
   });
   owner = new pg.Client(ownerUrl);
   await owner.connect();
-  aws = await startAwsSimulator({ provisioning: { launchMs: 1, terminateMs: 1, jitter: 0 } });
+  aws = await startQuickAws();
   const environment = {
     ...api.environment,
     DATABASE_URL: urlOf('scaler_worker'),
-    AWS_REGION: 'us-east-1',
-    AWS_ACCESS_KEY_ID: 'AKIATESTTESTTESTTEST',
-    AWS_SECRET_ACCESS_KEY: 'simulated',
-    AWS_ENDPOINT_URL_AUTO_SCALING: aws.endpoint,
-    AWS_ENDPOINT_URL_EC2: aws.endpoint,
-    AWS_EC2_METADATA_DISABLED: 'true',
+    ...awsEnvironment(aws),
     OBSERVE_INTERVAL_SECONDS: '1',
   };
   for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);

@@ -12,8 +12,9 @@ import { migrate } from '../../shared/db/migrate.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { startWorker } from '../../worker/compose.ts';
 import { readWorkerConfig } from '../../worker/config.ts';
-import { type AwsSimulator, startAwsSimulator } from '../simulators/aws/server.ts';
+import type { AwsSimulator } from '../simulators/aws/server.ts';
 import { createTestRedis } from '../support/test-redis.ts';
+import { awsEnvironment, startQuickAws } from '../support/worker-rig.ts';
 
 const migrationsDir = join(projectRoot(), 'shared/db/migrations');
 const fixturesDir = join(projectRoot(), 'test/fixtures/schema');
@@ -30,7 +31,7 @@ const databases: string[] = [];
 beforeAll(async () => {
   admin = new pg.Client(inject('databaseUrl'));
   await admin.connect();
-  aws = await startAwsSimulator({ provisioning: { launchMs: 1, terminateMs: 1, jitter: 0 } });
+  aws = await startQuickAws();
   fresh = await emptyDatabase();
   await migrate(fresh);
 });
@@ -162,12 +163,7 @@ async function decideAndExecute(url: string): Promise<void> {
   const environment = {
     ...{ DATABASE_URL: url, REDIS_URL: redis.url, QUEUE_PREFIX: redis.prefix, LOG_LEVEL: 'silent' },
     ...{ HOST: '127.0.0.1', PORT: '0', API_KEY_PEPPER: 'a pepper for tests' },
-    AWS_REGION: 'us-east-1',
-    AWS_ACCESS_KEY_ID: 'AKIATESTTESTTESTTEST',
-    AWS_SECRET_ACCESS_KEY: 'simulated',
-    AWS_ENDPOINT_URL_AUTO_SCALING: aws.endpoint,
-    AWS_ENDPOINT_URL_EC2: aws.endpoint,
-    AWS_EC2_METADATA_DISABLED: 'true',
+    ...awsEnvironment(aws),
     WORKER_QUEUES: 'decide,execute-aws,forecast',
   };
   for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);

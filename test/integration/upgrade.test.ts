@@ -1,4 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -8,19 +7,23 @@ import { verifyDatabase } from '../../shared/db/audit-verify.ts';
 import { claimJobs, insertJobs } from '../../shared/db/jobs-repository.ts';
 import { migrate } from '../../shared/db/migrate.ts';
 import { createPool } from '../../shared/db/pool.ts';
-import { upsertSamples } from '../../shared/db/series-repository.ts';
 import { workerVersion } from '../../shared/domain/worker-version.ts';
-import { projectRoot } from '../../shared/project-root.ts';
 import { enqueue } from '../../shared/queues/queues.ts';
-import { type RunningWorker, startWorker } from '../../worker/compose.ts';
-import { readWorkerConfig } from '../../worker/config.ts';
 import { executeDecision } from '../../worker/jobs/execute-decision.ts';
 import { sweep } from '../../worker/upkeep/relay.ts';
-import { type AwsSimulator, startAwsSimulator } from '../simulators/aws/server.ts';
+import type { AwsSimulator } from '../simulators/aws/server.ts';
 import { buildPreviousRelease } from '../support/previous-release.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
 import { newJob, seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
+import {
+  awsEnvironment,
+  seedGroup,
+  seedSamples,
+  startQuickAws,
+  TestWorkers,
+  type WorkerProcess,
+} from '../support/worker-rig.ts';
 
 const previous = await buildPreviousRelease();
 if ('missing' in previous)
@@ -31,30 +34,22 @@ let pool: pg.Pool;
 let key: string;
 let aws: AwsSimulator;
 let environment: Record<string, string>;
-const children: ChildProcess[] = [];
-const running: RunningWorker[] = [];
+const workers = new TestWorkers(() => environment);
 
 beforeAll(async () => {
   api = await startTestApi();
   key = await api.key(['read', 'decide', 'execute', 'admin']);
-  aws = await startAwsSimulator({ provisioning: { launchMs: 1, terminateMs: 1, jitter: 0 } });
+  aws = await startQuickAws();
   environment = {
     ...api.environment,
     LOG_LEVEL: 'info',
-    AWS_REGION: 'us-east-1',
-    AWS_ACCESS_KEY_ID: 'AKIATESTTESTTESTTEST',
-    AWS_SECRET_ACCESS_KEY: 'simulated',
-    AWS_ENDPOINT_URL_AUTO_SCALING: aws.endpoint,
-    AWS_ENDPOINT_URL_EC2: aws.endpoint,
-    AWS_EC2_METADATA_DISABLED: 'true',
+    ...awsEnvironment(aws),
     WORKER_QUEUES: 'decide,execute-aws,forecast',
   };
   pool = createPool(api.environment.DATABASE_URL as string, { name: 'test' });
 });
 afterEach(async () => {
-  for (const child of children.splice(0)) child.kill('SIGKILL');
-  for (const worker of running.splice(0)) await worker.close(5_000);
-  vi.unstubAllEnvs();
+  await workers.end();
   await minimum(1);
   await pool.query('delete from worker_heartbeats');
 });
@@ -68,17 +63,10 @@ afterAll(async () => {
 const minimum = (version: number) =>
   pool.query('update fleet_settings set min_worker_version = $1', [version]);
 
-async function seedGroup(): Promise<{ id: string; name: string }> {
-  const name = `asg-${randomUUID().slice(0, 8)}`;
-  aws.createGroup({ name, region: 'us-east-1', min: 1, max: 50, desired: 4, instanceType: 'm5.large' });
-  const id = await seedResource(pool, { name, current_instances: 4 });
-  const now = Date.now();
-  const samples = Array.from({ length: 10 }, (_, n) => ({
-    timestamp: new Date(now - n * 60_000).toISOString(),
-    ...{ cpu: 95, memory: null, requests: null, instances: 4 },
-  }));
-  await upsertSamples(pool, id, samples);
-  return { id, name };
+async function seedBusyGroup(): Promise<{ id: string; name: string }> {
+  const group = await seedGroup(pool, aws);
+  await seedSamples(pool, group.id, 95);
+  return group;
 }
 
 const writesTo = (name: string) =>
@@ -115,21 +103,6 @@ async function submitExecute(resource: string, target = 6): Promise<{ decision: 
   return { decision, job };
 }
 
-function startProcess(program = join(projectRoot(), 'dist/worker/main.js'), database?: string) {
-  const child = spawn(process.execPath, [program], {
-    env: { ...process.env, ...environment, ...(database === undefined ? {} : { DATABASE_URL: database }) },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  children.push(child);
-  let output = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream?.on('data', (chunk: Buffer) => {
-      output += chunk.toString();
-    });
-  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
-  return { child, ended, output: () => output };
-}
-
 /** What a worker's upkeep does all the time; here without the wait until an entry counts as lost. */
 async function withRelay(work: () => Promise<void>): Promise<void> {
   const relay = setInterval(() => {
@@ -145,16 +118,14 @@ async function withRelay(work: () => Promise<void>): Promise<void> {
   }
 }
 
-async function startHere(): Promise<void> {
-  for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
-  running.push(await startWorker(readWorkerConfig({ ...environment, LOG_LEVEL: 'silent' })));
-}
-
 describe.skipIf('missing' in previous)('a worker of the previous release beside this schema', () => {
   const folder = 'folder' in previous ? previous.folder : '';
 
   async function startPrevious(program = 'worker', event = 'worker.started', database?: string) {
-    const started = startProcess(join(folder, 'dist', program, 'main.js'), database);
+    const started = workers.startProcess({
+      program: join(folder, 'dist', program, 'main.js'),
+      ...(database === undefined ? {} : { extra: { DATABASE_URL: database } }),
+    });
     await vi.waitFor(() => expect(started.output()).toContain(`"event":"${event}"`), { timeout: 20_000 });
     return started;
   }
@@ -201,7 +172,7 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
       expect(output()).not.toMatch(/"level":(50|60)/);
       expect(await verifyDatabase(url.href)).toMatchObject({ ok: true, rows: 4, findings: [] });
     } finally {
-      for (const child of children.splice(0)) child.kill('SIGKILL');
+      await workers.end();
       await own.end();
       await admin.query(`drop database ${name} with (force)`);
       await admin.end();
@@ -209,17 +180,17 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
   });
 
   describe('one process of it', () => {
-    let old: { child: ChildProcess; output: () => string };
+    let old: WorkerProcess;
     beforeAll(async () => {
       old = await startPrevious();
-      children.splice(children.indexOf(old.child), 1); // it lives through the next three
+      workers.letGo(old); // it lives through the next three
     });
     afterAll(() => {
       old.child.kill('SIGKILL');
     });
 
     it('decides and executes rightly while it may, and what it records is chained', async () => {
-      const { id, name } = await seedGroup();
+      const { id, name } = await seedBusyGroup();
       const decide = await submitDecide(id);
       await expect.poll(async () => (await stateOf(decide))?.status, { timeout: 15_000 }).toBe('completed');
       const { decision, job } = await submitExecute(id);
@@ -242,7 +213,7 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
 
     it('is refused by the database between its claim and its intent, and gives the job back', async () => {
       const { child, output } = old;
-      const { id, name } = await seedGroup();
+      const { id, name } = await seedBusyGroup();
       aws.faults.add({
         action: 'DescribeAutoScalingGroups',
         effect: { kind: 'slow', delayMs: 1_500 },
@@ -277,7 +248,7 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
         ...{ key, body: { min_worker_version: 2, reason: 'everything is upgraded' } },
       });
       expect(set.status).toBe(200);
-      const { id, name } = await seedGroup();
+      const { id, name } = await seedBusyGroup();
       const decide = await submitDecide(id);
       const { job } = await submitExecute(id);
       // It takes the entries and finds nothing behind them.
@@ -293,7 +264,7 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
       expect(body.reasons.join()).toContain('older than min_worker_version');
 
       // The relay rings again, and a worker of this release does the work beside it.
-      await startHere();
+      await workers.startHere();
       await withRelay(async () => {
         for (const waited of [decide, job])
           await expect
@@ -308,9 +279,9 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
 
   it('works with an API of its own release, too', async () => {
     const { output } = await startPrevious('api', 'api.listening');
-    await startHere();
+    await workers.startHere();
     const port = /"port":(\d+)/.exec(output())?.[1];
-    const { id } = await seedGroup();
+    const { id } = await seedBusyGroup();
     const ask = async (path: string, body?: object): Promise<ReturnType<typeof JSON.parse>> =>
       await (
         await fetch(`http://127.0.0.1:${port}${path}`, {
@@ -347,7 +318,7 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
 describe('a worker of this release that is outdated', () => {
   it('leaves the queues alone, says so, and goes on when it is allowed', async () => {
     await minimum(workerVersion + 1);
-    const { child, ended, output } = startProcess();
+    const { child, ended, output } = workers.startProcess();
     const outdated = async () => (await api.call('GET', '/ready', {})).body.outdated_workers;
     await expect.poll(outdated, { timeout: 10_000 }).toBe(1);
     await expect
@@ -355,7 +326,7 @@ describe('a worker of this release that is outdated', () => {
       .toMatchObject([{ worker_version: workerVersion, outdated: true }]);
     const jobs: string[] = [];
     // A read that was under way when it turned away may still take one entry, never more.
-    for (let n = 0; n < 3; n++) jobs.push(await submitDecide((await seedGroup()).id));
+    for (let n = 0; n < 3; n++) jobs.push(await submitDecide((await seedBusyGroup()).id));
     await expect.poll(() => waiting('decide'), { timeout: 5_000 }).toBeGreaterThanOrEqual(2);
     for (const job of jobs) expect(await stateOf(job)).toEqual({ status: 'queued', attempts: 0, fence: 0 });
     await minimum(workerVersion);
@@ -370,7 +341,7 @@ describe('a worker of this release that is outdated', () => {
   });
 
   it('claims nothing, and is refused at the intent when it became so after its claim', async () => {
-    const { id } = await seedGroup();
+    const { id } = await seedBusyGroup();
     const decision = await seedDecision(pool, id, 4, 6);
     const jobId = await seedExecuteJob(pool, id, decision);
     const cloud = new ScriptedCloud();

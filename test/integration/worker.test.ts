@@ -1,21 +1,16 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { join } from 'node:path';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { insertJobs } from '../../shared/db/jobs-repository.ts';
 import { createPool } from '../../shared/db/pool.ts';
-import { upsertSamples } from '../../shared/db/series-repository.ts';
-import { projectRoot } from '../../shared/project-root.ts';
 import { createProducerConnection, createQueues, enqueue, type Queues } from '../../shared/queues/queues.ts';
-import { type RunningWorker, startWorker } from '../../worker/compose.ts';
-import { readWorkerConfig } from '../../worker/config.ts';
 import { decideDueResources, expireOldRows } from '../../worker/upkeep/chores.ts';
 import { ProgressWatch } from '../../worker/upkeep/heartbeat.ts';
-import { type AwsSimulator, startAwsSimulator } from '../simulators/aws/server.ts';
+import type { AwsSimulator } from '../simulators/aws/server.ts';
 import { newJob, seedDecision, seedResource } from '../support/seed.ts';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
 import { createTestRedis } from '../support/test-redis.ts';
+import { awsEnvironment, seedGroup, seedSamples, startQuickAws, TestWorkers } from '../support/worker-rig.ts';
 
 let database: TestDatabase;
 let pool: pg.Pool;
@@ -23,8 +18,8 @@ let queues: Queues;
 let producer: ReturnType<typeof createProducerConnection>;
 let aws: AwsSimulator;
 let environment: Record<string, string>;
-const started: ChildProcess[] = [];
-const running: RunningWorker[] = [];
+const workers = new TestWorkers(() => environment);
+const startHere = (extra?: Record<string, string>) => workers.startHere(extra);
 
 beforeAll(async () => {
   database = await createTestDatabase();
@@ -33,25 +28,18 @@ beforeAll(async () => {
   producer = createProducerConnection(redis.url, () => {});
   await new Promise((resolve) => producer.once('ready', resolve));
   queues = createQueues(producer, redis.prefix, () => {});
-  aws = await startAwsSimulator({ provisioning: { launchMs: 1, terminateMs: 1, jitter: 0 } });
+  aws = await startQuickAws();
   environment = {
     DATABASE_URL: database.url,
     REDIS_URL: redis.url,
     QUEUE_PREFIX: redis.prefix,
     LOG_LEVEL: 'info',
-    AWS_REGION: 'us-east-1',
-    AWS_ACCESS_KEY_ID: 'AKIATESTTESTTESTTEST',
-    AWS_SECRET_ACCESS_KEY: 'simulated',
-    AWS_ENDPOINT_URL_AUTO_SCALING: aws.endpoint,
-    AWS_ENDPOINT_URL_EC2: aws.endpoint,
-    AWS_EC2_METADATA_DISABLED: 'true',
+    ...awsEnvironment(aws),
     OBSERVE_INTERVAL_SECONDS: '1',
   };
 });
 afterEach(async () => {
-  for (const child of started.splice(0)) child.kill('SIGKILL');
-  for (const worker of running.splice(0)) await worker.close(5_000);
-  vi.unstubAllEnvs();
+  await workers.end();
 });
 afterAll(async () => {
   await Promise.all(Object.values(queues).map((queue) => queue.close()));
@@ -60,28 +48,6 @@ afterAll(async () => {
   await pool.end();
   await database.drop();
 });
-
-/** A worker process as it is run in production. */
-function startProcess(args: readonly string[], extra: Record<string, string> = {}) {
-  const child = spawn(process.execPath, [join(projectRoot(), 'dist/worker/main.js'), ...args], {
-    env: { ...process.env, ...environment, ...extra },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  started.push(child);
-  let output = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream?.on('data', (chunk: Buffer) => {
-      output += chunk.toString();
-    });
-  const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
-  return { child, ended, output: () => output };
-}
-
-/** A worker in this process, pointed at the simulated cloud. */
-async function startHere(extra: Record<string, string> = {}): Promise<void> {
-  for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
-  running.push(await startWorker(readWorkerConfig({ ...environment, LOG_LEVEL: 'silent', ...extra })));
-}
 
 const statusOf = async (id: string): Promise<string | undefined> =>
   (await pool.query<{ status: string }>('select status from jobs where id = $1', [id])).rows[0]?.status;
@@ -93,33 +59,9 @@ async function submit(resourceId: string): Promise<string> {
   return job.id;
 }
 
-async function seedGroup(
-  values: Record<string, unknown> = {},
-  desired = 4,
-): Promise<{ id: string; name: string }> {
-  const name = `asg-${randomUUID().slice(0, 8)}`;
-  aws.createGroup({ name, region: 'us-east-1', min: 1, max: 50, desired, instanceType: 'm5.large' });
-  return { id: await seedResource(pool, { name, current_instances: desired, ...values }), name };
-}
-
-async function postSamples(id: string, cpu: number, instances = 4): Promise<void> {
-  const now = Date.now();
-  await upsertSamples(
-    pool,
-    id,
-    Array.from({ length: 10 }, (_, index) => ({
-      timestamp: new Date(now - index * 60_000).toISOString(),
-      cpu,
-      memory: null,
-      requests: null,
-      instances,
-    })),
-  );
-}
-
 describe('a worker process', () => {
   it('serves only the queues it is told to, reports itself, and ends clean on SIGTERM', async () => {
-    const { child, ended, output } = startProcess(['--queues', 'execute-aws,upkeep']);
+    const { child, ended, output } = workers.startProcess({ args: ['--queues', 'execute-aws,upkeep'] });
     const heartbeats = async () =>
       (await pool.query<{ queues: string[] }>('select queues from worker_heartbeats')).rows.map(
         (row) => row.queues,
@@ -132,7 +74,7 @@ describe('a worker process', () => {
     expect(await ended).toBe(0);
     expect(output()).toContain('"event":"worker.stopped"');
 
-    const other = startProcess(['--queues', 'decide']);
+    const other = workers.startProcess({ args: ['--queues', 'decide'] });
     await expect.poll(() => statusOf(id), { timeout: 10_000 }).toBe('completed');
     other.child.kill('SIGTERM');
     expect(await other.ended).toBe(0);
@@ -147,13 +89,13 @@ describe('a worker process', () => {
       /DECIDE_CONCURRENCY[\s\S]*OBSERVE_INTERVAL_SECONDS/,
     ],
   ])('refuses %j with %j, naming every mistake', async (args, extra, words) => {
-    const { ended, output } = startProcess(args, extra);
+    const { ended, output } = workers.startProcess({ args, extra });
     expect(await ended).toBe(1);
     expect(output()).toMatch(words);
   });
 
   it('an entry forged on another queue leaves its jobs alone: they are neither begun nor ended', async () => {
-    const { id } = await seedGroup();
+    const { id } = await seedGroup(pool, aws);
     const decisionId = await seedDecision(pool, id, 4, 5);
     const jobs = [newJob('execute', id, decisionId), newJob('decide', id, null)];
     await insertJobs(pool, jobs);
@@ -183,7 +125,7 @@ describe('a worker process', () => {
 
   it('killed in the middle of its work loses nothing: another one finishes it', async () => {
     const id = await seedResource(pool);
-    const { child, ended } = startProcess(['--queues', 'decide,upkeep']);
+    const { child, ended } = workers.startProcess({ args: ['--queues', 'decide,upkeep'] });
     const jobs = await Promise.all(Array.from({ length: 60 }, () => submit(id)));
     await expect.poll(() => statusOf(jobs[0] as string), { timeout: 10_000 }).not.toBe('queued');
     child.kill('SIGKILL');
@@ -212,10 +154,10 @@ describe('a worker process', () => {
 
 describe('resources that decide by themselves', () => {
   it('in mode auto are decided for and executed, in mode recommend only decided for', async () => {
-    const auto = await seedGroup({ mode: 'auto' });
-    const recommended = await seedGroup({ mode: 'recommend' });
-    const manual = await seedGroup();
-    for (const { id } of [auto, recommended, manual]) await postSamples(id, 90);
+    const auto = await seedGroup(pool, aws, { mode: 'auto' });
+    const recommended = await seedGroup(pool, aws, { mode: 'recommend' });
+    const manual = await seedGroup(pool, aws);
+    for (const { id } of [auto, recommended, manual]) await seedSamples(pool, id, 90);
     await startHere();
     await expect.poll(() => aws.group(auto.name)?.desired, { timeout: 20_000 }).toBe(6);
     const decisionsOf = async (id: string) =>
@@ -236,7 +178,7 @@ describe('resources that decide by themselves', () => {
 
   it('are asked for once an interval, by however many workers', async () => {
     await pool.query('delete from resources');
-    const { id } = await seedGroup({ mode: 'recommend', decision_interval: 60 });
+    const { id } = await seedGroup(pool, aws, { mode: 'recommend', decision_interval: 60 });
     const counts = await Promise.all([1, 2, 3, 4].map(() => decideDueResources(pool, queues)));
     expect(counts.reduce((sum, count) => sum + count, 0)).toBe(1);
     expect(await decideDueResources(pool, queues)).toBe(0);
@@ -250,7 +192,7 @@ describe('resources that decide by themselves', () => {
 
 describe('upkeep', () => {
   it('sees what others did to a group, and writes it down', async () => {
-    const { id, name } = await seedGroup({}, 5);
+    const { id, name } = await seedGroup(pool, aws, {}, 5);
     await startHere();
     const currentOf = async () =>
       (
@@ -279,7 +221,7 @@ describe('upkeep', () => {
   }, 40_000);
 
   it('deletes what has outlived its use, and no history', async () => {
-    const { id } = await seedGroup();
+    const { id } = await seedGroup(pool, aws);
     await pool.query(
       `insert into metric_samples (resource_id, timestamp, cpu, instances) values ($1, now() - interval '31 days', 1, 1), ($1, now() - interval '29 days', 1, 1)`,
       [id],
@@ -309,7 +251,7 @@ describe('upkeep', () => {
   });
 
   it('deletes in batches, so that no statement meets its time limit', async () => {
-    const { id } = await seedGroup();
+    const { id } = await seedGroup(pool, aws);
     await pool.query(
       `insert into metric_samples (resource_id, timestamp, cpu, instances)
         select $1, now() - interval '40 days' - n * interval '1 second', 1, 1 from generate_series(1, 25) n`,
@@ -320,7 +262,7 @@ describe('upkeep', () => {
   });
 
   it('keeps history for ever unless told, and what reached a cloud even then', async () => {
-    const { id } = await seedGroup();
+    const { id } = await seedGroup(pool, aws);
     const decide = async (daysAgo: number, tried: boolean) => {
       const decisionId = await seedDecision(pool, id, 4, 5, { expiresInSeconds: -86_400 });
       const job = newJob('decide', id, null);
