@@ -1,9 +1,9 @@
-import { audit } from '../../shared/db/audit-repository.ts';
 import { listLiveWorkers, readFleetSettings, setMinWorkerVersion } from '../../shared/db/fleet-repository.ts';
 import { withTransaction } from '../../shared/db/pool.ts';
 import { workerVersion } from '../../shared/domain/worker-version.ts';
 import * as contracts from '../contracts/audit.ts';
 import type { Deps } from './deps.ts';
+import { note } from './note.ts';
 import { type Route, route } from './route.ts';
 
 /** Which workers may work. */
@@ -33,12 +33,9 @@ export function fleetRoutes(deps: Deps): Route[] {
         await withTransaction(deps.pool, async (tx) => {
           const { min_worker_version: before } = await readFleetSettings(tx);
           await setMinWorkerVersion(tx, { min_worker_version, reason, actor: call.keyId });
-          await audit(tx, {
-            actor: call.keyId,
+          await note(tx, call, {
             action: 'fleet.min_worker_version',
             subject: String(min_worker_version),
-            request_id: call.requestId,
-            remote_address: call.remoteAddress,
             detail: { before, after: min_worker_version, reason },
           });
         });

@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import { audit } from '../../shared/db/audit-repository.ts';
 import { listHolds, releaseHold } from '../../shared/db/fleet-holds-repository.ts';
 import {
   deleteFleetLimits,
@@ -12,6 +11,8 @@ import {
   type FreezeRow,
   listFreezes,
 } from '../../shared/db/freezes-repository.ts';
+import { withTransaction } from '../../shared/db/pool.ts';
+import { changeProtection, type ProtectionChange } from '../../shared/db/protection-lock.ts';
 import { askRelease, listStops, release, stop } from '../../shared/db/stops-repository.ts';
 import { frozenUntil, nextFreeze } from '../../shared/domain/freeze-window.ts';
 import { isoOrNull } from '../../shared/domain/iso-time.ts';
@@ -32,8 +33,9 @@ import {
   scopeParams,
 } from '../contracts/protection.ts';
 import type { Deps } from './deps.ts';
+import { note } from './note.ts';
 import { readProtection } from './protection-state.ts';
-import { type Call, type Route, route } from './route.ts';
+import { type Route, route } from './route.ts';
 
 /** Long enough to think, too short to be forgotten. */
 const releaseCodeSeconds = 600;
@@ -42,20 +44,8 @@ const observeSeconds = 60;
 /** What stops, freezes, limits and holds executions of whole scopes, for people who must act fast and those who look later. */
 export function protectionRoutes(deps: Deps): Route[] {
   const { pool } = deps;
-  const record = (
-    call: Pick<Call, 'keyId' | 'requestId' | 'remoteAddress'>,
-    action: string,
-    subject: string,
-    detail: Record<string, unknown>,
-  ) =>
-    audit(pool, {
-      actor: call.keyId,
-      action,
-      subject,
-      request_id: call.requestId,
-      remote_address: call.remoteAddress,
-      detail,
-    });
+  /** Never without its audit row. */
+  const change = <T>(work: (tx: ProtectionChange) => Promise<T>): Promise<T> => changeProtection(pool, work);
   return [
     route({
       method: 'get',
@@ -89,15 +79,20 @@ export function protectionRoutes(deps: Deps): Route[] {
         const { stopped, reason, release_code: code } = call.body;
         const said = { scope, reason, actor: call.keyId };
         if (stopped) {
-          await stop(pool, scope, reason, call.keyId);
-          await record(call, 'control.stopped', scope, { reason });
+          await change(async (tx) => {
+            await stop(tx, scope, reason, call.keyId);
+            await note(tx, call, { action: 'control.stopped', subject: scope, detail: { reason } });
+          });
           return { status: 200, body: { ...said, state: 'stopped', stopped: true } };
         }
         if (code === undefined) {
-          const asked = await askRelease(pool, scope, releaseCodeSeconds);
-          if (asked === null)
-            throw new Conflict('not_stopped', `${scope} is not stopped: GET /controls tells what is.`);
-          await record(call, 'control.release_asked', scope, { reason });
+          const asked = await withTransaction(pool, async (tx) => {
+            const given = await askRelease(tx, scope, releaseCodeSeconds);
+            if (given === null)
+              throw new Conflict('not_stopped', `${scope} is not stopped: GET /controls tells what is.`);
+            await note(tx, call, { action: 'control.release_asked', subject: scope, detail: { reason } });
+            return given;
+          });
           const next = `Send this again with "release_code": "${asked.code}" before ${asked.valid_until}. Until then it stays stopped.`;
           return {
             status: 200,
@@ -112,13 +107,20 @@ export function protectionRoutes(deps: Deps): Route[] {
           };
         }
         const seconds = call.body.observe_seconds ?? observeSeconds;
-        const released = await release(pool, scope, code, seconds, reason, call.keyId);
-        if (released === null)
-          throw new Conflict(
-            'release_code_wrong',
-            'The release code is not the one given out last, or is too old: ask for a new one by leaving it out.',
-          );
-        await record(call, 'control.released', scope, { reason, ...released });
+        const released = await change(async (tx) => {
+          const done = await release(tx, scope, code, seconds, reason, call.keyId);
+          if (done === null)
+            throw new Conflict(
+              'release_code_wrong',
+              'The release code is not the one given out last, or is too old: ask for a new one by leaving it out.',
+            );
+          await note(tx, call, {
+            action: 'control.released',
+            subject: scope,
+            detail: { reason, ...done },
+          });
+          return done;
+        });
         return { status: 200, body: { ...said, state: 'observing', stopped: false, ...released } };
       },
     }),
@@ -143,8 +145,12 @@ export function protectionRoutes(deps: Deps): Route[] {
       body: freezeBody,
       responses: { 201: { description: 'The freeze', schema: freezeSchema } },
       handle: async (call) => {
-        const freeze = await createFreeze(pool, { ...call.body, actor: call.keyId });
-        await record(call, 'freeze.created', freeze.scope, { freeze_id: freeze.id, ...call.body });
+        const freeze = await change(async (tx) => {
+          const made = await createFreeze(tx, { ...call.body, actor: call.keyId });
+          const detail = { freeze_id: made.id, ...call.body };
+          await note(tx, call, { action: 'freeze.created', subject: made.scope, detail });
+          return made;
+        });
         return {
           status: 201,
           body: presentFreeze(freeze, Date.now()),
@@ -162,13 +168,14 @@ export function protectionRoutes(deps: Deps): Route[] {
       query: reasonQuery,
       responses: { 204: { description: 'Gone' } },
       handle: async (call) => {
-        const scope = await deleteFreeze(pool, call.params.id);
-        if (scope === null)
-          throw new NotFound(
-            'freeze_not_found',
-            `There is no freeze ${call.params.id}: GET /freezes lists them.`,
-          );
-        await record(call, 'freeze.deleted', scope, { freeze_id: call.params.id, reason: call.query.reason });
+        const { id } = call.params;
+        await change(async (tx) => {
+          const scope = await deleteFreeze(tx, id);
+          if (scope === null)
+            throw new NotFound('freeze_not_found', `There is no freeze ${id}: GET /freezes lists them.`);
+          const detail = { freeze_id: id, reason: call.query.reason };
+          await note(tx, call, { action: 'freeze.deleted', subject: scope, detail });
+        });
         return { status: 204 };
       },
     }),
@@ -194,8 +201,10 @@ export function protectionRoutes(deps: Deps): Route[] {
       responses: { 200: { description: 'The limits', schema: fleetLimitsSchema } },
       handle: async (call) => {
         const limits = { scope: call.params.scope, ...call.body, actor: call.keyId };
-        await setFleetLimits(pool, limits);
-        await record(call, 'fleet_limits.set', limits.scope, call.body);
+        await change(async (tx) => {
+          await setFleetLimits(tx, limits);
+          await note(tx, call, { action: 'fleet_limits.set', subject: limits.scope, detail: call.body });
+        });
         return { status: 200, body: limits };
       },
     }),
@@ -212,12 +221,15 @@ export function protectionRoutes(deps: Deps): Route[] {
         const { scope } = call.params;
         if (scope === 'default')
           throw new Conflict('default_stays', 'The default limits can be changed (PUT), not taken away.');
-        if (!(await deleteFleetLimits(pool, scope)))
-          throw new NotFound(
-            'fleet_limits_not_found',
-            `${scope} has no limits of its own: GET /fleet-limits lists them.`,
-          );
-        await record(call, 'fleet_limits.deleted', scope, { reason: call.query.reason });
+        await change(async (tx) => {
+          if (!(await deleteFleetLimits(tx, scope)))
+            throw new NotFound(
+              'fleet_limits_not_found',
+              `${scope} has no limits of its own: GET /fleet-limits lists them.`,
+            );
+          const detail = { reason: call.query.reason };
+          await note(tx, call, { action: 'fleet_limits.deleted', subject: scope, detail });
+        });
         return { status: 204 };
       },
     }),
@@ -233,9 +245,12 @@ export function protectionRoutes(deps: Deps): Route[] {
       handle: async (call) => {
         const { scope } = call.params;
         const { reason, quiet_seconds } = call.body;
-        if (!(await releaseHold(pool, scope, quiet_seconds, call.keyId, reason)))
-          throw new Conflict('not_held', `${scope} is not held: GET /protection tells what is.`);
-        await record(call, 'fleet.released', scope, { reason, quiet_seconds });
+        await withTransaction(pool, async (tx) => {
+          if (!(await releaseHold(tx, scope, quiet_seconds, call.keyId, reason)))
+            throw new Conflict('not_held', `${scope} is not held: GET /protection tells what is.`);
+          const detail = { reason, quiet_seconds };
+          await note(tx, call, { action: 'fleet.released', subject: scope, detail });
+        });
         const hold = (await listHolds(pool)).find((row) => row.scope === scope);
         return { status: 200, body: { ...hold, scope } };
       },

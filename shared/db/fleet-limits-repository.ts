@@ -1,6 +1,5 @@
-import type pg from 'pg';
 import type { Queryable } from './pool.ts';
-import { changeProtection } from './protection-lock.ts';
+import type { ProtectionChange } from './protection-lock.ts';
 
 export interface FleetLimits {
   readonly scope: string;
@@ -27,23 +26,18 @@ export async function listFleetLimits(db: Queryable): Promise<FleetLimits[]> {
   return rows;
 }
 
-export async function setFleetLimits(pool: pg.Pool, limits: FleetLimits): Promise<void> {
-  const names = [...limitColumns.split(',').map((name) => name.trim())];
-  await changeProtection(pool, (tx) =>
-    tx.query(
-      `insert into fleet_limits (scope, ${names.join(', ')}) values ($1, ${names.map((_, index) => `$${index + 2}`).join(', ')})
-        on conflict (scope) do update set ${names.map((name) => `${name} = excluded.${name}`).join(', ')}, updated_at = clock_timestamp()`,
-      [limits.scope, ...names.map((name) => limits[name as keyof FleetLimits])],
-    ),
+export async function setFleetLimits(tx: ProtectionChange, limits: FleetLimits): Promise<void> {
+  const names = limitColumns.split(',').map((name) => name.trim());
+  await tx.query(
+    `insert into fleet_limits (scope, ${names.join(', ')}) values ($1, ${names.map((_, index) => `$${index + 2}`).join(', ')})
+      on conflict (scope) do update set ${names.map((name) => `${name} = excluded.${name}`).join(', ')}, updated_at = clock_timestamp()`,
+    [limits.scope, ...names.map((name) => limits[name as keyof FleetLimits])],
   );
 }
 
 /** @returns false when the scope has no limits of its own. */
-export async function deleteFleetLimits(pool: pg.Pool, scope: string): Promise<boolean> {
-  return await changeProtection(
-    pool,
-    async (tx) => (await tx.query('delete from fleet_limits where scope = $1', [scope])).rowCount === 1,
-  );
+export async function deleteFleetLimits(tx: ProtectionChange, scope: string): Promise<boolean> {
+  return (await tx.query('delete from fleet_limits where scope = $1', [scope])).rowCount === 1;
 }
 
 /** A scope's limits with what its window has seen. Sums are of instances; attempts that may have been applied count. */

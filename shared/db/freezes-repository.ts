@@ -1,8 +1,7 @@
-import type pg from 'pg';
 import type { FreezeWindow } from '../domain/freeze-window.ts';
 import { iso } from './iso-column.ts';
 import type { Queryable } from './pool.ts';
-import { changeProtection } from './protection-lock.ts';
+import type { ProtectionChange } from './protection-lock.ts';
 
 export interface FreezeRow extends FreezeWindow {
   readonly actor: string;
@@ -33,33 +32,29 @@ export interface NewFreeze {
   readonly actor: string;
 }
 
-export async function createFreeze(pool: pg.Pool, freeze: NewFreeze): Promise<FreezeRow> {
-  return await changeProtection(pool, async (tx) => {
-    const { rows } = await tx.query<FreezeRow>(
-      `insert into freezes (scope, direction, schedule, time_zone, duration_minutes, starts_at, ends_at, reason, actor)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9) returning ${freezeColumns}, actor, ${iso('created_at')}`,
-      [
-        freeze.scope,
-        freeze.direction,
-        freeze.schedule,
-        freeze.time_zone,
-        freeze.duration_minutes,
-        freeze.starts_at,
-        freeze.ends_at,
-        freeze.reason,
-        freeze.actor,
-      ],
-    );
-    return rows[0] as FreezeRow;
-  });
+export async function createFreeze(tx: ProtectionChange, freeze: NewFreeze): Promise<FreezeRow> {
+  const { rows } = await tx.query<FreezeRow>(
+    `insert into freezes (scope, direction, schedule, time_zone, duration_minutes, starts_at, ends_at, reason, actor)
+      values ($1, $2, $3, $4, $5, $6, $7, $8, $9) returning ${freezeColumns}, actor, ${iso('created_at')}`,
+    [
+      freeze.scope,
+      freeze.direction,
+      freeze.schedule,
+      freeze.time_zone,
+      freeze.duration_minutes,
+      freeze.starts_at,
+      freeze.ends_at,
+      freeze.reason,
+      freeze.actor,
+    ],
+  );
+  return rows[0] as FreezeRow;
 }
 
 /** @returns the scope it held for, or null when there is no such freeze. */
-export async function deleteFreeze(pool: pg.Pool, id: string): Promise<string | null> {
-  return await changeProtection(pool, async (tx) => {
-    const { rows } = await tx.query<{ scope: string }>('delete from freezes where id = $1 returning scope', [
-      id,
-    ]);
-    return rows[0]?.scope ?? null;
-  });
+export async function deleteFreeze(tx: ProtectionChange, id: string): Promise<string | null> {
+  const { rows } = await tx.query<{ scope: string }>('delete from freezes where id = $1 returning scope', [
+    id,
+  ]);
+  return rows[0]?.scope ?? null;
 }

@@ -15,13 +15,18 @@ export async function lockForIntent(tx: Queryable): Promise<void> {
   });
 }
 
-/** Runs a change of stops, freezes or limits so that no intent is half-way through reading them. */
+declare const changing: unique symbol;
+
+/** The transaction of a change of what protects: only `changeProtection` gives one out. */
+export type ProtectionChange = pg.PoolClient & { readonly [changing]: true };
+
+/** Runs a change of stops, freezes or limits so that no intent is half-way through reading them. What is to be written with it, its audit row first of all, belongs into `work`. */
 export async function changeProtection<T>(
   pool: pg.Pool,
-  work: (tx: pg.PoolClient) => Promise<T>,
+  work: (tx: ProtectionChange) => Promise<T>,
 ): Promise<T> {
   return await withTransaction(pool, async (tx) => {
     await tx.query(`select pg_advisory_xact_lock(${protectionLock})`);
-    return await work(tx);
+    return await work(tx as ProtectionChange);
   });
 }

@@ -1,8 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import type pg from 'pg';
 import { iso } from './iso-column.ts';
 import type { Queryable } from './pool.ts';
-import { changeProtection } from './protection-lock.ts';
+import type { ProtectionChange } from './protection-lock.ts';
 
 export interface StopRow {
   readonly scope: string;
@@ -24,15 +23,18 @@ export async function listStops(db: Queryable): Promise<StopRow[]> {
   return rows;
 }
 
-/** Stops a scope at once. When this has returned, no execution begins there. */
-export async function stop(pool: pg.Pool, scope: string, reason: string, actor: string): Promise<void> {
-  await changeProtection(pool, (tx) =>
-    tx.query(
-      `insert into controls (scope, stopped, reason, actor) values ($1, true, $2, $3)
-        on conflict (scope) do update set stopped = true, reason = $2, actor = $3, updated_at = clock_timestamp(),
-          release_code = null, release_code_until = null, observe_until = null`,
-      [scope, reason, actor],
-    ),
+/** Stops a scope at once. When the change has been committed, no execution begins there. */
+export async function stop(
+  tx: ProtectionChange,
+  scope: string,
+  reason: string,
+  actor: string,
+): Promise<void> {
+  await tx.query(
+    `insert into controls (scope, stopped, reason, actor) values ($1, true, $2, $3)
+      on conflict (scope) do update set stopped = true, reason = $2, actor = $3, updated_at = clock_timestamp(),
+        release_code = null, release_code_until = null, observe_until = null`,
+    [scope, reason, actor],
   );
 }
 
@@ -53,21 +55,19 @@ export async function askRelease(
 
 /** The second step: observing for `observeSeconds`, and executing again after that. @returns null when the code is not (or no longer) the one given out. */
 export async function release(
-  pool: pg.Pool,
+  tx: ProtectionChange,
   scope: string,
   code: string,
   observeSeconds: number,
   reason: string,
   actor: string,
 ): Promise<{ observe_until: string } | null> {
-  return await changeProtection(pool, async (tx) => {
-    const { rows } = await tx.query<{ observe_until: string }>(
-      `update controls set observe_until = clock_timestamp() + $3 * interval '1 second', reason = $4, actor = $5,
-          updated_at = clock_timestamp(), release_code = null, release_code_until = null
-        where scope = $1 and stopped and release_code = $2 and release_code_until > clock_timestamp()
-        returning ${iso('observe_until')}`,
-      [scope, code, observeSeconds, reason, actor],
-    );
-    return rows[0] ?? null;
-  });
+  const { rows } = await tx.query<{ observe_until: string }>(
+    `update controls set observe_until = clock_timestamp() + $3 * interval '1 second', reason = $4, actor = $5,
+        updated_at = clock_timestamp(), release_code = null, release_code_until = null
+      where scope = $1 and stopped and release_code = $2 and release_code_until > clock_timestamp()
+      returning ${iso('observe_until')}`,
+    [scope, code, observeSeconds, reason, actor],
+  );
+  return rows[0] ?? null;
 }

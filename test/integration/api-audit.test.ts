@@ -86,14 +86,62 @@ describe('what changes something', () => {
 
   it('is undone with its audit row, never kept without one', async () => {
     const { pool } = api.api.deps;
+    const scope = 'scope:aws:eu-west-1';
+    const state = async () =>
+      (
+        await pool.query(
+          `select (select jsonb_agg(r order by id) from resources r) as resources, (select jsonb_agg(f order by id) from freezes f) as freezes,
+            (select jsonb_agg(to_jsonb(k) - 'last_used_at' order by id) from api_keys k) as keys, (select jsonb_agg(c order by scope) from controls c) as controls,
+            (select jsonb_agg(l order by scope) from fleet_limits l) as limits, (select jsonb_agg(h order by scope) from fleet_holds h) as holds,
+            (select jsonb_agg(s) from fleet_settings s) as settings`,
+        )
+      ).rows;
     await pool.query(
-      `create function no_audit() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
-       create trigger no_audit before insert on audit_log for each row when (new.action = 'resource.created') execute function no_audit()`,
+      `insert into fleet_holds (scope, held_until, quiet_until, wanting, resources) values ($1, now() + interval '1 hour', now() + interval '1 hour', 10, 10)`,
+      [scope],
     );
-    const body = group();
-    expect((await api.call('POST', '/resources', { key: all, body })).status).toBe(500);
-    await pool.query('drop trigger no_audit on audit_log');
-    expect((await pool.query('select 1 from resources where name = $1', [body.name])).rowCount).toBe(0);
+    await pool.query(`create table no_audit_of (action text);
+      create function no_audit() returns trigger language plpgsql as $$
+        begin if exists (select 1 from no_audit_of where action = new.action) then raise exception 'no'; end if; return new; end $$;
+      create trigger no_audit before insert on audit_log for each row execute function no_audit()`);
+    const who = { actor: idOf(all), remote_address: '127.0.0.1' };
+    /** Refused as long as it cannot be audited, and then done. @returns its answer. */
+    const twice = async (action: string, method: string, path: string, body?: object) => {
+      const headers = { 'if-match': '"1"' };
+      const options = { key: all, ...(body === undefined ? {} : { body, headers }) };
+      await pool.query('insert into no_audit_of values ($1)', [action]);
+      const before = await state();
+      expect({ action, status: (await api.call(method, path, options)).status }).toEqual({
+        action,
+        status: 500,
+      });
+      expect(await state()).toEqual(before);
+      await pool.query('delete from no_audit_of');
+      const done = await audited(method, path, options);
+      expect(await done.rows()).toMatchObject([{ ...who, action, detail: { scope: 'admin' } }]);
+      expect(await state()).not.toEqual(before);
+      return done.answer.body;
+    };
+    const reason = { reason: 'a test' };
+    const { id } = await twice('resource.created', 'POST', '/resources', group());
+    await twice('resource.updated', 'PATCH', `/resources/${id}`, { max_instances: 30 });
+    await twice('resource.deleted', 'DELETE', `/resources/${id}`);
+    const made = await twice('key.created', 'POST', '/keys', { name: 'x', scopes: ['read'] });
+    const rotated = await twice('key.rotated', 'POST', `/keys/${made.id}/rotate`, { overlap_seconds: 60 });
+    await twice('key.revoked', 'DELETE', `/keys/${rotated.id}`);
+    const control = `/controls/${scope}`;
+    await twice('control.stopped', 'PUT', control, { stopped: true, ...reason });
+    const asked = await twice('control.release_asked', 'PUT', control, { stopped: false, ...reason });
+    const { release_code } = asked;
+    await twice('control.released', 'PUT', control, { stopped: false, release_code, ...reason });
+    const window = { scope, schedule: '0 0 * * *', duration_minutes: 5, time_zone: 'Europe/Berlin' };
+    const freeze = await twice('freeze.created', 'POST', '/freezes', { ...window, ...reason });
+    await twice('freeze.deleted', 'DELETE', `/freezes/${freeze.id}?reason=a+test`);
+    await twice('fleet_limits.set', 'PUT', `/fleet-limits/${scope}`, { scale_in_percent: 5, ...reason });
+    await twice('fleet_limits.deleted', 'DELETE', `/fleet-limits/${scope}?reason=a+test`);
+    await twice('fleet.released', 'POST', `/fleet-holds/${scope}/release`, reason);
+    const setting = { min_worker_version: 1, ...reason };
+    await twice('fleet.min_worker_version', 'PUT', '/settings/min-worker-version', setting);
   });
 });
 

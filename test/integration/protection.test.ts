@@ -11,7 +11,7 @@ import {
 } from '../../shared/db/fleet-limits-repository.ts';
 import { createFreeze, deleteFreeze } from '../../shared/db/freezes-repository.ts';
 import { findJob } from '../../shared/db/jobs-repository.ts';
-import { lockForIntent } from '../../shared/db/protection-lock.ts';
+import { changeProtection, lockForIntent } from '../../shared/db/protection-lock.ts';
 import { askRelease, release, stop } from '../../shared/db/stops-repository.ts';
 import { ProviderError } from '../../shared/errors.ts';
 import { loadDecisionInputs } from '../../worker/jobs/decision-inputs.ts';
@@ -73,14 +73,14 @@ async function change(
 
 async function limit(values: Partial<FleetLimits>, scope = cloudScope()) {
   const [standard] = (await listFleetLimits(pool)).filter((row) => row.scope === 'default');
-  await setFleetLimits(pool, {
-    ...(standard as FleetLimits),
-    reason: 'a test',
-    actor: 'test',
-    ...values,
-    scope,
-  });
+  const limits = { ...(standard as FleetLimits), reason: 'a test', actor: 'test', ...values, scope };
+  await changeProtection(pool, (tx) => setFleetLimits(tx, limits));
 }
+
+const stopped = (scope: string, reason: string, actor: string) =>
+  changeProtection(pool, (tx) => stop(tx, scope, reason, actor));
+const released = (scope: string, code: string, seconds: number, reason: string, actor: string) =>
+  changeProtection(pool, (tx) => release(tx, scope, code, seconds, reason, actor));
 
 describe('a stop', () => {
   it.each([
@@ -88,7 +88,7 @@ describe('a stop', () => {
     ['the resource', (id: string) => `resource:${id}`],
   ])('of %s refuses with the reason, sends nothing, and says so in the history', async (_, scopeOf) => {
     const id = await member(4);
-    await stop(pool, scopeOf(id), 'incident 42', 'admin-key');
+    await stopped(scopeOf(id), 'incident 42', 'admin-key');
     const { code, error, writes, events } = await change(id, 4, 6);
     expect({ code, writes }).toEqual({ code: 'stopped', writes: [] });
     expect(error?.message).toContain('incident 42');
@@ -96,39 +96,39 @@ describe('a stop', () => {
   });
 
   it('of another region is none', async () => {
-    await stop(pool, 'scope:aws:elsewhere', 'incident', 'admin-key');
+    await stopped('scope:aws:elsewhere', 'incident', 'admin-key');
     expect((await change(await member(4), 4, 6)).writes).toEqual([6]);
   });
 
   it('is released in two steps, observing before it executes', async () => {
     const id = await member(4);
-    await stop(pool, cloudScope(), 'incident', 'admin-key');
+    await stopped(cloudScope(), 'incident', 'admin-key');
     const asked = await askRelease(pool, cloudScope(), 600);
     expect((await change(id, 4, 6)).code).toBe('stopped');
-    expect(await release(pool, cloudScope(), 'guessed', 0, 'over', 'admin-key')).toBeNull();
-    expect(await release(pool, cloudScope(), asked?.code as string, 60, 'over', 'admin-key')).not.toBeNull();
-    expect(await release(pool, cloudScope(), asked?.code as string, 0, 'again', 'admin-key')).toBeNull();
+    expect(await released(cloudScope(), 'guessed', 0, 'over', 'admin-key')).toBeNull();
+    expect(await released(cloudScope(), asked?.code as string, 60, 'over', 'admin-key')).not.toBeNull();
+    expect(await released(cloudScope(), asked?.code as string, 0, 'again', 'admin-key')).toBeNull();
     expect((await change(id, 4, 6)).code).toBe('stopped');
     await pool.query(`update controls set observe_until = now() where scope = $1`, [cloudScope()]);
     expect((await change(id, 4, 6)).writes).toEqual([6]);
   });
 
   it('forgets a release that was asked for when it is stopped again, or after its time', async () => {
-    await stop(pool, cloudScope(), 'incident', 'admin-key');
+    await stopped(cloudScope(), 'incident', 'admin-key');
     const first = await askRelease(pool, cloudScope(), 600);
-    await stop(pool, cloudScope(), 'another one', 'admin-key');
-    expect(await release(pool, cloudScope(), first?.code as string, 0, 'over', 'admin-key')).toBeNull();
+    await stopped(cloudScope(), 'another one', 'admin-key');
+    expect(await released(cloudScope(), first?.code as string, 0, 'over', 'admin-key')).toBeNull();
     const second = await askRelease(pool, cloudScope(), 0);
-    expect(await release(pool, cloudScope(), second?.code as string, 0, 'over', 'admin-key')).toBeNull();
+    expect(await released(cloudScope(), second?.code as string, 0, 'over', 'admin-key')).toBeNull();
   });
 
   it('waits for intents that are being written, and those that come later see it', async () => {
     const client = await pool.connect();
     await client.query('begin');
     await lockForIntent(client);
-    let stopped = false;
-    const stopping = stop(pool, cloudScope(), 'incident', 'admin-key').then(() => {
-      stopped = true;
+    let isOver = false;
+    const stopping = stopped(cloudScope(), 'incident', 'admin-key').then(() => {
+      isOver = true;
     });
     await expect
       .poll(
@@ -136,7 +136,7 @@ describe('a stop', () => {
           (await pool.query(`select 1 from pg_locks where locktype = 'advisory' and not granted`)).rowCount,
       )
       .toBe(1);
-    expect(stopped).toBe(false);
+    expect(isOver).toBe(false);
     await client.query('commit');
     client.release();
     await stopping;
@@ -147,18 +147,20 @@ describe('a stop', () => {
 describe('a freeze', () => {
   const hour = (offset: number) => new Date(Date.now() + offset * 3_600_000).toISOString();
   const freeze = (values: Partial<Parameters<typeof createFreeze>[1]> = {}) =>
-    createFreeze(pool, {
-      scope: cloudScope(),
-      direction: 'down',
-      schedule: null,
-      time_zone: 'UTC',
-      duration_minutes: null,
-      starts_at: hour(-1),
-      ends_at: hour(1),
-      reason: 'Black Friday',
-      actor: 'admin-key',
-      ...values,
-    });
+    changeProtection(pool, (tx) =>
+      createFreeze(tx, {
+        scope: cloudScope(),
+        direction: 'down',
+        schedule: null,
+        time_zone: 'UTC',
+        duration_minutes: null,
+        starts_at: hour(-1),
+        ends_at: hour(1),
+        reason: 'Black Friday',
+        actor: 'admin-key',
+        ...values,
+      }),
+    );
 
   it('forbids scaling in and allows scaling out, until it is taken away', async () => {
     const id = await member(4);
@@ -171,7 +173,7 @@ describe('a freeze', () => {
     });
     expect(refused.error?.message).toContain('Black Friday');
     expect((await change(id, 4, 5)).writes).toEqual([5]);
-    expect(await deleteFreeze(pool, freezeId)).toBe(cloudScope());
+    expect(await changeProtection(pool, (tx) => deleteFreeze(tx, freezeId))).toBe(cloudScope());
     expect((await change(id, 5, 4)).writes).toEqual([4]);
   });
 
