@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import { hostname } from 'node:os';
 import { type Job, Worker } from 'bullmq';
 import type pg from 'pg';
+import { audit } from '../shared/db/audit-repository.ts';
 import { createPool } from '../shared/db/pool.ts';
 import type { CloudProvider } from '../shared/domain/resource.ts';
 import { errorMessage } from '../shared/errors.ts';
@@ -85,7 +86,9 @@ export async function startWorker(config: Readonly<WorkerConfig>): Promise<Runni
   });
   const consumers = served.map((name) => startConsumer(config, name, processors[name], closers, quietly));
   if (served.includes('upkeep')) startSweeping(pool, queues, logger, metrics, closers, config);
-  startHeartbeat({ id, served, consumers, pool, queues, logger, closers });
+  const stopped = config.SCALER_STOP === '1';
+  startHeartbeat({ id, served, stopped, consumers, pool, queues, logger, closers });
+  if (stopped) await tellStopped(pool, id).catch(quietly('audit.failed'));
   if (config.WORKER_METRICS_PORT !== undefined) await serveMetrics(metrics, config, closers);
   closers.add('intake', () => shutdown.abort());
   logger.info({ event: 'worker.started', queues: served, version });
@@ -240,6 +243,7 @@ function startSweeping(
 function startHeartbeat(own: {
   id: string;
   served: readonly QueueName[];
+  stopped: boolean;
   consumers: readonly Worker[];
   pool: pg.Pool;
   queues: Queues;
@@ -252,7 +256,12 @@ function startHeartbeat(own: {
     'heartbeat',
     every(heartbeatIntervalMs, async () => {
       try {
-        const needed = await beat(own.pool, { id: own.id, queues: own.served, version });
+        const needed = await beat(own.pool, {
+          id: own.id,
+          queues: own.served,
+          version,
+          stopped: own.stopped,
+        });
         if (await hold.follow(needed)) return;
         const stuck = await watch.look(own.queues, own.served);
         if (stuck !== null) {
@@ -267,6 +276,18 @@ function startHeartbeat(own: {
       }
     }),
   );
+}
+
+/** Nobody asked for it over REST: it is on record all the same. */
+async function tellStopped(pool: pg.Pool, workerId: string): Promise<void> {
+  await audit(pool, {
+    actor: workerId,
+    action: 'worker.stopped',
+    subject: workerId,
+    request_id: null,
+    remote_address: null,
+    detail: { reason: 'SCALER_STOP is set: this worker executes nothing' },
+  });
 }
 
 /** Runs `work` at once and then `intervalMs` after each end. @returns what stops it and waits for the run under way. */

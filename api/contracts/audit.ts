@@ -59,7 +59,14 @@ export const minWorkerVersionSchema = z
     updated_at: z.string(),
     release_worker_version: workerVersionSchema.describe("What this release's workers are"),
     workers: z.array(
-      z.object({ worker_id: z.string(), worker_version: workerVersionSchema, outdated: z.boolean() }),
+      z.object({
+        worker_id: z.string(),
+        queues: z.array(z.string()),
+        age_seconds: z.number().describe('Since it last reported'),
+        worker_version: workerVersionSchema,
+        outdated: z.boolean(),
+        stopped: z.boolean().describe('By SCALER_STOP in its environment'),
+      }),
     ),
   })
   .meta({ id: 'MinWorkerVersion' });

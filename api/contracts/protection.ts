@@ -104,5 +104,7 @@ export const protectionSchema = z.object({
   freezes: z.array(freezeSchema),
   holds: z.array(z.looseObject({ scope: z.string(), held_until: z.string() })),
   circuits: z.array(z.looseObject({ scope: z.string(), failures: z.int() })),
+  flapping: z.array(z.looseObject({ resource_id: idSchema, name: z.string(), reversals: z.int() })),
+  stopped_workers: z.array(z.looseObject({ worker_id: z.string() })),
   budgets: z.array(z.looseObject({ scope: z.string() })),
 });

@@ -1,9 +1,10 @@
 import { z } from 'zod';
+import { listLiveWorkers } from '../../shared/db/fleet-repository.ts';
 import { countUnfinished, oldestWaitSeconds } from '../../shared/db/jobs-repository.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import { queueNames } from '../../shared/queues/queues.ts';
 import type { Deps } from './deps.ts';
-import { readActive, sayProtection } from './protection-state.ts';
+import { countProtection, readCounted, sayProtection } from './protection-state.ts';
 import { type Route, route } from './route.ts';
 
 /** Liveness, readiness, metrics. */
@@ -71,9 +72,11 @@ export function operationRoutes(deps: Deps): Route[] {
 /** The gauges that only PostgreSQL knows; with it away they keep what was known last. */
 async function measureProtection(deps: Deps): Promise<void> {
   try {
-    const active = await readActive(deps.pool);
-    for (const kind of ['stops', 'freezes', 'holds', 'circuits'] as const)
-      deps.metrics.protections.set({ kind }, active[kind].length);
+    const active = await readCounted(deps.pool);
+    for (const [kind, count] of Object.entries(countProtection(active)))
+      deps.metrics.protections.set({ kind }, count);
+    deps.metrics.scopeCircuits.reset();
+    for (const { scope } of active.circuits) deps.metrics.scopeCircuits.set({ scope }, 1);
   } catch (error) {
     deps.logger.warn({ event: 'metrics.stale', detail: errorMessage(error) });
   }
@@ -88,15 +91,11 @@ async function readiness(deps: Deps) {
     const [depth, oldest, protection, workers] = await Promise.all([
       countUnfinished(deps.pool),
       oldestWaitSeconds(deps.pool),
-      readActive(deps.pool),
-      deps.pool.query<{ queues: string[]; age_seconds: number; worker_version: number; outdated: boolean }>(
-        `select queues, extract(epoch from now() - beat_at)::double precision as age_seconds, worker_version,
-            worker_version < (select min_worker_version from fleet_settings) as outdated from worker_heartbeats
-          where beat_at > now() - interval '15 seconds' order by worker_id`,
-      ),
+      readCounted(deps.pool),
+      listLiveWorkers(deps.pool),
     ]);
-    const able = workers.rows.filter((worker) => !worker.outdated);
-    const outdated = workers.rows.length - able.length;
+    const able = workers.filter((worker) => !worker.outdated);
+    const outdated = workers.length - able.length;
     const served = new Set(able.flatMap((worker) => worker.queues));
     const unserved = queueNames.filter((name) => !served.has(name));
     const live = able.length;
@@ -115,19 +114,15 @@ async function readiness(deps: Deps) {
     return {
       status,
       reasons: [...reasons, ...held],
-      protection: {
-        stops: protection.stops.length,
-        freezes: protection.freezes.length,
-        holds: protection.holds.length,
-        circuits: protection.circuits.length,
-      },
+      protection: countProtection(protection),
       postgres: 'ok',
       redis,
       queue_depth: depth,
       oldest_wait_seconds: oldest,
       workers: live,
       outdated_workers: outdated,
-      heartbeats: workers.rows,
+      // Who they are is nobody's business who has no key.
+      heartbeats: workers.map(({ worker_id: _, ...worker }) => worker),
     };
   } catch {
     return {

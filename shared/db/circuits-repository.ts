@@ -71,12 +71,13 @@ export async function circuitFailed(
   return row?.opened ? row : null;
 }
 
-/** The cloud answered: closes the circuit. Costs nothing where it is closed already and nothing failed. */
-export async function circuitAnswered(db: Queryable, scope: string): Promise<void> {
-  await db.query({
+/** The cloud answered: closes the circuit. Costs nothing where it is closed already and nothing failed. @returns whether anything had failed. */
+export async function circuitAnswered(db: Queryable, scope: string): Promise<boolean> {
+  const { rowCount } = await db.query({
     name: 'circuit_answered',
     text: `update circuits set failures = 0, opens = 0, opened_at = null, open_until = null, probe_until = null, updated_at = clock_timestamp()
       where scope = $1 and (failures > 0 or open_until is not null)`,
     values: [scope],
   });
+  return rowCount === 1;
 }

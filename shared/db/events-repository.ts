@@ -37,6 +37,8 @@ export interface NewEvent {
   readonly execution_time_ms?: number | null;
   readonly epoch?: string | null;
   readonly actor: string;
+  /** Of the request that asked for it; null for what nobody asked for. */
+  readonly request_id?: string | null;
 }
 
 const columns = `id, resource_id, decision_id, action, previous_instances, new_instances, success, error_message, execution_time_ms,
@@ -47,8 +49,8 @@ export async function appendEvent(db: Queryable, event: NewEvent): Promise<Event
   const { rows } = await db.query<EventRow>({
     name: 'append_event',
     text: `insert into scaling_events (resource_id, decision_id, attempt_id, phase, outcome, action, previous_instances, new_instances, success,
-        error_code, error_message, execution_time_ms, epoch, actor)
-      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) returning ${columns}`,
+        error_code, error_message, execution_time_ms, epoch, actor, request_id)
+      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) returning ${columns}`,
     values: [
       event.resource_id,
       event.decision_id ?? null,
@@ -64,6 +66,7 @@ export async function appendEvent(db: Queryable, event: NewEvent): Promise<Event
       event.execution_time_ms ?? null,
       event.epoch ?? null,
       event.actor,
+      event.request_id ?? null,
     ],
   });
   return rows[0] as EventRow;

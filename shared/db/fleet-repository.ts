@@ -10,9 +10,14 @@ export interface FleetSettings {
 
 export interface LiveWorker {
   readonly worker_id: string;
+  readonly queues: readonly string[];
+  /** Since it last reported. */
+  readonly age_seconds: number;
   readonly worker_version: number;
   /** Older than min_worker_version: it claims nothing. */
   readonly outdated: boolean;
+  /** By SCALER_STOP in its environment: it executes nothing. */
+  readonly stopped: boolean;
 }
 
 const columns = `min_worker_version, reason, actor, to_char(updated_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as updated_at`;
@@ -34,7 +39,8 @@ export async function setMinWorkerVersion(
 /** Workers that reported within the last 15 s. */
 export async function listLiveWorkers(db: Queryable): Promise<LiveWorker[]> {
   const { rows } = await db.query<LiveWorker>(
-    `select worker_id, worker_version, worker_version < (select min_worker_version from fleet_settings) as outdated
+    `select worker_id, queues, extract(epoch from now() - beat_at)::double precision as age_seconds, worker_version,
+        worker_version < (select min_worker_version from fleet_settings) as outdated, stopped
       from worker_heartbeats where beat_at > now() - interval '15 seconds' order by worker_id`,
   );
   return rows;

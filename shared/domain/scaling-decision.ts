@@ -35,7 +35,7 @@ export interface EnginePolicy {
 
 /** What holds or limits every resource of a scope. */
 export interface FleetProtection {
-  readonly code: 'frozen' | 'correlated_scale_in' | 'circuit_open' | 'fleet_budget';
+  readonly code: 'stopped' | 'frozen' | 'correlated_scale_in' | 'circuit_open' | 'fleet_budget';
   readonly direction: 'up' | 'down' | 'both';
   /** Instances by which the resource may still change; 0 holds it. */
   readonly allowed: number;

@@ -11,6 +11,7 @@ export interface Metrics {
   readonly circuitOpen: Gauge<'provider'>;
   readonly refused: Counter<'code'>;
   readonly protections: Gauge<'kind'>;
+  readonly scopeCircuits: Gauge<'scope'>;
   readonly unclassified: Counter<'where'>;
 }
 
@@ -75,8 +76,14 @@ export function createMetrics(): Metrics {
     }),
     protections: new Gauge({
       name: 'autoscaler_protections_active',
-      help: 'What holds executions now: stops, freezes, holds for correlated scale-in, open circuits',
+      help: 'What holds executions now: stops, freezes, holds for correlated scale-in, open circuits, budgets that are used up, resources that flap, workers stopped by SCALER_STOP',
       labelNames: ['kind'],
+      registers,
+    }),
+    scopeCircuits: new Gauge({
+      name: 'autoscaler_scope_circuit_open',
+      help: '1 for each region or cluster that all workers leave alone after repeated failures',
+      labelNames: ['scope'],
       registers,
     }),
     unclassified: new Counter({

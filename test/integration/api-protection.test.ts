@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
 
 let api: TestApi;
@@ -246,6 +247,69 @@ describe('an open circuit', () => {
     });
     expect((await api.call('GET', '/protection', { key: reader })).body.circuits).toMatchObject([
       { scope: 'scope:aws:us-west-2', failures: 5, last_code: 'timeout' },
+    ]);
+    const { body } = await api.call('GET', '/metrics', { key: reader });
+    expect(body).toContain('autoscaler_scope_circuit_open{scope="scope:aws:us-west-2"} 1');
+    await query('delete from circuits');
+    expect((await api.call('GET', '/metrics', { key: reader })).body).not.toContain('us-west-2');
+  });
+});
+
+describe('what is seen without being asked for', () => {
+  it('a budget that is used up', async () => {
+    const scope = 'scope:aws:eu-west-1';
+    const before = await gauge('budgets');
+    const none = { scale_in_percent: 0, scale_in_floor: 0, reason: 'a test' };
+    await send('PUT', `/fleet-limits/${scope}`, none);
+    expect(await gauge('budgets')).toBe(before + 1);
+    expect(await ready()).toMatchObject({
+      protection: { budgets: before + 1 },
+      reasons: expect.arrayContaining([expect.stringMatching(/budget is used up/)]),
+    });
+    await send('DELETE', `/fleet-limits/${scope}?reason=a+test`);
+    expect(await gauge('budgets')).toBe(before);
+  });
+
+  it('a resource that flaps', async () => {
+    const { pool } = api.api.deps;
+    const id = await seedResource(pool, { max_reversals_per_half_hour: 1 });
+    for (const [n, [from, to]] of [
+      [4, 6],
+      [6, 4],
+      [4, 6],
+    ].entries()) {
+      const decision = await seedDecision(pool, id, from as number, to as number);
+      await query(
+        `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, effect_at, fence, blocked)
+          values ($1, $2, $3, 1, $4, $5, $6, $7, 'succeeded', now() - $8 * interval '1 minute', now(), now() - $8 * interval '1 minute', '{}', 'empty')`,
+        [
+          ...[decision, id, await seedExecuteJob(pool, id, decision), n + 1, from, to],
+          ...[to === 6 ? 'ScaleUp' : 'ScaleDown', 20 - n],
+        ],
+      );
+    }
+    expect(await gauge('flapping')).toBe(1);
+    expect((await ready()).protection.flapping).toBe(1);
+    expect((await api.call('GET', '/protection', { key: reader })).body.flapping).toMatchObject([
+      { resource_id: id, reversals: 3, max_reversals: 1 },
+    ]);
+  });
+
+  it('a worker that SCALER_STOP stops', async () => {
+    await query(
+      `insert into worker_heartbeats (worker_id, queues, version, stopped) values ('w-1', '{execute-aws}', '1', true)`,
+    );
+    expect(await gauge('stopped_workers')).toBe(1);
+    const state = await ready();
+    expect(state).toMatchObject({
+      protection: { stopped_workers: 1 },
+      reasons: expect.arrayContaining([expect.stringContaining('SCALER_STOP')]),
+      heartbeats: [{ queues: ['execute-aws'], stopped: true }],
+    });
+    // Anyone may ask.
+    expect(JSON.stringify(state)).not.toContain('w-1');
+    expect((await api.call('GET', '/protection', { key: reader })).body.stopped_workers).toMatchObject([
+      { worker_id: 'w-1' },
     ]);
   });
 });

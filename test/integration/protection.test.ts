@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { circuitAnswered, listCircuits } from '../../shared/db/circuits-repository.ts';
+import { listFlapping } from '../../shared/db/flapping-repository.ts';
 import { releaseHold } from '../../shared/db/fleet-holds-repository.ts';
 import {
   type FleetLimits,
@@ -64,7 +65,7 @@ async function change(
   const jobId = await seedExecuteJob(pool, resourceId, decisionId);
   const outcome = await rig.execute(cloud, jobId);
   const { rows: events } = await pool.query(
-    `select phase, outcome, error_code, actor from scaling_events where decision_id = $1 order by seq`,
+    `select phase, outcome, error_code, actor, request_id from scaling_events where decision_id = $1 order by seq`,
     [decisionId],
   );
   const error = (await findJob(pool, jobId))?.error ?? null;
@@ -89,10 +90,13 @@ describe('a stop', () => {
   ])('of %s refuses with the reason, sends nothing, and says so in the history', async (_, scopeOf) => {
     const id = await member(4);
     await stopped(scopeOf(id), 'incident 42', 'admin-key');
-    const { code, error, writes, events } = await change(id, 4, 6);
+    const { code, error, writes, events, jobId } = await change(id, 4, 6);
     expect({ code, writes }).toEqual({ code: 'stopped', writes: [] });
     expect(error?.message).toContain('incident 42');
-    expect(events).toEqual([{ phase: 'control', outcome: 'refused', error_code: 'stopped', actor: 'auto' }]);
+    const { rows } = await pool.query('select request_id from jobs where id = $1', [jobId]);
+    expect(rows[0].request_id).toEqual(expect.any(String));
+    const who = { actor: 'auto', request_id: rows[0].request_id };
+    expect(events).toEqual([{ phase: 'control', outcome: 'refused', error_code: 'stopped', ...who }]);
   });
 
   it('of another region is none', async () => {
@@ -425,7 +429,14 @@ describe('a resource that swings', () => {
     const id = await member(10, { max_reversals_per_half_hour: 1 });
     expect((await change(id, 10, 12)).code).toBe(null);
     expect((await change(id, 12, 10)).code).toBe(null);
+    expect((await listFlapping(pool)).map((row) => row.resource_id)).not.toContain(id);
     expect((await change(id, 10, 12)).code).toBe(null);
+    expect((await listFlapping(pool)).filter((row) => row.resource_id === id)).toEqual([
+      {
+        resource_id: id,
+        ...{ name: expect.any(String), reversals: 3, max_reversals: 1, held_until: expect.any(String) },
+      },
+    ]);
     expect((await change(id, 12, 10)).code).toBe('flapping');
   });
 });
@@ -475,6 +486,13 @@ describe('the circuit of a region', () => {
     expect(kinds[0]).toBe('finished');
     expect((await describes(null)).writes).toEqual([5]);
     expect(await circuit()).toBeUndefined();
+    const { rows } = await pool.query(`select action, actor from audit_log where subject = $1 order by id`, [
+      cloudScope(),
+    ]);
+    expect(rows).toEqual([
+      { action: 'circuit.opened', actor: 'worker-1' },
+      { action: 'circuit.closed', actor: 'worker-1' },
+    ]);
   });
 
   it('spends no try on an execution that has come too late: that one ends at once, and the next one tries', async () => {

@@ -123,6 +123,34 @@ describe('a worker process', () => {
     await pool.query('delete from jobs where id = any ($1)', [forged.ids]);
   });
 
+  it('that SCALER_STOP stops executes nothing, and everyone can see why', async () => {
+    const { id, name } = await seedGroup(pool, aws, { mode: 'manual' });
+    await seedSamples(pool, id, 95);
+    await startHere({ SCALER_STOP: '1', WORKER_QUEUES: 'decide,execute-aws' });
+    const { rows: told } = await pool.query(
+      `select actor, detail from audit_log where action = 'worker.stopped'`,
+    );
+    expect(told).toMatchObject([{ detail: { reason: expect.stringContaining('SCALER_STOP') } }]);
+    await expect
+      .poll(
+        async () =>
+          (await pool.query('select stopped from worker_heartbeats where worker_id = $1', [told[0].actor]))
+            .rows,
+      )
+      .toEqual([{ stopped: true }]);
+    await pool.query('delete from worker_heartbeats where worker_id <> $1', [told[0].actor]);
+    const job = await submit(id);
+    await expect.poll(() => statusOf(job), { timeout: 10_000 }).toBe('completed');
+    const { rows } = await pool.query(
+      'select decision_type, reason, explanation from scaling_decisions where job_id = $1',
+      [job],
+    );
+    expect(rows).toMatchObject([
+      { decision_type: 'noaction', reason: expect.stringContaining('SCALER_STOP') },
+    ]);
+    expect(aws.group(name)?.desired).toBe(4);
+  });
+
   it('killed in the middle of its work loses nothing: another one finishes it', async () => {
     const id = await seedResource(pool);
     const { child, ended } = workers.startProcess({ args: ['--queues', 'decide,upkeep'] });

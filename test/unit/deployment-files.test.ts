@@ -46,3 +46,22 @@ describe('docker-compose.yml', () => {
     }
   });
 });
+
+describe('the runbook', () => {
+  it('names metrics that there are, and a code or name for each that alarms', () => {
+    const sources = [
+      'shared/observability/metrics.ts',
+      'api/app.ts',
+      'api/compose.ts',
+      'api/audit/audit-trail.ts',
+    ]
+      .map((file) => readFileSync(join(root, file), 'utf8'))
+      .join('');
+    const runbook = readFileSync(join(root, 'docs/runbook.md'), 'utf8');
+    const named = new Set(
+      [...runbook.matchAll(/autoscaler_\w+/g)].map(([name]) => name.replace(/_count$/, '')),
+    );
+    expect(named.size).toBeGreaterThan(10);
+    for (const name of named) expect(sources).toContain(`name: '${name}'`);
+  });
+});

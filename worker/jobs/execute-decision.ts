@@ -156,7 +156,7 @@ async function attemptOnce(deps: ExecuteDeps, job: ClaimedJob, view: BoundView):
     await countFault(deps, job, view, fault);
     return await afterFault(deps, job, view, fault);
   }
-  if (view.circuit !== 'closed') await circuitAnswered(deps.pool, cloudScope(view.resource));
+  await countAnswer(deps, job, view);
   await recordObservation(deps.pool, view.resource, state, deps.workerId);
   if (state.desired === view.target_instances) {
     const completion = await finishSatisfied(deps.pool, job, view, actorOf(deps, job), (event) =>
@@ -275,7 +275,7 @@ async function closeFault(
   await persistently(() => countFault(deps, job, view, fault));
   if (fault.fault === 'unknown') {
     await persistently(() =>
-      markUnknown(deps.pool, view.resource.id, attempt, job.decision_id, error, actorOf(deps, job)),
+      markUnknown(deps.pool, view.resource.id, attempt, job, error, actorOf(deps, job)),
     );
     return {
       kind: 'postpone',
@@ -399,7 +399,7 @@ async function resolveAttempt(
       null,
     );
   }
-  if (view.circuit !== 'closed') await circuitAnswered(deps.pool, cloudScope(view.resource));
+  await countAnswer(deps, job, view);
   const over = attempt.settled || hasMoved(attempt.fence, state.fence);
   if (state.desired === attempt.target_instances)
     return await recordSuccess(deps, job, view, attempt, 'inferred', attempt.age_ms, !over);
@@ -539,6 +539,20 @@ const notTheClouds: ReadonlySet<string> = new Set([
   'send_deadline',
   'circuit_open',
 ]);
+
+/** An answer closes the circuit of its region or cluster. */
+async function countAnswer(deps: ExecuteDeps, job: ClaimedJob, view: BoundView): Promise<void> {
+  if (view.circuit === 'closed') return;
+  const scope = cloudScope(view.resource);
+  if (!(await circuitAnswered(deps.pool, scope)) || view.circuit !== 'open') return;
+  await audit(deps.pool, {
+    actor: deps.workerId,
+    action: 'circuit.closed',
+    subject: scope,
+    request_id: job.request_id ?? job.id,
+    remote_address: null,
+  });
+}
 
 /** What failed for the region or cluster as a whole counts towards its circuit, for all workers. */
 async function countFault(

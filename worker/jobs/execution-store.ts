@@ -206,6 +206,7 @@ export async function beginAttempt(
         new_instances: view.target_instances,
         epoch: attempt.epoch,
         actor: options.actor,
+        request_id: job.request_id,
       });
       return { kind: 'begun', attempt };
     });
@@ -444,6 +445,7 @@ export async function closeAttempt(
       execution_time_ms: Math.round(closing.executionTimeMs),
       epoch: attempt.epoch,
       actor: closing.actor,
+      request_id: job.request_id,
     });
     if (late) {
       // It took place all the same, and whatever takes place starts the cooldown.
@@ -482,7 +484,7 @@ export async function markUnknown(
   pool: pg.Pool,
   resourceId: string,
   attempt: OpenAttempt,
-  decisionId: string | null,
+  job: Pick<ClaimedJob, 'decision_id' | 'request_id'>,
   error: JobError,
   actor: string,
 ): Promise<void> {
@@ -493,7 +495,7 @@ export async function markUnknown(
     if (marked.rowCount === 0) return;
     await appendEvent(tx, {
       resource_id: resourceId,
-      decision_id: decisionId,
+      decision_id: job.decision_id,
       attempt_id: attempt.id,
       phase: 'control',
       outcome: 'unknown',
@@ -504,6 +506,7 @@ export async function markUnknown(
       error_message: error.message,
       epoch: attempt.epoch,
       actor,
+      request_id: job.request_id,
     });
   });
 }
@@ -572,6 +575,7 @@ async function appendRefusal(
     error_code: completion.error?.code ?? null,
     error_message: completion.error?.message ?? null,
     actor,
+    request_id: job.request_id,
   });
 }
 
@@ -605,6 +609,7 @@ export async function finishSatisfied(
       success: true,
       execution_time_ms: 0,
       actor,
+      request_id: job.request_id,
     });
     const completion = complete(event);
     await finishJobs(tx, [completion]);

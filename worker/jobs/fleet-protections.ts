@@ -8,6 +8,7 @@ import {
   readFleetUsage,
   scaleInAllowance,
 } from '../../shared/db/fleet-limits-repository.ts';
+import { type LiveWorker, listLiveWorkers } from '../../shared/db/fleet-repository.ts';
 import { listFreezes } from '../../shared/db/freezes-repository.ts';
 import { type ActiveFreeze, activeFreezes, freezeOf } from '../../shared/domain/freeze-window.ts';
 import { cloudScope, scopesOf } from '../../shared/domain/protection-scope.ts';
@@ -21,6 +22,7 @@ interface Seen {
   readonly freezes: readonly ActiveFreeze[];
   readonly holds: readonly HoldRow[];
   readonly circuits: readonly CircuitRow[];
+  readonly workers: readonly LiveWorker[];
   readonly usages: Map<string, Promise<FleetUsage[]>>;
 }
 
@@ -62,22 +64,32 @@ export class FleetProtections {
   }
 
   async #read(nowMs: number): Promise<Seen> {
-    const [windows, holds, circuits] = await Promise.all([
+    const [windows, holds, circuits, workers] = await Promise.all([
       listFreezes(this.#pool),
       listHolds(this.#pool),
       listCircuits(this.#pool),
+      listLiveWorkers(this.#pool),
     ]);
-    return { freezes: activeFreezes(windows, nowMs), holds, circuits, usages: new Map() };
+    return { freezes: activeFreezes(windows, nowMs), holds, circuits, workers, usages: new Map() };
   }
 }
 
 function protectionsOf(
   { place, engine }: DecisionInputs,
-  { freezes, holds, circuits }: Seen,
+  { freezes, holds, circuits, workers }: Seen,
   usages: readonly FleetUsage[],
 ): FleetProtection[] {
   const own = cloudScope(place);
   const found: FleetProtection[] = [];
+  const executing = workers.filter(({ queues }) => queues.includes(`execute-${place.cloud_provider}`));
+  if (executing.length > 0 && executing.every(({ stopped }) => stopped))
+    found.push({
+      code: 'stopped',
+      direction: 'both',
+      allowed: 0,
+      detail: 'scaling is stopped by SCALER_STOP on every worker that executes it',
+      untilMs: null,
+    });
   for (const direction of ['up', 'down'] as const) {
     const freeze = freezeOf(freezes, scopesOf(place), direction);
     if (freeze !== null)

@@ -11,12 +11,19 @@ import type { QueueName, Queues } from '../../shared/queues/queues.ts';
  */
 export async function beat(
   pool: pg.Pool,
-  worker: { readonly id: string; readonly queues: readonly QueueName[]; readonly version: string },
+  worker: {
+    readonly id: string;
+    readonly queues: readonly QueueName[];
+    readonly version: string;
+    /** By its environment. */
+    readonly stopped: boolean;
+  },
 ): Promise<number | null> {
   await pool.query(
-    `insert into worker_heartbeats (worker_id, queues, version, worker_version) values ($1, $2, $3, $4)
-      on conflict (worker_id) do update set beat_at = now(), queues = excluded.queues, version = excluded.version, worker_version = excluded.worker_version`,
-    [worker.id, worker.queues, worker.version, workerVersion],
+    `insert into worker_heartbeats (worker_id, queues, version, worker_version, stopped) values ($1, $2, $3, $4, $5)
+      on conflict (worker_id) do update set beat_at = now(), queues = excluded.queues, version = excluded.version, worker_version = excluded.worker_version,
+        stopped = excluded.stopped`,
+    [worker.id, worker.queues, worker.version, workerVersion, worker.stopped],
   );
   return await outdatedBy(pool);
 }

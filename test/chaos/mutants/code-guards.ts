@@ -31,6 +31,25 @@ const aws = 'worker/providers/aws-auto-scaling.ts';
 const kubernetes = 'worker/providers/kubernetes.ts';
 
 export const codeGuards: readonly CodeGuard[] = [
+  {
+    id: 'audit, in the transaction of the change',
+    file: 'api/routes/protection.ts',
+    edits: [
+      [
+        `await note(tx, call, { action: 'control.stopped', subject: scope, detail: { reason } });`,
+        `await note(pool, call, { action: 'control.stopped', subject: scope, detail: { reason } }).catch(() => {});`,
+      ],
+    ],
+    killers: test('integration/api-audit.test.ts', 'never kept without one'),
+  },
+  {
+    id: 'sessions that may only read are given up',
+    file: 'shared/db/pool.ts',
+    edits: [
+      ['if (isUnanswered(error) || codeOf(error) === readOnly) broken', 'if (isUnanswered(error)) broken'],
+    ],
+    killers: test('integration/pool.test.ts', 'the next ones write again'),
+  },
   // T1: what an intent asks under its locks.
   {
     id: 'epoch check',
