@@ -1,4 +1,4 @@
-import type pg from 'pg';
+import pg from 'pg';
 import { constraintOf, type Queryable } from './pool.ts';
 
 /** Group roles without login: production grants them to the users its processes log in as. */
@@ -114,6 +114,25 @@ async function ensureRole(tx: pg.ClientBase, role: ApplicationRole): Promise<boo
     if (code === '42501') return false; // not ours to make
     throw error;
   }
+}
+
+/**
+ * Makes a user that a process logs in as, with the rights of an application role and nothing of its own, or gives the user
+ * that is there its password (and takes away what made it more).
+ */
+export async function ensureLogin(
+  client: pg.ClientBase,
+  role: ApplicationRole,
+  login: string,
+  password: string,
+): Promise<void> {
+  const name = pg.escapeIdentifier(login);
+  const known = await client.query('select 1 from pg_roles where rolname = $1', [login]);
+  if (known.rowCount === 0) await client.query(`create role ${name}`);
+  await client.query(
+    `alter role ${name} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls password ${pg.escapeLiteral(password)}`,
+  );
+  await client.query(`grant ${role} to ${name}`);
 }
 
 async function columnsByTable(db: Queryable): Promise<Map<string, string[]>> {

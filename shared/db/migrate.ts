@@ -4,7 +4,7 @@ import { runner } from 'node-pg-migrate';
 import pg from 'pg';
 import { errorMessage } from '../errors.ts';
 import { projectRoot } from '../project-root.ts';
-import { applyGrants } from './grants.ts';
+import { applyGrants, ensureLogin } from './grants.ts';
 
 /**
  * Brings the database to this release's schema: every file of db/migrations not yet applied, each in a transaction,
@@ -43,6 +43,29 @@ async function grant(databaseUrl: string): Promise<void> {
   }
 }
 
+/** Users that the processes of a deployment log in as: their name, and the variable with their password. */
+const logins = [
+  { role: 'scaler_api', login: 'scaler_api_login', variable: 'API_DATABASE_PASSWORD' },
+  { role: 'scaler_worker', login: 'scaler_worker_login', variable: 'WORKER_DATABASE_PASSWORD' },
+] as const;
+
+/** @returns the users that were made, or given their password. */
+async function makeLogins(databaseUrl: string): Promise<string[]> {
+  const wanted = logins.flatMap(({ role, login, variable }) => {
+    const password = process.env[variable];
+    return password === undefined || password === '' ? [] : [{ role, login, password }];
+  });
+  if (wanted.length === 0) return [];
+  const client = new pg.Client(databaseUrl);
+  await client.connect();
+  try {
+    for (const { role, login, password } of wanted) await ensureLogin(client, role, login, password);
+  } finally {
+    await client.end();
+  }
+  return wanted.map(({ login }) => login);
+}
+
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   const url = process.env.DATABASE_URL;
   if (url === undefined || url === '') {
@@ -54,6 +77,9 @@ if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.a
   try {
     const names = await migrate(url);
     console.log(names.length === 0 ? 'migrate: nothing to do' : `migrate: applied ${names.join(', ')}`);
+    const made = await makeLogins(url);
+    if (made.length > 0)
+      console.log(`migrate: ${made.join(', ')} may log in, with no more rights than needed`);
   } catch (error) {
     console.error(`migrate: ${errorMessage(error)}`);
     process.exit(1);

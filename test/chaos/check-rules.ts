@@ -485,7 +485,8 @@ function budgetBreaks({ evidence, objects }: History): Break[] {
       .flatMap(({ ours }) => ours)
       .map(({ effect, attempt }) => ({
         at: attempt?.intent ?? effect.appliedAt,
-        by: (effect.to ?? 0) - (effect.from ?? 0),
+        // As it was meant: on AWS somebody may have changed the size in the moment between our read and our write.
+        by: attempt === null ? (effect.to ?? 0) - (effect.from ?? 0) : attempt.target - attempt.from,
       }))
       .filter(({ by }) => by !== 0 && (direction === 'both' || (direction === 'in') === by < 0))
       .sort((a, b) => a.at - b.at);

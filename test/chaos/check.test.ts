@@ -413,6 +413,14 @@ const truths: readonly (readonly [what: string, doctor: (evidence: Doctored) => 
     },
   ],
   [
+    'and so turned what was to be one more instance into one less, of which the budget of scaling in has none',
+    (e) => {
+      e.run.budgets = [{ scope: 'provider:aws', direction: 'in', windowMs: 60_000, limit: 0 }];
+      e.effects.splice(e.effects.indexOf(effectOf(e, 5, 6)), 0, external(groupObject, 5, 7, start + 31_010));
+      effectOf(e, 5, 6).from = 7;
+    },
+  ],
+  [
     'somebody else made the size that a read-back found',
     (e) => {
       without(e.effects, ({ from, to }) => from === 5 && to === 6);

@@ -1,8 +1,12 @@
+import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { verifyDatabase } from '../../shared/db/audit-verify.ts';
 import { applicationRoles, applyGrants, privileges } from '../../shared/db/grants.ts';
+import { projectRoot } from '../../shared/project-root.ts';
 import { type RunningWorker, startWorker } from '../../worker/compose.ts';
 import { readWorkerConfig } from '../../worker/config.ts';
 import { decideDueResources, expireOldRows } from '../../worker/upkeep/chores.ts';
@@ -238,5 +242,56 @@ describe('the application roles', () => {
     await owner.query('set session_replication_role = replica');
     await expect(owner.query('delete from scaling_events')).rejects.toThrow(/append-only/);
     await owner.query('set session_replication_role = origin');
+  });
+
+  it('are what the users have whom migrating makes, whatever these had before', async () => {
+    const names = ['scaler_api_login', 'scaler_worker_login'];
+    const migrateWith = (password: string) =>
+      promisify(execFile)(process.execPath, [join(projectRoot(), 'dist/shared/db/migrate.js')], {
+        env: {
+          ...process.env,
+          DATABASE_URL: ownerUrl,
+          API_DATABASE_PASSWORD: password,
+          WORKER_DATABASE_PASSWORD: password,
+        },
+      });
+    expect((await migrateWith('first')).stdout).toContain('scaler_api_login, scaler_worker_login may log in');
+    await owner.query('alter role scaler_api_login createdb superuser');
+    await migrateWith('second');
+    for (const name of names) {
+      const url = new URL(ownerUrl);
+      url.username = name;
+      url.password = 'second';
+      const client = new pg.Client(url.href);
+      await client.connect();
+      try {
+        const { rows } = await client.query(
+          'select rolsuper, rolcreatedb from pg_roles where rolname = current_user',
+        );
+        expect(rows).toEqual([{ rolsuper: false, rolcreatedb: false }]);
+        await client.query('select count(*) from scaling_events');
+        await expect(client.query(`update scaling_events set actor = 'nobody'`)).rejects.toMatchObject({
+          code: '42501',
+        });
+        await expect(client.query('alter table audit_log disable trigger all')).rejects.toMatchObject({
+          code: '42501',
+        });
+      } finally {
+        await client.end();
+      }
+    }
+    const login = new URL(ownerUrl);
+    login.username = 'scaler_api_login';
+    login.password = 'second';
+    await promisify(execFile)(
+      process.execPath,
+      [join(projectRoot(), 'dist/api/keys-cli.js'), 'create', '--name', 'first', '--scopes', 'admin'],
+      { env: { ...process.env, DATABASE_URL: login.href, API_KEY_PEPPER: 'a pepper for tests' } },
+    );
+    expect((await owner.query(`select scopes from api_keys where name = 'first'`)).rows).toEqual([
+      { scopes: ['admin'] },
+    ]);
+    // Roles belong to the whole server.
+    for (const name of names) await owner.query(`drop role ${name}`);
   });
 });

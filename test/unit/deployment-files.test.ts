@@ -29,6 +29,20 @@ describe('docker-compose.yml', () => {
     expect(JSON.stringify(compose)).not.toContain('privileged":true');
   });
 
+  it('lets nobody but migrate log in as the owner of the tables', () => {
+    const user = (name: string) =>
+      new URL(compose.services[name].environment.DATABASE_URL.replace(/\$\{.*?\}/, 'x')).username;
+    expect(['migrate', 'api', 'worker'].map(user)).toEqual([
+      'scaler',
+      'scaler_api_login',
+      'scaler_worker_login',
+    ]);
+    expect(compose.services.migrate.environment).toMatchObject({
+      API_DATABASE_PASSWORD: expect.any(String),
+      WORKER_DATABASE_PASSWORD: expect.any(String),
+    });
+  });
+
   it('lets workers be added and Redis never evict', () => {
     expect(compose.services.worker.container_name).toBeUndefined();
     expect(compose.services.worker.ports).toBeUndefined();
