@@ -9,6 +9,14 @@ import { type Route, route } from './route.ts';
 
 /** Liveness, readiness, metrics. */
 export function operationRoutes(deps: Deps): Route[] {
+  // Anyone may ask, without a key and as often as they like: those who ask at the same time get one answer.
+  let asked: ReturnType<typeof readiness> | null = null;
+  const readyNow = () => {
+    asked ??= readiness(deps).finally(() => {
+      asked = null;
+    });
+    return asked;
+  };
   return [
     route({
       method: 'get',
@@ -42,7 +50,7 @@ export function operationRoutes(deps: Deps): Route[] {
         503: { description: 'Not ready', schema: z.looseObject({ status: z.string() }) },
       },
       handle: async () => {
-        const state = await readiness(deps);
+        const state = await readyNow();
         return {
           status: state.status === 'not_ready' ? 503 : 200,
           body: { ...state, service: 'scaler', timestamp: new Date().toISOString() },

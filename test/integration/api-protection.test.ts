@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
 
@@ -312,4 +312,15 @@ describe('what is seen without being asked for', () => {
       { worker_id: 'w-1' },
     ]);
   });
+});
+
+it('/ready asks PostgreSQL once for all who ask at the same time', async () => {
+  const query = vi.spyOn(api.api.deps.pool, 'query');
+  await ready();
+  const once = query.mock.calls.length;
+  query.mockClear();
+  const answers = await Promise.all(Array.from({ length: 40 }, ready));
+  expect(query.mock.calls.length).toBeLessThan(once * 15);
+  expect(new Set(answers.map(({ status }) => status)).size).toBe(1);
+  query.mockRestore();
 });
