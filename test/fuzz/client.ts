@@ -10,12 +10,15 @@ export interface Reply {
 }
 
 const giveUpMs = 20_000;
+/** So long bytes are waited for: after some, and before the first. An answer is due within two seconds. */
 const quietMs = 1_000;
+const silentMs = 2_500;
 
 /** Sends requests that Node's own client agrees to send. */
 export class Client {
   readonly #port: number;
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 16 });
+  // Idle connections are left before the server ends them: a request must not meet the end of its connection.
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 16, timeout: 2_000 });
 
   constructor(port: number) {
     this.#port = port;
@@ -69,23 +72,37 @@ export class Client {
   }
 }
 
+/** @returns every answer to bytes as they are. */
+export async function sendBytes(port: number, bytes: Buffer): Promise<Reply[]> {
+  return (await exchangeBytes(port, bytes, false)).replies;
+}
+
 /**
  * Sends bytes as they are on a connection of their own, and ends it when nothing comes back any more.
- * @returns every answer that came back on it.
+ * @param isWhole whether an answer is due. Where it is not, the silence is not waited out.
+ * @returns every answer that came back on it, and how long the connection lasted.
  */
-export async function sendBytes(port: number, bytes: Buffer): Promise<Reply[]> {
+export async function exchangeBytes(
+  port: number,
+  bytes: Buffer,
+  isWhole: boolean,
+): Promise<{ readonly replies: Reply[]; readonly ms: number }> {
   const startedAt = performance.now();
+  let lastByteAt = startedAt;
   const text = await new Promise<string>((resolve) => {
     const chunks: Buffer[] = [];
     const socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true }, () => {
       socket.write(bytes);
     });
     // Only when nothing more comes: Node gives up what it is doing for a client that has said its last.
-    const quiet = setTimeout(() => socket.end(), quietMs);
+    const end = () => socket.end();
+    let quiet = setTimeout(end, isWhole ? silentMs : quietMs);
     socket.setTimeout(giveUpMs, () => socket.destroy());
     socket.on('data', (chunk: Buffer) => {
       chunks.push(chunk);
-      quiet.refresh();
+      lastByteAt = performance.now();
+      clearTimeout(quiet);
+      quiet = setTimeout(end, quietMs);
     });
     socket.on('error', () => {});
     socket.on('close', () => {
@@ -94,8 +111,8 @@ export async function sendBytes(port: number, bytes: Buffer): Promise<Reply[]> {
     });
     socket.on('end', () => socket.destroy());
   });
-  const ms = performance.now() - startedAt;
-  return splitAnswers(text).map((answer) => ({ ...answer, ms }));
+  const replies = splitAnswers(text).map((answer) => ({ ...answer, ms: lastByteAt - startedAt }));
+  return { replies, ms: performance.now() - startedAt };
 }
 
 /** The answers in what came back; one without a length goes on to the end. */

@@ -2,14 +2,20 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, inject, it } from 'vitest';
+import { createPool } from '../../shared/db/pool.ts';
 import { createClosers } from '../../shared/lifecycle/closers.ts';
+import { seedResource } from '../support/seed.ts';
 import { createTestDatabase } from '../support/test-database.ts';
 import { checkSchema } from './check-schema.ts';
 import type { Reply } from './client.ts';
 import { Dice } from './dice.ts';
-import { breaksOf, fuzz } from './run.ts';
+import { allowedMb, judgeMemory } from './memory.ts';
+import { mayEndUnanswered, rawShapes } from './raw-shapes.ts';
+import { breaksOf, type FuzzReport } from './report.ts';
+import { fuzz } from './run.ts';
+import { changedTables, stateOf } from './state.ts';
 import { startTarget } from './target.ts';
-import { judge } from './verdict.ts';
+import { type Judged, judge } from './verdict.ts';
 
 describe('the API under attack', () => {
   it('breaks nothing it promises', async () => {
@@ -28,7 +34,9 @@ describe('the API under attack', () => {
       expect(report.examples).toEqual([]);
       expect(breaksOf(report)).toEqual([]);
       expect(report.requests).toBeGreaterThan(100);
-      expect(report.refused_batches_compared).toBeGreaterThan(0);
+      expect(report.refused_requests_compared).toBeGreaterThan(50);
+      expect(report.sequences).toBeGreaterThan(0);
+      expect(report.live_memory.end_mb).toBeGreaterThan(1);
     } finally {
       await closers.closeAll(10_000);
       await database.drop();
@@ -110,6 +118,30 @@ describe('the judge', () => {
     );
   });
 
+  it('wants an answer, in time, and the one that is due', () => {
+    const none = (ms: number, request: Partial<Judged> = {}) =>
+      judge({ status: 0, headers: {}, text: '', ms }, { operation, method: 'GET', ...request }, api).map(
+        ({ kind }) => kind,
+      );
+    expect(none(1)).toEqual(['no_answer']);
+    expect(none(20_000)).toEqual(['no_answer', 'over_2s']);
+    expect(none(2_500, { askedToWaitMs: 1_000 })).toEqual(['no_answer']);
+    expect(none(20_000, { operation: null, method: 'RAW', mayEndUnanswered: true })).toEqual([]);
+    const answered = (status: number, headers: Readonly<Record<string, string>> = {}) =>
+      judge(
+        { status, headers: { 'content-type': 'application/json', ...headers }, text: '{"n":1}', ms: 1 },
+        { operation, method: 'GET', expected: [400, 404] },
+        api,
+      ).map(({ kind }) => kind);
+    expect(answered(200)).toEqual(['wrong_answer']);
+    expect(answered(404)).not.toContain('wrong_answer');
+    expect(answered(503, { 'retry-after': '1' })).not.toContain('wrong_answer');
+  });
+
+  it('lets only shapes that exist go unanswered', () => {
+    expect(Object.keys(rawShapes)).toEqual(expect.arrayContaining(Object.keys(mayEndUnanswered)));
+  });
+
   it('knows JSON schema', () => {
     const faults = (value: unknown, schema: Parameters<typeof checkSchema>[1]) =>
       checkSchema(value, schema, (same) => same).length;
@@ -122,6 +154,90 @@ describe('the judge', () => {
     expect(faults([1, 'x'], { type: 'array', items: { type: 'number' } })).toBe(1);
     expect(faults(11, { type: 'number', maximum: 10 })).toBe(1);
     expect(faults({ a: { b: 1 } }, { type: 'object', additionalProperties: { type: 'string' } })).toBe(1);
+  });
+});
+
+describe('the verdict on a run', () => {
+  const measured = (mbPer10k: number, requests = 20_000) =>
+    Array.from({ length: requests / 100 }, (_, n): [number, number] => [
+      n * 100,
+      // What is under way, now and then, is no growth.
+      40 + (n * 100 * mbPer10k) / 10_000 + (n % 3) * 2,
+    ]);
+  const steady = judgeMemory(measured(0), allowedMb.live);
+  const passing = {
+    requests: 20_000,
+    no_answer: 0,
+    server_errors: 0,
+    state_changes_by_refused: 0,
+    refused_requests: 10_000,
+    refused_requests_compared: 9_000,
+    compared: 0.9,
+    over_2s: 0,
+    live_memory: steady,
+    rss: steady,
+    sequences: 4,
+    wrong_answers: 0,
+    invalid_problem_bodies: 0,
+    invalid_responses: 0,
+    injected_headers: 0,
+    smuggled_answers: 0,
+    canary_connections: 0,
+    slow_clients_not_cut: 0,
+    process_died: false,
+  } as unknown as FuzzReport;
+
+  it('is a break for each thing that happened, and for what was not looked at', () => {
+    expect(breaksOf(passing)).toEqual([]);
+    for (const broken of [
+      { no_answer: 1 },
+      { over_2s: 1 },
+      { wrong_answers: 1 },
+      { state_changes_by_refused: 1 },
+      { process_died: true },
+      { refused_requests_compared: 8_990, compared: 0.899 },
+      { sequences: 0 },
+      { live_memory: judgeMemory(measured(4), allowedMb.live) },
+      { live_memory: judgeMemory([], allowedMb.live) },
+      { rss: judgeMemory(measured(20), allowedMb.rss) },
+    ])
+      expect(breaksOf({ ...passing, ...broken }), JSON.stringify(broken)).toHaveLength(1);
+  });
+
+  it('sees memory grow by 400 bytes a request, and what comes and goes not', () => {
+    const verdict = (mbPer10k: number, requests?: number) =>
+      judgeMemory(measured(mbPer10k, requests), allowedMb.live);
+    expect(verdict(0)).toMatchObject({ verdict: 'flat', mb_per_10k: 0, judged_from_request: 5_000 });
+    expect(verdict(2).verdict).toBe('flat');
+    expect(verdict(4)).toMatchObject({ verdict: 'growing', mb_per_10k: expect.closeTo(4, 1) });
+    expect(verdict(4, 6_000).verdict).toBe('too short to say');
+  });
+});
+
+describe('the look at the database', () => {
+  it('sees a row written again as it was, a key kept, and a refusal told as done; not that it was told', async () => {
+    const database = await createTestDatabase();
+    const pool = createPool(database.url, { name: 'fuzz', size: 1 });
+    try {
+      const changes = async (sql: string) => {
+        const before = await stateOf(pool);
+        await pool.query(sql);
+        return changedTables(before, await stateOf(pool));
+      };
+      const told = (action: string) => `insert into audit_log (actor, action) values ('x', '${action}')`;
+      expect(await changes(told('request.refused'))).toEqual([]);
+      expect(await changes(told('resource.updated'))).toEqual(['audit_log']);
+      await seedResource(pool);
+      expect(await changes('update resources set name = name')).toContain('resources');
+      expect(
+        await changes(
+          `insert into idempotency_keys (key_id, route, idempotency_key, body_hash) values ('k', 'POST /x', 'i', '')`,
+        ),
+      ).toEqual(['idempotency_keys']);
+    } finally {
+      await pool.end();
+      await database.drop();
+    }
   });
 });
 

@@ -3,7 +3,8 @@ import { openBackends } from '../../shared/embedded/backends.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import type { Closers } from '../../shared/lifecycle/closers.ts';
 import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
-import { breaksOf, type FuzzReport, fuzz } from './run.ts';
+import { breaksOf, type FuzzReport } from './report.ts';
+import { fuzz } from './run.ts';
 import { runSchemathesis } from './schemathesis.ts';
 import { startTarget } from './target.ts';
 

@@ -23,7 +23,9 @@ export interface Pools {
 
 export interface Keys {
   readonly full: string;
+  /** Of the tenant whose resources are in `own`, and of the one whose are in `foreign`. */
   readonly limited: string;
+  readonly foreign: string;
   /** Each must be refused wherever a key is needed. */
   readonly refused: readonly string[];
   readonly byScope: Readonly<Record<string, string>>;
@@ -37,6 +39,8 @@ export interface Shot {
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string | Buffer | null;
+  /** Where only these statuses (or a refusal for overload) will do. */
+  readonly expected?: readonly number[];
 }
 
 type Draft = { -readonly [K in keyof Shot]: Shot[K] };
@@ -92,6 +96,8 @@ export class ShotMaker {
       'query',
       'header',
       'method',
+      'type',
+      'bounds',
     ]);
     switch (kind) {
       case 'key':
@@ -104,6 +110,12 @@ export class ShotMaker {
         return this.#withHostileLeaf(operation);
       case 'path':
         return this.#withPath(operation);
+      case 'type':
+        return this.#withoutType(
+          dice.pick(this.#withBodies().filter(({ path }) => !path.includes('{scope}'))),
+        );
+      case 'bounds':
+        return this.#withBoundsReversed();
       case 'query': {
         const { shot } = this.#build(operation, this.#keys.full, 'own');
         const query = dice.pick(hostileQueries);
@@ -172,6 +184,31 @@ export class ShotMaker {
       label: `body ${which}`,
       headers: { ...shot.headers, 'content-type': 'application/json' },
       body,
+    };
+  }
+
+  /** A body that nobody says is JSON. Give it an operation whose address cannot be refused first. */
+  #withoutType(operation: Operation): Shot {
+    const { shot } = this.#build(operation, this.#keys.full, 'own');
+    const { 'content-type': _, ...headers } = shot.headers;
+    return { ...shot, label: 'no content type', headers, expected: [415] };
+  }
+
+  /** More instances at least than at most: a new resource, or the change of one that others may have deleted meanwhile. */
+  #withBoundsReversed(): Shot {
+    const dice = this.#dice;
+    const operationId = dice.pick(['createResource', 'updateResource']);
+    const operation = this.#api.operations.find((its) => its.operationId === operationId);
+    if (operation === undefined) throw new Error(`the document has no ${operationId}`);
+    const { shot, value } = this.#build(operation, this.#keys.full, 'own');
+    const most = dice.pick([0, 1, dice.below(1_000)]);
+    const body = { ...(value as object), max_instances: most, min_instances: most + 1 + dice.below(1_000) };
+    return {
+      ...shot,
+      label: 'min over max',
+      headers: operationId === 'createResource' ? shot.headers : { ...shot.headers, 'if-match': '"1"' },
+      body: stringify(body),
+      expected: operationId === 'createResource' ? [400] : [400, 404],
     };
   }
 

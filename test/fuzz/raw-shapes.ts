@@ -147,3 +147,12 @@ export const pipelined = (target: RawTarget): Buffer =>
     ...Array.from({ length: 9 }, () => Buffer.from(`GET /health HTTP/1.1\r\nHost: a\r\n\r\n`)),
     wire(target, 'GET /jobs?limit=1', []),
   ]);
+
+/** Shapes that may stay unanswered, and why; what is not here is whole, and an answer is due. */
+export const mayEndUnanswered: Readonly<Record<string, string>> = {
+  'length that never comes': 'the rest of the body is waited for, until the time for a request is over',
+  'length over the limit':
+    'the body is refused once it is there, so that a client is not cut off while it sends',
+  'chunk without an end': 'the next chunk is waited for, until the time for a request is over',
+  CONNECT: 'we are no proxy: Node ends the connection',
+};

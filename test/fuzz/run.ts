@@ -1,44 +1,15 @@
 import { createServer } from 'node:net';
-import { Client, dawdle, type Reply, sendBytes } from './client.ts';
+import { Client, dawdle, exchangeBytes, type Reply } from './client.ts';
 import { Dice } from './dice.ts';
 import { type Shot, ShotMaker } from './make-shot.ts';
+import { allowedMb, judgeMemory } from './memory.ts';
 import { type Api, readApi } from './openapi.ts';
-import { pipelined, rawShapes } from './raw-shapes.ts';
+import { mayEndUnanswered, pipelined, rawShapes } from './raw-shapes.ts';
+import type { FuzzReport } from './report.ts';
+import { CutShort, sequences } from './sequences.ts';
 import { changedTables, stateOf } from './state.ts';
 import type { Target } from './target.ts';
-import { type Complaint, judge } from './verdict.ts';
-
-export interface FuzzReport {
-  readonly seed: number;
-  readonly requests: number;
-  readonly seconds: number;
-  readonly operations: number;
-  readonly by_status: Readonly<Record<string, number>>;
-  readonly by_code: Readonly<Record<string, number>>;
-  readonly no_answer: number;
-  readonly server_errors: number;
-  readonly overload_503: number;
-  readonly state_changes_by_refused: number;
-  readonly refused_batches_compared: number;
-  readonly refused_requests_compared: number;
-  readonly slowest_ms: number;
-  readonly over_2s: number;
-  readonly rss_start_mb: number;
-  readonly rss_end_mb: number;
-  /** Least squares over the samples after the first third. */
-  readonly rss_slope_mb_per_10k: number;
-  readonly invalid_problem_bodies: number;
-  readonly invalid_responses: number;
-  readonly injected_headers: number;
-  readonly smuggled_answers: number;
-  readonly canary_connections: number;
-  readonly slow_clients: number;
-  readonly slow_clients_not_cut: number;
-  readonly process_died: boolean;
-  readonly schemathesis: string;
-  /** The first of each kind. */
-  readonly examples: readonly string[];
-}
+import { type Complaint, type Judged, judge } from './verdict.ts';
 
 export interface FuzzOptions {
   readonly requests: number;
@@ -52,6 +23,24 @@ export interface FuzzOptions {
 
 const batchSize = 25;
 const inFlight = 8;
+/** Each makes the API collect garbage once. */
+const requestsPerMeasurement = 100;
+/** What was refused is sent alone so often at most: a few find their way free by then, and the others need another look. */
+const roundsAlone = 3;
+const refreshEveryMs = 20_000;
+
+type Kind = 'valid' | 'hostile' | 'refusable' | 'raw' | 'sequence';
+type State = Readonly<Record<string, string>>;
+
+/** What a batch came to. */
+interface Batch {
+  /** Whether something in it was accepted that may have changed something. */
+  changed: boolean;
+  /** To be sent once more, alone, when something else in the batch may have changed something. */
+  readonly refused: Shot[];
+  /** Of raw bytes, which are never accepted with an effect. */
+  refusedRaw: number;
+}
 
 /** Sends everything, and counts what should not have happened. One seed sends the same requests (ids are random). */
 export async function fuzz(target: Target, options: FuzzOptions): Promise<FuzzReport> {
@@ -75,9 +64,8 @@ class Run {
   readonly #statuses = new Map<string, number>();
   readonly #codes = new Map<string, number>();
   readonly #examples: string[] = [];
-  readonly #memory: [requests: number, mb: number][] = [];
-  /** What the present batch was answered, refusals apart. */
-  readonly #answered: string[] = [];
+  readonly #live: [requests: number, mb: number][] = [];
+  readonly #rss: [requests: number, mb: number][] = [];
   #sent = 0;
   #slowestMs = 0;
 
@@ -104,115 +92,182 @@ class Run {
   async all(): Promise<FuzzReport> {
     const startedAt = performance.now();
     const dawdling = this.#dawdle();
-    let state: Readonly<Record<string, string>> | null = null;
-    let lastSaid = 0;
     const endAt = startedAt + (this.#options.maxSeconds ?? Number.POSITIVE_INFINITY) * 1_000;
+    const kinds = ['refusable', 'refusable', 'hostile', 'hostile', 'valid', 'raw'] as const;
+    let state = await stateOf(this.#target.pool);
+    let [refreshedAt, said, measured] = [startedAt, 0, 0];
     while (this.#sent < this.#options.requests && performance.now() < endAt && !this.#died()) {
-      const kind = this.#dice.pick(['refusable', 'refusable', 'hostile', 'hostile', 'valid', 'raw'] as const);
-      if (state === null) {
-        await this.#target.refreshJobs();
-        state = await stateOf(this.#target.pool);
+      if (performance.now() - refreshedAt > refreshEveryMs) {
+        refreshedAt = performance.now();
+        if (await this.#target.refreshJobs()) state = await stateOf(this.#target.pool);
       }
-      const changed = await this.#batch(kind);
-      if (changed) state = null;
-      else {
-        const after = await stateOf(this.#target.pool);
-        for (const table of changedTables(state, after))
-          this.#complain(
-            'state_changes_by_refused',
-            `${table} changed in a refused batch of ${kind} requests`,
-          );
-        this.#add('refused_batches_compared');
-        this.#add('refused_requests_compared', batchSize);
-        state = after;
+      const isFirst = this.#sent === 0;
+      state = await this.#compared(
+        isFirst || this.#dice.chance(0.05) ? 'sequence' : this.#dice.pick(kinds),
+        state,
+      );
+      if (isFirst || this.#sent - measured >= requestsPerMeasurement) {
+        measured = this.#sent;
+        await this.#measure();
       }
-      this.#memory.push([this.#sent, this.#target.rssMb()]);
-      if (this.#sent - lastSaid >= 2_000) {
-        lastSaid = this.#sent;
-        this.#options.say?.(`${this.#sent} requests, ${Math.round(this.#memory.at(-1)?.[1] ?? 0)} MB`);
+      if (this.#sent - said >= 2_000) {
+        said = this.#sent;
+        this.#options.say?.(`${this.#sent} requests, ${Math.round(this.#rss.at(-1)?.[1] ?? 0)} MB`);
       }
     }
     const slow = await dawdling;
     return this.#report((performance.now() - startedAt) / 1_000, slow);
   }
 
-  /** @returns whether something in it was accepted that may have changed something. */
-  async #batch(kind: 'valid' | 'hostile' | 'refusable' | 'raw'): Promise<boolean> {
-    let changed = false;
-    this.#answered.length = 0;
-    const shots = Array.from({ length: batchSize }, () =>
-      kind === 'raw' ? this.#rawShot() : this.#httpShot(this.#maker[kind]()),
-    );
-    const next = async () => {
-      for (let shot = shots.pop(); shot !== undefined; shot = shots.pop()) if (await shot()) changed = true;
-    };
-    // Raw ones mostly wait for a connection to end.
-    await Promise.all(Array.from({ length: kind === 'raw' ? batchSize : inFlight }, next));
-    return changed;
+  async #measure(): Promise<void> {
+    if (this.#died()) return;
+    const { liveMb, rssMb } = await this.#target.liveMemory();
+    this.#live.push([this.#sent, liveMb]);
+    this.#rss.push([this.#sent, rssMb]);
   }
 
-  #httpShot(shot: Shot): () => Promise<boolean> {
+  /**
+   * Sends a batch, and sees to it that what was refused in it is compared: with what the database said before, or, when
+   * something else in it may have changed something, sent once more and alone.
+   * @returns what the database says afterwards.
+   */
+  async #compared(kind: Kind, before: State): Promise<State> {
+    const batch = newBatch();
+    await this.#send(this.#tasks(kind, batch), kind === 'raw' ? batchSize : inFlight);
+    this.#add('refused_requests', batch.refused.length + batch.refusedRaw);
+    let state = await stateOf(this.#target.pool);
+    if (!batch.changed) {
+      this.#compare(kind, before, state, batch.refused.length + batch.refusedRaw);
+      return state;
+    }
+    let shots = batch.refused;
+    for (let round = 0; round < roundsAlone && shots.length > 0 && !this.#died(); round++) {
+      const alone = newBatch();
+      await this.#send(
+        shots.map((shot) => async () => {
+          this.#add('requests_sent_again');
+          await this.#http(shot, alone);
+        }),
+        inFlight,
+      );
+      const after = await stateOf(this.#target.pool);
+      if (!alone.changed) this.#compare(`${kind}, alone`, state, after, alone.refused.length);
+      state = after;
+      if (!alone.changed) break;
+      shots = alone.refused;
+    }
+    return state;
+  }
+
+  #compare(kind: string, before: State, after: State, refused: number): void {
+    for (const table of changedTables(before, after))
+      this.#complain('state_changes_by_refused', `${table} changed in a refused batch of ${kind} requests`);
+    this.#add('refused_requests_compared', refused);
+  }
+
+  async #send(tasks: (() => Promise<void>)[], atOnce: number): Promise<void> {
+    const next = async () => {
+      for (let task = tasks.pop(); task !== undefined; task = tasks.pop()) await task();
+    };
+    // Raw ones mostly wait for a connection to end.
+    await Promise.all(Array.from({ length: atOnce }, next));
+  }
+
+  #tasks(kind: Kind, batch: Batch): (() => Promise<void>)[] {
+    if (kind === 'sequence') return Object.keys(sequences).map((name) => () => this.#sequence(name, batch));
+    return Array.from({ length: batchSize }, () => {
+      if (kind === 'raw') return this.#rawShot(batch);
+      const shot = this.#maker[kind]();
+      return async () => {
+        this.#sent++;
+        await this.#http(shot, batch);
+      };
+    });
+  }
+
+  async #sequence(name: string, batch: Batch): Promise<void> {
+    this.#add('sequences');
+    try {
+      await sequences[name]?.({
+        dice: this.#dice,
+        api: this.#api,
+        keys: this.#target.keys,
+        send: async (shot) => {
+          this.#sent++;
+          return await this.#http(shot, batch);
+        },
+        complain: (detail) => this.#complain('wrong_answers', `${name}: ${detail}`),
+      });
+    } catch (error) {
+      if (!(error instanceof CutShort)) throw error;
+      this.#add('sequences_cut_short');
+    }
+  }
+
+  async #http(shot: Shot, batch: Batch): Promise<Reply> {
     // Some wait for their job where nobody says otherwise, and nobody works on the jobs here.
     const headers = /\/(replay|frontier)/.test(shot.path)
       ? { ...shot.headers, prefer: 'wait=1' }
       : shot.headers;
-    return async () => {
-      const reply = await this.#client.send({ ...shot, headers });
-      const askedToWaitMs = headers.prefer?.includes('wait=1') === true ? 1_000 : 0;
-      this.#take(
-        reply,
-        { ...shot, askedToWaitMs },
-        `${shot.method} ${shot.path.slice(0, 120)} (${shot.label})`,
-      );
-      if (reply.status < 400 || reply.status >= 500)
-        this.#answered.push(`${reply.status} ${shot.method} ${shot.path.slice(0, 60)}`);
-      const accepted = reply.status >= 200 && reply.status < 300;
-      this.#learn(shot, reply);
-      const reads = shot.method === 'GET' || shot.method === 'HEAD' || shot.method === 'OPTIONS';
-      // A GET that is answered 202 has started a job.
-      return (accepted && (!reads || reply.status === 202)) || reply.status === 0;
-    };
+    const reply = await this.#client.send({ ...shot, headers });
+    const askedToWaitMs = headers.prefer?.includes('wait=1') === true ? 1_000 : 0;
+    this.#take(
+      reply,
+      { ...shot, askedToWaitMs },
+      `${shot.method} ${shot.path.slice(0, 120)} (${shot.label})`,
+    );
+    const accepted = reply.status >= 200 && reply.status < 300;
+    this.#learn(shot, reply);
+    if (reply.status >= 400) batch.refused.push(shot);
+    const reads = shot.method === 'GET' || shot.method === 'HEAD' || shot.method === 'OPTIONS';
+    // A GET that is answered 202 has started a job.
+    if ((accepted && (!reads || reply.status === 202)) || reply.status === 0) batch.changed = true;
+    return reply;
   }
 
-  #rawShot(): () => Promise<boolean> {
+  #rawShot(batch: Batch): () => Promise<void> {
     const dice = this.#dice;
     const target = { key: this.#target.keys.full, resourceId: dice.pick(this.#target.pools.own.resource) };
     const several = dice.chance(0.05);
     const name = dice.pick(Object.keys(rawShapes));
     const made = several ? pipelined(target) : (rawShapes[name] as (typeof rawShapes)[string])(target, dice);
     const bytes = typeof made === 'string' ? Buffer.from(made, 'latin1') : made;
+    const label = `raw: ${several ? 'pipelined' : name}`;
+    const request: Judged = {
+      operation: null,
+      method: 'RAW',
+      // Of a request that is not whole the end is waited for, and we make it after a second.
+      askedToWaitMs: several || mayEndUnanswered[name] === undefined ? 0 : 1_000,
+      mayEndUnanswered: !several && mayEndUnanswered[name] !== undefined,
+    };
     return async () => {
-      const replies = await sendBytes(this.#target.port, bytes);
-      if (replies.length === 0) this.#add('no_answer_to_raw');
-      const label = several ? 'pipelined' : name;
-      for (const reply of replies) this.#take(reply, { operation: null, method: 'RAW' }, `raw: ${label}`);
-      if (replies.length === 0) this.#sent++;
+      this.#sent++;
+      const { replies, ms } = await exchangeBytes(
+        this.#target.port,
+        bytes,
+        request.mayEndUnanswered !== true,
+      );
+      if (replies.length === 0) this.#take({ status: 0, headers: {}, text: '', ms }, request, label);
+      for (const reply of replies) this.#take(reply, request, label);
+      if (replies.every(({ status }) => status >= 400)) batch.refusedRaw++;
       if (!several && replies.length > 1)
-        this.#complain('smuggled_answers', `raw: ${name} got ${replies.length} answers`);
+        this.#complain('smuggled_answers', `${label} got ${replies.length} answers`);
       if (several && replies.length !== 10)
         this.#complain('invalid_responses', `${replies.length} of 10 pipelined`);
-      return false;
     };
   }
 
-  #take(
-    reply: Reply,
-    request: Pick<Shot, 'operation' | 'method'> & { readonly askedToWaitMs?: number },
-    label: string,
-  ): void {
-    this.#sent++;
+  #take(reply: Reply, request: Judged, label: string): void {
+    for (const complaint of judge(reply, request, this.#api))
+      this.#complain(countOf[complaint.kind], `${label}: ${complaint.detail}`);
     if (reply.status === 0) {
-      this.#add('no_answer');
-      if (this.#examples.length < 40 && (this.#counts.get('no_answer') ?? 0) <= 3)
-        this.#examples.push(`no_answer: ${label}`);
+      if (request.mayEndUnanswered === true) this.#add('no_answer_allowed');
       return;
     }
     increase(this.#statuses, String(reply.status));
     if (reply.status >= 400) increase(this.#codes, /"code":"(\w+)"/.exec(reply.text)?.[1] ?? 'none');
     if (reply.status === 503 && reply.headers['retry-after'] !== undefined) this.#add('overload_503');
     this.#slowestMs = Math.max(this.#slowestMs, reply.ms);
-    for (const complaint of judge(reply, request, this.#api))
-      this.#complain(countOf[complaint.kind], `${label}: ${complaint.detail}`);
   }
 
   /** Remembers what was made, so that later requests can name it. */
@@ -271,7 +326,7 @@ class Run {
     const count = (name: string) => this.#counts.get(name) ?? 0;
     const sorted = (map: ReadonlyMap<string, number>) =>
       Object.fromEntries([...map].sort(([a], [b]) => a.localeCompare(b)));
-    const settled = this.#memory.slice(Math.floor(this.#memory.length / 3));
+    const [refused, compared] = [count('refused_requests'), count('refused_requests_compared')];
     return {
       seed: this.#options.seed,
       requests: this.#sent,
@@ -280,16 +335,21 @@ class Run {
       by_status: sorted(this.#statuses),
       by_code: sorted(this.#codes),
       no_answer: count('no_answer'),
+      no_answer_allowed: count('no_answer_allowed'),
       server_errors: count('server_errors'),
       overload_503: count('overload_503'),
       state_changes_by_refused: count('state_changes_by_refused'),
-      refused_batches_compared: count('refused_batches_compared'),
-      refused_requests_compared: count('refused_requests_compared'),
+      refused_requests: refused,
+      refused_requests_compared: compared,
+      requests_sent_again: count('requests_sent_again'),
+      compared: refused === 0 ? 1 : Math.round((compared / refused) * 1_000) / 1_000,
       slowest_ms: round(this.#slowestMs),
       over_2s: count('over_2s'),
-      rss_start_mb: round(settled[0]?.[1] ?? 0),
-      rss_end_mb: round(settled.at(-1)?.[1] ?? 0),
-      rss_slope_mb_per_10k: round(slopeOf(settled) * 10_000),
+      live_memory: judgeMemory(this.#live, allowedMb.live),
+      rss: judgeMemory(this.#rss, allowedMb.rss),
+      sequences: count('sequences'),
+      sequences_cut_short: count('sequences_cut_short'),
+      wrong_answers: count('wrong_answers'),
       invalid_problem_bodies: count('invalid_problem_bodies'),
       invalid_responses: count('invalid_responses'),
       injected_headers: count('injected_headers'),
@@ -305,12 +365,18 @@ class Run {
 }
 
 const countOf: Readonly<Record<Complaint['kind'], string>> = {
+  no_answer: 'no_answer',
+  wrong_answer: 'wrong_answers',
   server_error: 'server_errors',
   over_2s: 'over_2s',
   invalid_problem: 'invalid_problem_bodies',
   invalid_response: 'invalid_responses',
   injected_header: 'injected_headers',
 };
+
+function newBatch(): Batch {
+  return { changed: false, refused: [], refusedRaw: 0 };
+}
 
 interface Canary {
   readonly address: string;
@@ -335,37 +401,6 @@ function increase(map: Map<string, number>, name: string): void {
   map.set(name, (map.get(name) ?? 0) + 1);
 }
 
-function slopeOf(points: readonly (readonly [number, number])[]): number {
-  const n = points.length;
-  if (n < 2) return 0;
-  const meanX = points.reduce((sum, [x]) => sum + x, 0) / n;
-  const meanY = points.reduce((sum, [, y]) => sum + y, 0) / n;
-  const above = points.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0);
-  const below = points.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0);
-  return below === 0 ? 0 : above / below;
-}
-
 function round(value: number): number {
   return Math.round(value * 10) / 10;
-}
-
-/** What must be 0, or false, for a run to pass. Memory: no more than 40 MB every 10,000 requests, once it has run warm. */
-export function breaksOf(report: FuzzReport): string[] {
-  const counts = [
-    'server_errors',
-    'state_changes_by_refused',
-    'over_2s',
-    'invalid_problem_bodies',
-    'invalid_responses',
-    'injected_headers',
-    'smuggled_answers',
-    'canary_connections',
-    'slow_clients_not_cut',
-  ] as const;
-  const steady = report.requests < 5_000 || report.rss_slope_mb_per_10k <= 40;
-  return [
-    ...counts.filter((name) => report[name] > 0).map((name) => `${name}: ${report[name]}`),
-    ...(report.process_died ? ['the API process died'] : []),
-    ...(steady ? [] : [`memory grows by ${report.rss_slope_mb_per_10k} MB every 10,000 requests`]),
-  ];
 }

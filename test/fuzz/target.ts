@@ -1,6 +1,6 @@
-import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import type pg from 'pg';
 import { insertJobs } from '../../shared/db/jobs-repository.ts';
 import { createKey } from '../../shared/db/keys-repository.ts';
@@ -9,10 +9,13 @@ import { generateKey, type Selectors, scopes } from '../../shared/domain/api-key
 import { freePort } from '../../shared/embedded/free-port.ts';
 import { type ServiceProcess, startProcess, waitUntilReady } from '../../shared/embedded/processes.ts';
 import type { Closers } from '../../shared/lifecycle/closers.ts';
+import { projectRoot } from '../../shared/project-root.ts';
 import { newJob, seedDecision, seedResource } from '../support/seed.ts';
 import type { Keys, Pools } from './make-shot.ts';
+import type { LiveMemory } from './memory.ts';
 
 const pepper = 'a pepper for the fuzzer';
+const collectWithinMs = 10_000;
 
 export interface Target {
   readonly port: number;
@@ -21,10 +24,13 @@ export interface Target {
   readonly pool: pg.Pool;
   readonly keys: Keys;
   readonly pools: Pools;
-  /** Lets waiting jobs look young: nobody works on them, and the API takes no more once the oldest has waited too long. */
-  refreshJobs(): Promise<void>;
-  /** Of the API process, MB. */
-  rssMb(): number;
+  /**
+   * Lets waiting jobs look young: nobody works on them, and the API takes no more once the oldest has waited too long.
+   * @returns whether there were any.
+   */
+  refreshJobs(): Promise<boolean>;
+  /** Has the API process collect garbage. @throws when it does not within 10 s. */
+  liveMemory(): Promise<LiveMemory>;
 }
 
 /** The API as it is shipped, in a process of its own, on databases with two tenants in them. */
@@ -42,6 +48,8 @@ export async function startTarget(options: {
   const pools = await seed(pool);
   const port = await freePort();
   const logFile = join(folder, 'api.log');
+  const memoryFile = join(folder, 'live-memory.json');
+  const preload = pathToFileURL(join(projectRoot(), 'dist/test/fuzz/live-memory.js')).href;
   const api = startProcess({
     name: 'API',
     program: 'api/main.js',
@@ -57,6 +65,8 @@ export async function startTarget(options: {
       FAILED_AUTH_PER_MINUTE: '10000000',
       MAX_WAITING_JOBS: '1000000',
       LOG_LEVEL: 'error',
+      NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} --import=${preload}`,
+      FUZZ_MEMORY_FILE: memoryFile,
       ...options.environment,
     },
     logFile,
@@ -64,13 +74,14 @@ export async function startTarget(options: {
   closers.add('API', () => api.stop());
   const url = `http://127.0.0.1:${port}`;
   await waitUntilReady(url, api, logFile, 30_000, '/health');
-  const { pid } = api.child;
   const refreshJobs = async () => {
-    await pool.query(
+    const { rowCount } = await pool.query(
       `update jobs set available_at = now() where not finished and available_at < now() - interval '1 minute'`,
     );
+    return (rowCount ?? 0) > 0;
   };
-  return { port, process: api, logFile, pool, keys, pools, refreshJobs, rssMb: () => rssOf(pid ?? 0) };
+  const liveMemory = memoryReader(api, memoryFile);
+  return { port, process: api, logFile, pool, keys, pools, refreshJobs, liveMemory };
 }
 
 async function makeKeys(pool: pg.Pool): Promise<Keys> {
@@ -91,6 +102,7 @@ async function makeKeys(pool: pg.Pool): Promise<Keys> {
   return {
     full,
     limited: await make('limited', scopes, [{ name: 'own-*' }]),
+    foreign: await make('foreign', scopes, [{ name: 'foreign-*' }]),
     refused: [
       expired,
       revoked,
@@ -143,11 +155,26 @@ async function seed(pool: pg.Pool): Promise<Pools> {
   return { own: await tenant('own'), foreign: await tenant('foreign'), expendable };
 }
 
-function rssOf(pid: number): number {
+/** Asks dist/test/fuzz/live-memory.js, which the process has loaded. */
+function memoryReader(api: ServiceProcess, file: string): () => Promise<LiveMemory> {
+  let asked = 0;
+  return async () => {
+    api.child.kill('SIGUSR2');
+    asked++;
+    const end = performance.now() + collectWithinMs;
+    while (performance.now() < end) {
+      const answer = readAnswer(file);
+      if (answer?.times === asked) return { liveMb: answer.live / 2 ** 20, rssMb: answer.rss / 2 ** 20 };
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    throw new Error(`the API did not collect garbage within ${collectWithinMs / 1_000} s`);
+  };
+}
+
+function readAnswer(file: string): { times: number; live: number; rss: number } | null {
   try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024;
+    return JSON.parse(readFileSync(file, 'utf8'));
   } catch {
-    return Number(execFileSync('ps', ['-o', 'rss=', '-p', String(pid)], { encoding: 'utf8' })) / 1024;
+    return null;
   }
 }

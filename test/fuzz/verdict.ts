@@ -3,28 +3,47 @@ import type { Reply } from './client.ts';
 import type { Api, Operation } from './openapi.ts';
 
 export interface Complaint {
-  readonly kind: 'server_error' | 'over_2s' | 'invalid_problem' | 'invalid_response' | 'injected_header';
+  readonly kind:
+    | 'no_answer'
+    | 'server_error'
+    | 'over_2s'
+    | 'wrong_answer'
+    | 'invalid_problem'
+    | 'invalid_response'
+    | 'injected_header';
   readonly detail: string;
 }
 
 /** Beyond what the client asked to wait. */
 const slowMs = 2_000;
 
-/** What is wrong with an answer. `operation` is null where the request reached none for certain. */
-export function judge(
-  reply: Reply,
-  request: { readonly operation: Operation | null; readonly method: string; readonly askedToWaitMs?: number },
-  api: Api,
-): Complaint[] {
-  const complaints: Complaint[] = [];
+/** What an answer is judged by. */
+export interface Judged {
+  /** Null where the request reached none for certain. */
+  readonly operation: Operation | null;
+  readonly method: string;
+  readonly askedToWaitMs?: number;
+  readonly expected?: readonly number[];
+  /** Of bytes that are no whole request: the server may just end the connection, when its time is over. */
+  readonly mayEndUnanswered?: boolean;
+}
+
+/** What is wrong with an answer, or with there being none. */
+export function judge(reply: Reply, request: Judged, api: Api): Complaint[] {
   const { status, text, ms } = reply;
-  if (status === 0) return [];
+  const complaints: Complaint[] = [];
+  if (status === 0 && request.mayEndUnanswered === true) return [];
+  if (status === 0)
+    complaints.push({ kind: 'no_answer', detail: `the connection ended after ${Math.round(ms)} ms` });
   const overloaded = status === 503 && reply.headers['retry-after'] !== undefined;
   const documented = request.operation?.responses[String(status)] !== undefined;
   if (status >= 500 && !overloaded && !documented)
     complaints.push({ kind: 'server_error', detail: `${status} ${text.slice(0, 200)}` });
   if (ms > slowMs + (request.askedToWaitMs ?? 0))
     complaints.push({ kind: 'over_2s', detail: `${Math.round(ms)} ms, ${status}` });
+  if (status === 0) return complaints;
+  if (request.expected?.includes(status) === false && status !== 429 && !overloaded)
+    complaints.push({ kind: 'wrong_answer', detail: `${status}, not ${request.expected.join(' or ')}` });
   if (reply.headers['x-injected'] !== undefined)
     complaints.push({ kind: 'injected_header', detail: JSON.stringify(reply.headers) });
   if (status >= 400 && request.method !== 'HEAD' && !documented) {
