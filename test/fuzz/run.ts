@@ -7,7 +7,7 @@ import { type Api, readApi } from './openapi.ts';
 import { mayEndUnanswered, pipelined, rawShapes } from './raw-shapes.ts';
 import type { FuzzReport } from './report.ts';
 import { CutShort, sequences } from './sequences.ts';
-import { changedTables, stateOf } from './state.ts';
+import { changedTables, rowsIn, stateOf } from './state.ts';
 import type { Target } from './target.ts';
 import { type Complaint, type Judged, judge } from './verdict.ts';
 
@@ -40,6 +40,8 @@ interface Batch {
   readonly refused: Shot[];
   /** Of raw bytes, which are never accepted with an effect. */
   refusedRaw: number;
+  /** Accepted with an Idempotency-Key that is kept now. */
+  keysKept: number;
 }
 
 /** Sends everything, and counts what should not have happened. One seed sends the same requests (ids are random). */
@@ -140,6 +142,7 @@ class Run {
       this.#compare(kind, before, state, batch.refused.length + batch.refusedRaw);
       return state;
     }
+    this.#compareKeys(before, state, batch.keysKept);
     let shots = batch.refused;
     for (let round = 0; round < roundsAlone && shots.length > 0 && !this.#died(); round++) {
       const alone = newBatch();
@@ -163,6 +166,16 @@ class Run {
     for (const table of changedTables(before, after))
       this.#complain('state_changes_by_refused', `${table} changed in a refused batch of ${kind} requests`);
     this.#add('refused_requests_compared', refused);
+  }
+
+  /** Sent again, a refused request would find the key it had left: so those that were kept are counted at once. */
+  #compareKeys(before: State, after: State, kept: number): void {
+    const more = rowsIn(after, 'idempotency_keys') - rowsIn(before, 'idempotency_keys');
+    if (more > kept)
+      this.#complain(
+        'state_changes_by_refused',
+        `${more} idempotency keys kept of ${kept} accepted requests`,
+      );
   }
 
   async #send(tasks: (() => Promise<void>)[], atOnce: number): Promise<void> {
@@ -219,6 +232,7 @@ class Run {
     const accepted = reply.status >= 200 && reply.status < 300;
     this.#learn(shot, reply);
     if (reply.status >= 400) batch.refused.push(shot);
+    else if (keepsKey(shot, reply)) batch.keysKept++;
     const reads = shot.method === 'GET' || shot.method === 'HEAD' || shot.method === 'OPTIONS';
     // A GET that is answered 202 has started a job.
     if ((accepted && (!reads || reply.status === 202)) || reply.status === 0) batch.changed = true;
@@ -374,8 +388,12 @@ const countOf: Readonly<Record<Complaint['kind'], string>> = {
   injected_header: 'injected_headers',
 };
 
+function keepsKey(shot: Shot, reply: Reply): boolean {
+  return shot.headers['idempotency-key'] !== undefined && reply.headers['idempotent-replayed'] === undefined;
+}
+
 function newBatch(): Batch {
-  return { changed: false, refused: [], refusedRaw: 0 };
+  return { changed: false, refused: [], refusedRaw: 0, keysKept: 0 };
 }
 
 interface Canary {

@@ -37,3 +37,7 @@ export function changedTables(
 ): string[] {
   return Object.keys(after).filter((name) => before[name] !== after[name]);
 }
+
+export function rowsIn(state: Readonly<Record<string, string>>, table: string): number {
+  return Number(state[table]?.split(' ')[0]);
+}
