@@ -197,20 +197,20 @@ describe('the verdict on a run', () => {
       { process_died: true },
       { refused_requests_compared: 8_990, compared: 0.899 },
       { sequences: 0 },
-      { live_memory: judgeMemory(measured(4), allowedMb.live) },
+      { live_memory: judgeMemory(measured(2), allowedMb.live) },
       { live_memory: judgeMemory([], allowedMb.live) },
       { rss: judgeMemory(measured(20), allowedMb.rss) },
     ])
       expect(breaksOf({ ...passing, ...broken }), JSON.stringify(broken)).toHaveLength(1);
   });
 
-  it('sees memory grow by 400 bytes a request, and what comes and goes not', () => {
+  it('sees memory grow by 200 bytes a request, and not what comes and goes', () => {
     const verdict = (mbPer10k: number, requests?: number) =>
       judgeMemory(measured(mbPer10k, requests), allowedMb.live);
     expect(verdict(0)).toMatchObject({ verdict: 'flat', mb_per_10k: 0, judged_from_request: 5_000 });
-    expect(verdict(2).verdict).toBe('flat');
-    expect(verdict(4)).toMatchObject({ verdict: 'growing', mb_per_10k: expect.closeTo(4, 1) });
-    expect(verdict(4, 6_000).verdict).toBe('too short to say');
+    expect(verdict(1).verdict).toBe('flat');
+    expect(verdict(2)).toMatchObject({ verdict: 'growing', mb_per_10k: expect.closeTo(2, 1) });
+    expect(verdict(2, 6_000).verdict).toBe('too short to say');
   });
 });
 
