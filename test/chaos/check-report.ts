@@ -34,7 +34,12 @@ export interface CheckReport {
   readonly external_races: number;
   readonly unknown_outcomes: Readonly<Record<string, Spread>>;
   readonly budgets_checked: number;
+  /** Absent when nobody has looked yet. */
+  readonly audit_chain?: ChainVerdict;
 }
+
+/** What the service's own verifier says of its hash chain. */
+export type ChainVerdict = 'verified' | 'broken' | 'could not be looked at' | 'not asked';
 
 const examplesShown = 5;
 
@@ -83,6 +88,26 @@ export function checkEvidence(evidence: Evidence): CheckReport {
     budgets_checked: evidence.run.budgets?.length ?? 0,
   };
 }
+
+/** Adds what the chain's verifier said. A chain that nobody could look at is not a good one: it counts as broken. */
+export function withChain(report: CheckReport, audit_chain: ChainVerdict): CheckReport {
+  if (audit_chain === 'not asked') return { ...report, audit_chain };
+  const what = chainBreaks[audit_chain];
+  return {
+    ...report,
+    ok: report.ok && what === undefined,
+    audit_chain,
+    breaks: { ...report.breaks, chain_breaks: what === undefined ? 0 : 1 },
+    invariants: { ...report.invariants, chain_breaks: 'I17' },
+    examples: { ...report.examples, ...(what === undefined ? {} : { chain_breaks: [what] }) },
+  };
+}
+
+const chainBreaks: Readonly<Partial<Record<ChainVerdict, Break>>> = {
+  broken: 'audit:verify found that the audit trail was changed: its findings stand above',
+  'could not be looked at':
+    'audit:verify could not look at the audit trail (its words stand above): start PostgreSQL on the data of the run and run the checker again in the project with --database-url',
+};
 
 /** How long each outcome stayed unknown, by cloud. */
 function unknownOutcomes(evidence: Evidence): Record<string, Spread> {
@@ -150,5 +175,6 @@ export function printCheck(report: CheckReport): string {
       ),
     ),
     ...Object.values(report.examples).flatMap((examples) => examples.map((example) => `    ${example}`)),
+    ...(report.audit_chain === undefined ? [] : [`  audit chain: ${report.audit_chain}`]),
   ].join('\n');
 }

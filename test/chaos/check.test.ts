@@ -1,8 +1,10 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { projectRoot } from '../../shared/project-root.ts';
-import { checkEvidence } from './check-report.ts';
+import { checkEvidence, withChain } from './check-report.ts';
 import { rules } from './check-rules.ts';
 import {
   call,
@@ -489,6 +491,42 @@ const truths: readonly (readonly [what: string, doctor: (evidence: Doctored) => 
 test.each(truths)('no break: %s', (_what, doctor) => {
   expect(broken(doctor)).toEqual([]);
 });
+
+describe('the hash chain of the audit trail', () => {
+  test.each([
+    ['verified', true, 0],
+    ['broken', false, 1],
+    ['could not be looked at', false, 1],
+  ] as const)('%s: ok is %s', (verdict, ok, breaks) => {
+    const report = withChain(checkEvidence(goodEvidence()), verdict);
+    expect(report).toMatchObject({ ok, audit_chain: verdict, breaks: { chain_breaks: breaks } });
+    expect(report.examples.chain_breaks ?? []).toHaveLength(breaks);
+  });
+
+  test('a database that nobody can ask ends the checker with status 1 and words that say what to do', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'scaler-check-'));
+    try {
+      writeFileSync(join(dir, 'run.json'), JSON.stringify(goodEvidence().run));
+      const { status, stdout } = checker(
+        '--dir',
+        dir,
+        '--database-url',
+        'postgres://nobody@127.0.0.1:9/none',
+      );
+      expect(stdout).toMatch(/chain_breaks +1 +I17 +BROKEN/);
+      expect(stdout).toMatch(/could not look at the audit trail .*run the checker again/);
+      expect(status).toBe(1);
+      expect(checker('--dir', dir).status).toBe(0);
+    } finally {
+      rmSync(dir, { recursive: true, force: true });
+    }
+  });
+});
+
+function checker(...args: string[]) {
+  const program = join(projectRoot(), 'dist/test/chaos/check.js');
+  return spawnSync(process.execPath, [program, ...args], { cwd: projectRoot(), encoding: 'utf8' });
+}
 
 test('the checker shares no code with the service', () => {
   const folder = join(projectRoot(), 'test/chaos');

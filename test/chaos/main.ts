@@ -81,7 +81,6 @@ function printed(report: RunReport): string {
     ...Object.entries(report.recovery_ms).map(([name, value]) => `    ${name.padEnd(26)}${spread(value)}`),
     `  crashes ${report.crashes}, failed starts ${report.failed_starts}, HTTP answers ${JSON.stringify(report.http_statuses)}`,
     printCheck({ ...report, breaks: breaksOf(report) } as CheckReport),
-    `  audit chain: ${report.audit_chain}`,
     report.ok ? 'No invariant was broken.' : `BROKEN. The evidence is in ${report.directory}.`,
   ].join('\n');
 }
