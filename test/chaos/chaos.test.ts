@@ -1,8 +1,10 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { faultKinds, isProcessFault, planFaults } from './fault-plan.ts';
+import { recoverySpread, untilTakenOver } from './recovery.ts';
 import { runChaos } from './run.ts';
 
 const topology = {
@@ -34,6 +36,39 @@ describe('the plan of faults', () => {
       expect(atMs + durationMs).toBeLessThanOrEqual(3_600_000);
       freeAt.set(target, atMs + durationMs);
     }
+  });
+});
+
+describe('recovery', () => {
+  test('what was never seen counts as 90 s, what had nothing to recover not at all', () => {
+    expect(recoverySpread([200, 'over', null, 300])).toEqual({
+      n: 3,
+      p50: 300,
+      p95: 90_000,
+      max: 90_000,
+      over_90s: 1,
+      without_sample: 1,
+    });
+    expect(recoverySpread([null])).toMatchObject({ n: 0, p95: null, over_90s: 0, without_sample: 1 });
+  });
+
+  const times = { heldAfterMs: 0, longestMs: 300 };
+  const poolWith = (rows: readonly object[]) => ({ query: async () => ({ rows }) }) as unknown as pg.Pool;
+  const held = { id: 'job', fence: 1 };
+
+  test('a killed worker that held no job gives no sample', async () => {
+    const ended = { ...held, finished: true, finished_ms: Date.now(), lease_ms: null };
+    const none = { begun: null, ended: null };
+    expect(await untilTakenOver(poolWith([ended]), [held], Date.now(), times)).toEqual(none);
+    expect(await untilTakenOver(poolWith([]), [], Date.now(), times)).toEqual(none);
+  });
+
+  test('a job that nobody took over in time counts as one that took too long', async () => {
+    const left = { ...held, finished: false, finished_ms: null, lease_ms: Date.now() };
+    const never = { begun: 'over', ended: 'over' };
+    expect(await untilTakenOver(poolWith([left]), [held], Date.now(), times)).toEqual(never);
+    const down = { query: () => Promise.reject(new Error('away')) } as unknown as pg.Pool;
+    expect(await untilTakenOver(down, [held], Date.now(), times)).toEqual(never);
   });
 });
 

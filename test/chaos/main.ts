@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { projectRoot } from '../../shared/project-root.ts';
 import { readCommandLine } from '../support/command.ts';
-import { type CheckReport, printCheck, type Spread } from './check-report.ts';
+import { type CheckReport, printCheck } from './check-report.ts';
 import { type FaultKind, faultKinds } from './fault-plan.ts';
+import type { RecoverySpread } from './recovery.ts';
 import { type RunReport, runChaos } from './run.ts';
 
 const help = `Usage: npm run chaos -- [options]
@@ -71,8 +72,8 @@ function kindsIn(list: string): FaultKind[] {
 }
 
 function printed(report: RunReport): string {
-  const spread = ({ n, p50, p95, max }: Spread) =>
-    `n ${n}, p50 ${p50 ?? '-'}, p95 ${p95 ?? '-'}, max ${max ?? '-'} ms`;
+  const spread = ({ n, p50, p95, max, over_90s, without_sample }: RecoverySpread) =>
+    `n ${n}, p50 ${p50 ?? '-'}, p95 ${p95 ?? '-'}, max ${max ?? '-'} ms, over 90 s: ${over_90s}${without_sample > 0 ? ` (${without_sample} had nothing to recover)` : ''}`;
   return [
     `seed ${report.seed}, ${report.minutes} min, commit ${report.commit}`,
     `  faults ${report.faults_total}, of processes ${report.process_faults}; everything had ended ${report.healed_after_ms} ms after the healing`,

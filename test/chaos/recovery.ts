@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
+import { type Spread, spreadOf } from './check-report.ts';
 import type { ServiceCaller } from './service-caller.ts';
 
 /** What recovery is measured from: the moment the dependency was back, or the moment of the kill. */
@@ -13,16 +14,36 @@ export const recoveryClasses = [
 ] as const;
 export type RecoveryClass = (typeof recoveryClasses)[number];
 
+/** After so long a recovery is waited for no longer, ms. */
+const longestMs = 90_000;
+
+/** How long a recovery took; `over` when it was not seen within 90 s, and null when there was nothing to recover. */
+export type Recovery = number | 'over' | null;
+
 export interface Recovered {
   readonly kind: 'recovered';
   readonly class: RecoveryClass;
   readonly fault: number;
   readonly sinceAt: number;
-  /** Null when it took longer than `longestMs`. */
-  readonly ms: number | null;
+  readonly ms: Recovery;
 }
 
-const longestMs = 90_000;
+export interface RecoverySpread extends Spread {
+  /** Of the `n` those that were not seen within 90 s: for p50, p95 and max they took 90 s, and took longer. */
+  readonly over_90s: number;
+  /** Faults that left nothing to recover, such as a worker that was killed while it held no job: not in `n`. */
+  readonly without_sample: number;
+}
+
+export function recoverySpread(durations: readonly Recovery[]): RecoverySpread {
+  const samples = durations.filter((ms) => ms !== null);
+  return {
+    ...spreadOf(samples.map((ms) => (ms === 'over' ? longestMs : ms))),
+    over_90s: samples.filter((ms) => ms === 'over' || ms > longestMs).length,
+    without_sample: durations.length - samples.length,
+  };
+}
+
 const probeEveryMs = 150;
 const probesAtOnce = 5;
 /** Of a job's claim, which a living worker renews every 3 s. */
@@ -39,7 +60,7 @@ export async function untilDecided(
   probeId: string,
   sinceAt: number,
   waits: boolean,
-): Promise<number | null> {
+): Promise<Recovery> {
   let found: number | null = null;
   const open = new Set<Promise<void>>();
   for (let turn = 0; found === null && Date.now() - sinceAt < longestMs; turn++) {
@@ -67,7 +88,7 @@ export async function untilDecided(
     }
     await delay(probeEveryMs);
   }
-  return found;
+  return found ?? 'over';
 }
 
 interface Held {
@@ -83,12 +104,12 @@ export async function activeJobs(pool: pg.Pool): Promise<Held[]> {
   return rows;
 }
 
-/** Milliseconds; null when the worker held no job, or it took too long. */
+/** Null when the worker held no job. */
 export interface TakenOver {
   /** Until the last job it held was begun by another worker, or had ended. */
-  readonly begun: number | null;
+  readonly begun: Recovery;
   /** Until the last job it held had ended. */
-  readonly ended: number | null;
+  readonly ended: Recovery;
 }
 
 /**
@@ -99,13 +120,14 @@ export async function untilTakenOver(
   pool: pg.Pool,
   atKill: readonly Held[],
   sinceAt: number,
+  times: { readonly heldAfterMs: number; readonly longestMs: number } = { heldAfterMs, longestMs },
 ): Promise<TakenOver> {
   const before = new Map(atKill.map(({ id, fence }) => [id, fence]));
   const fenceOf = (id: string): number => before.get(id) as number;
   let held: Set<string> | null = null;
   let begun: number | null = null;
-  await delay(heldAfterMs);
-  while (Date.now() - sinceAt < longestMs) {
+  await delay(times.heldAfterMs);
+  while (Date.now() - sinceAt < times.longestMs) {
     const rows = await look(pool, [...before.keys()]);
     if (rows !== null) {
       held ??= new Set(
@@ -124,11 +146,15 @@ export async function untilTakenOver(
       if (mine.every((row) => row.finished || row.fence >= fenceOf(row.id) + 2))
         begun ??= Date.now() - sinceAt;
       if (mine.every(({ finished }) => finished))
-        return { begun, ended: Math.max(...mine.map(({ finished_ms }) => Number(finished_ms) - sinceAt)) };
+        return {
+          begun: begun ?? 'over',
+          ended: Math.max(...mine.map(({ finished_ms }) => Number(finished_ms) - sinceAt)),
+        };
     }
     await delay(250);
   }
-  return { begun, ended: null };
+  // PostgreSQL that could not be asked all the time is one more reason to count it, not one to leave it out.
+  return { begun: begun ?? 'over', ended: 'over' };
 }
 
 interface JobLook extends Held {

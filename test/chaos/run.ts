@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { createClosers } from '../../shared/lifecycle/closers.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import type { RunFacts } from './check-evidence.ts';
-import { type CheckReport, counts, type Spread, spreadOf } from './check-report.ts';
+import { type CheckReport, counts } from './check-report.ts';
 import { Clients } from './clients.ts';
 import { dumpTables } from './dump.ts';
 import { type FaultKind, isProcessFault, type PlannedFault, planFaults } from './fault-plan.ts';
@@ -13,8 +13,11 @@ import { planFleet } from './fleet-plan.ts';
 import {
   activeJobs,
   type Recovered,
+  type Recovery,
   type RecoveryClass,
+  type RecoverySpread,
   recoveryClasses,
+  recoverySpread,
   untilDecided,
   untilTakenOver,
 } from './recovery.ts';
@@ -53,7 +56,7 @@ export type RunReport = Omit<CheckReport, 'breaks'> & {
   readonly process_faults: number;
   readonly faults: Readonly<Record<string, number>>;
   readonly faults_without_effect: number;
-  readonly recovery_ms: Readonly<Record<string, Spread>>;
+  readonly recovery_ms: Readonly<Record<string, RecoverySpread>>;
   readonly healed_after_ms: number;
   readonly http_statuses: Readonly<Record<string, number>>;
   readonly crashes: number;
@@ -231,7 +234,7 @@ class Storm {
     this.#keep(fault, of, sinceAt, untilDecided(caller, bases, probe, sinceAt, of !== 'api_killed'));
   }
 
-  #keep(fault: PlannedFault, of: RecoveryClass, sinceAt: number, duration: Promise<number | null>): void {
+  #keep(fault: PlannedFault, of: RecoveryClass, sinceAt: number, duration: Promise<Recovery>): void {
     this.#measuring.push(
       duration.then((ms) => {
         const recovered: Recovered = { kind: 'recovered', class: of, fault: fault.id, sinceAt, ms };
@@ -325,7 +328,7 @@ function summaryOf(options: RunOptions, commit: string, storm: Storm, world: Wor
     recovery_ms: Object.fromEntries(
       recoveryClasses.map((name) => [
         name,
-        spreadOf(storm.recovered.filter((one) => one.class === name).flatMap(({ ms }) => ms ?? [])),
+        recoverySpread(storm.recovered.filter((one) => one.class === name).map(({ ms }) => ms)),
       ]),
     ),
     http_statuses: world.caller.statuses,
