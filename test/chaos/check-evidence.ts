@@ -53,6 +53,8 @@ export interface Call {
   /** 0 when no answer came. */
   readonly status: number;
   readonly jobIds: readonly string[];
+  /** The id of what was made, when it is no job. */
+  readonly made?: string | null;
 }
 
 /** A job that a client was told is over. */

@@ -1,4 +1,5 @@
 import type { AttemptRow, Call, DecisionRow, Effect, EventRow, ResourceRow } from './check-evidence.ts';
+import { type Frozen, frozenTimes } from './check-freezes.ts';
 import {
   everHad,
   groupBy,
@@ -393,12 +394,24 @@ interface Stop {
 
 function switchBreaks(history: History): Break[] {
   const stops = stopsOf(history.evidence.calls);
+  const freezes = frozenTimes(history.evidence.calls, lastMoment(history));
   const pauses = history.evidence.calls.filter((call) => call.op === 'patch' && accepted(call));
   return history.objects.flatMap((object) => {
     const mine = stops.filter(({ scope }) => covers(scope, object.resource));
+    const frozen = freezes.filter(({ scope }) => covers(scope, object.resource));
     const paused = pauses.filter(({ route }) => route.endsWith(object.resource.id));
-    return [...duringStops(history, object, mine), ...duringPauses(object, paused)];
+    return [
+      ...duringStops(history, object, mine),
+      ...duringFreezes(history, object, frozen),
+      ...duringPauses(object, paused),
+    ];
   });
+}
+
+function lastMoment({ evidence }: History): number {
+  const intents = evidence.attempts.map(({ intent }) => intent);
+  const arrivals = evidence.effects.map(({ receivedAt }) => receivedAt);
+  return [...intents, ...arrivals].reduce((latest, at) => Math.max(latest, at), 0);
 }
 
 export function stopsOf(calls: readonly Call[]): Stop[] {
@@ -454,6 +467,21 @@ function duringStops(
       )
       .map(({ effect }) => `${object}: too long after ${scope} was stopped: ${words(effect)}`),
   ]);
+}
+
+/** As a stop, for one direction or both: nothing is exempt, not even what comes back between its bounds. */
+function duringFreezes(history: History, object: ObjectHistory, freezes: readonly Frozen[]): Break[] {
+  const actions = { up: 'ScaleUp', down: 'ScaleDown' } as const;
+  return freezes.flatMap(({ scope, direction, from, until }) => {
+    const isFrozen = (attempt: AttemptRow | null) =>
+      attempt === null || direction === 'both' || attempt.action === actions[direction];
+    const frozen = {
+      ...object,
+      attempts: object.attempts.filter(isFrozen),
+      ours: object.ours.filter(({ attempt }) => isFrozen(attempt)),
+    };
+    return duringStops(history, frozen, [{ scope: `${scope} (freeze ${direction})`, from, until }]);
+  });
 }
 
 function duringPauses({ object, attempts }: ObjectHistory, patches: readonly Call[]): Break[] {

@@ -62,6 +62,21 @@ const patch = (body: object, sentAt: number) => ({
   status: 200,
 });
 
+const freeze = (window: object, sentAt: number, made = 'freeze') => ({
+  ...call('freeze', 'POST /freezes', { scope: 'global', direction: 'both', ...window }, [], sentAt),
+  status: 201,
+  made,
+});
+const between = (from: number, until: number) => ({
+  starts_at: new Date(from).toISOString(),
+  ends_at: new Date(until).toISOString(),
+});
+const daily = (schedule: string, time_zone: string) => ({ schedule, time_zone, duration_minutes: 3 });
+const thaw = (id: string, sentAt: number) => ({
+  ...call('thaw', `DELETE /freezes/${id}?reason=over`, null, [], sentAt),
+  status: 204,
+});
+
 test('a good run has no breaks, and its figures are counted', () => {
   const report = checkEvidence(goodEvidence());
   expect(report.ok).toBe(true);
@@ -367,6 +382,59 @@ const lies: readonly (readonly [rule: string, what: string, doctor: (evidence: D
       e.calls.push(patch({ scale_up_paused_until: new Date(start + 60_000).toISOString() }, start + 20_000)),
   ],
   [
+    'switch_breaks',
+    'an attempt began while everything was frozen, and another freeze was taken away',
+    (e) =>
+      e.calls.push(
+        freeze(between(start, start + 90_000), start + 20_000),
+        thaw('another', start + 25_000),
+        thaw('freeze', start + 31_500),
+      ),
+  ],
+  [
+    'switch_breaks',
+    'an attempt began in a window that had been announced',
+    (e) =>
+      e.calls.push(
+        freeze({ scope: 'resource:group', ...between(start + 30_000, start + 31_001) }, start - 60_000),
+      ),
+  ],
+  [
+    'switch_breaks',
+    'an attempt to scale out began while scaling out was frozen',
+    (e) =>
+      e.calls.push(
+        freeze(
+          { scope: 'scope:aws:us-east-1', direction: 'up', ...between(start, start + 40_000) },
+          start + 20_000,
+        ),
+      ),
+  ],
+  [
+    'switch_breaks',
+    'an attempt began in a window on a schedule in a time zone',
+    // The run begins at 08:00 UTC, 13:45 there.
+    (e) => e.calls.push(freeze(daily('45 13 * * *', 'Asia/Kathmandu'), start + 20_000)),
+  ],
+  [
+    'switch_breaks',
+    'an attempt began in a window that had begun the day before',
+    (e) => e.calls.push(freeze(daily('59 23 * * *', 'Pacific/Pitcairn'), start + 20_000)),
+  ],
+  [
+    'switch_breaks',
+    'a write was sent too long after the freeze',
+    (e) => {
+      e.calls.push(freeze({ scope: 'provider:aws', ...between(start, start + 70_000) }, start + 31_001));
+      Object.assign(effectOf(e, 5, 6), {
+        receivedAt: start + 62_000,
+        appliedAt: start + 62_000,
+        signedAt: null,
+      });
+      e.run.signatureMaxAgeMs = 60_000;
+    },
+  ],
+  [
     'budget_breaks',
     'a scope changed by more than its budget in a window',
     (e) => {
@@ -453,6 +521,42 @@ const truths: readonly (readonly [what: string, doctor: (evidence: Doctored) => 
     (e) => e.calls.push(control('global', true, start + 5_000), control('global', false, start + 10_000)),
   ],
   [
+    'a freeze that had ended by itself',
+    (e) => e.calls.push(freeze(between(start, start + 31_000), start + 20_000)),
+  ],
+  [
+    'a freeze that had been taken away, whatever the answer',
+    (e) =>
+      e.calls.push(freeze(between(start, start + 90_000), start + 20_000), {
+        ...thaw('freeze', start + 30_900),
+        status: 0,
+      }),
+  ],
+  [
+    'a freeze of scaling in',
+    (e) => e.calls.push(freeze({ direction: 'down', ...between(start, start + 90_000) }, start)),
+  ],
+  [
+    'a freeze of another cloud',
+    (e) =>
+      e.calls.push(
+        freeze({ scope: 'provider:kubernetes', ...between(start, start + 90_000) }, start + 20_000),
+      ),
+  ],
+  [
+    'a freeze that was confirmed too late, or never',
+    (e) =>
+      e.calls.push(freeze(between(start, start + 90_000), start + 30_990), {
+        ...freeze(between(start, start + 90_000), start + 20_000),
+        status: 0,
+        made: null,
+      }),
+  ],
+  [
+    'a freeze at this hour in UTC, but in another time zone',
+    (e) => e.calls.push(freeze(daily('0 8 * * *', 'Asia/Kathmandu'), start + 20_000)),
+  ],
+  [
     'a maximum was lowered for good afterwards',
     (e) => {
       const group = find(e.resources, ({ id }) => id === 'group');
@@ -527,6 +631,12 @@ function checker(...args: string[]) {
   const program = join(projectRoot(), 'dist/test/chaos/check.js');
   return spawnSync(process.execPath, [program, ...args], { cwd: projectRoot(), encoding: 'utf8' });
 }
+
+test('a schedule that the checker cannot read is an error, and not taken for none', () => {
+  expect(() => broken((e) => e.calls.push(freeze(daily('*/5 8 * * *', 'UTC'), start)))).toThrow(
+    '*/5 8 * * *',
+  );
+});
 
 test('the checker shares no code with the service', () => {
   const folder = join(projectRoot(), 'test/chaos');

@@ -82,6 +82,19 @@ const cloudModes = [
 
 const readModes = ['throttle', 'error-before', 'reset-before', 'truncate', 'stale-read'] as const;
 
+/** Once, with an end of its own; or on a schedule in a time zone, some of which are no whole hours away from UTC. */
+const freezeDetail = (random: Random): Record<string, string> => ({
+  direction: pick(random, ['up', 'down', 'both']),
+  mode: pick(random, ['once', 'once-deleted', 'scheduled', 'scheduled']),
+  zone: pick(random, [
+    'UTC',
+    'America/St_Johns',
+    'Asia/Kathmandu',
+    'Pacific/Kiritimati',
+    'America/Los_Angeles',
+  ]),
+});
+
 export const faultKinds = {
   'worker-kill': { weight: 5, process: true, durationMs: [0, 0], targets: workers },
   'worker-term': { weight: 3, process: true, durationMs: [0, 0], targets: workers },
@@ -198,6 +211,21 @@ export const faultKinds = {
     lock: 'operator-stop',
   },
   'operator-stop-resource': { weight: 2, process: false, durationMs: [3_000, 45_000], targets: objects },
+  'operator-freeze': {
+    weight: 2,
+    process: false,
+    durationMs: [1_000, 6_000],
+    targets: () => ['global', 'provider:aws', 'provider:kubernetes', 'scope:aws:us-east-1'],
+    lock: 'operator-freeze',
+    detail: freezeDetail,
+  },
+  'operator-freeze-resource': {
+    weight: 3,
+    process: false,
+    durationMs: [3_000, 45_000],
+    targets: objects,
+    detail: freezeDetail,
+  },
   'operator-pause': {
     weight: 2,
     process: false,

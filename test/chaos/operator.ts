@@ -7,15 +7,34 @@ interface Control {
   readonly state: 'stopped' | 'observing' | 'released';
 }
 
+/** How an operator freezes a scope: once or on a schedule, and whether it is taken away or ends by itself. */
+export interface FreezePlan {
+  readonly scope: string;
+  readonly direction: string;
+  readonly mode: string;
+  /** IANA name, for a schedule. */
+  readonly zone: string;
+}
+
+interface Freeze {
+  readonly id: string;
+  readonly reason: string;
+}
+
+/** A scheduled window began with this minute and lasts so long: beyond the longest freeze of a run. */
+const scheduledMinutes = 3;
+
 /** A minute: longer than the API or PostgreSQL is away. */
 const patchTries = 240;
 const patchPauseMs = 250;
 
-/** Whoever runs the service: stops and releases scopes, pauses resources, changes their bounds. All through REST. */
+/** Whoever runs the service: stops and releases scopes, freezes them, pauses resources, changes their bounds. All through REST. */
 export class Operator {
   readonly #caller: ServiceCaller;
   /** Scopes that somebody wants stopped right now. */
   readonly #wanted = new Set<string>();
+  /** Reasons of freezes that are wanted right now: each has its own. */
+  readonly #frozen = new Set<string>();
 
   constructor(caller: ServiceCaller) {
     this.#caller = caller;
@@ -31,6 +50,51 @@ export class Operator {
       this.#wanted.delete(scope);
       await this.#release(scope);
     }
+  }
+
+  /** @returns whether the freeze was confirmed. */
+  async freezeFor(plan: FreezePlan, durationMs: number, over: Promise<unknown>): Promise<boolean> {
+    const reason = `the chaos run freezes it ${randomUUID()}`;
+    this.#frozen.add(reason);
+    try {
+      const made = await this.#caller.call({
+        client: 'operator',
+        op: 'freeze',
+        method: 'POST',
+        path: '/freezes',
+        key: randomUUID(),
+        body: { scope: plan.scope, direction: plan.direction, reason, ...windowOf(plan, durationMs) },
+      });
+      await Promise.race([delay(durationMs), over]);
+      if (made.status !== 201) return false;
+      if (plan.mode !== 'once') await this.#thaw(made.body?.id as string);
+      return true;
+    } finally {
+      this.#frozen.delete(reason);
+    }
+  }
+
+  async #thaw(id: string): Promise<void> {
+    await this.#caller.call({
+      client: 'operator',
+      op: 'thaw',
+      method: 'DELETE',
+      path: `/freezes/${id}?reason=${encodeURIComponent('the chaos run ends it')}`,
+    });
+  }
+
+  /** Takes away freezes nobody wants any more: those that have ended, and those whose answer was lost. */
+  async thawStrays(): Promise<void> {
+    const { status, body } = await this.#caller.call({
+      client: 'operator',
+      op: 'freezes',
+      method: 'GET',
+      path: '/freezes',
+      patienceMs: 5_000,
+    });
+    if (status !== 200) return;
+    const strays = ((body?.freezes ?? []) as Freeze[]).filter(({ reason }) => !this.#frozen.has(reason));
+    for (const { id } of strays) await this.#thaw(id);
   }
 
   /** Releases what a request from a frozen API process stopped again, long after it was sent. @returns their number. */
@@ -130,4 +194,23 @@ export class Operator {
     if (status !== 201) throw new Error(`a resource was not registered: ${status} ${JSON.stringify(body)}`);
     return body?.id as string;
   }
+}
+
+/** The window that freezes from now on, as the API takes it. A scheduled one depends on its time zone being understood. */
+function windowOf({ mode, zone }: FreezePlan, durationMs: number): Readonly<Record<string, unknown>> {
+  const now = Date.now();
+  if (mode !== 'scheduled')
+    return {
+      // Of one that is taken away the end lies far off: it is not what ends it.
+      starts_at: new Date(now - 1_000).toISOString(),
+      ends_at: new Date(now + (mode === 'once' ? durationMs : 3_600_000)).toISOString(),
+    };
+  const clock = new Intl.DateTimeFormat('en-GB', {
+    timeZone: zone,
+    hour: 'numeric',
+    minute: 'numeric',
+    hourCycle: 'h23',
+  });
+  const [hour, minute] = clock.format(now).split(':').map(Number);
+  return { schedule: `${minute} ${hour} * * *`, time_zone: zone, duration_minutes: scheduledMinutes };
 }

@@ -117,7 +117,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
     clients.start();
     const storm = new Storm(world, plan, minutes * 60_000);
     const progress = setInterval(() => say(progressLine(storm, clients)), progressEveryMs);
-    const strays = setInterval(() => void world.operator.releaseStrays().catch(() => 0), strayCheckMs);
+    const strays = setInterval(() => void sweep(world).catch(() => {}), strayCheckMs);
     await storm.run();
     clearInterval(progress);
     const healedAt = performance.now();
@@ -125,7 +125,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
     await delay(options.calmMs);
     clearInterval(strays);
     await clients.stop();
-    await world.operator.releaseStrays();
+    await sweep(world);
     say('waiting until everything has ended');
     await untilEnded(world, options.recoverMs, say);
     const healed_after_ms = Math.round(performance.now() - healedAt);
@@ -143,6 +143,12 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
     await stop();
     rmSync(join(directory, 'data'), { recursive: true, force: true });
   }
+}
+
+/** What lost answers left stopped or frozen. */
+async function sweep({ operator }: World): Promise<void> {
+  await operator.releaseStrays();
+  await operator.thawStrays();
 }
 
 function topologyOf(world: World) {

@@ -21,13 +21,15 @@ export interface LoggedCall {
   readonly code: string | null;
   readonly replayed: boolean;
   readonly jobIds: readonly string[];
+  /** The id of what was made, when it is no job. */
+  readonly made: string | null;
   readonly error: string | null;
 }
 
 export interface CallOptions {
   readonly client: string;
   readonly op: string;
-  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   readonly path: string;
   readonly body?: unknown;
   /** Only for POST. */
@@ -102,8 +104,10 @@ export class ServiceCaller {
         code = null,
         job_id,
         job_ids,
+        id = null,
       } = (answer.body ?? {}) as {
         code?: string | null;
+        id?: string | null;
         job_id?: string;
         job_ids?: string[];
       };
@@ -121,7 +125,8 @@ export class ServiceCaller {
         status: answer.status,
         code,
         replayed: answer.headers['idempotent-replayed'] === 'true',
-        jobIds: job_ids ?? [job_id ?? location].filter((id) => id !== undefined),
+        jobIds: job_ids ?? [job_id ?? location].filter((job) => job !== undefined),
+        made: answer.status === 201 ? id : null,
         error: answer.error,
       } satisfies LoggedCall);
     }

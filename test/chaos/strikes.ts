@@ -147,6 +147,9 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
   'operator-stop-resource': async (world, fault, over) => ({
     struck: await world.operator.stopFor(`resource:${resourceOf(world, fault).id}`, fault.durationMs, over),
   }),
+  'operator-freeze': (world, fault, over) => freezeScope(world, fault, fault.target, over),
+  'operator-freeze-resource': (world, fault, over) =>
+    freezeScope(world, fault, `resource:${resourceOf(world, fault).id}`, over),
   'operator-pause': async (world, fault) => ({
     struck: await world.operator.patch(resourceOf(world, fault).id, {
       [`${fault.detail.action}_paused_until`]: new Date(Date.now() + fault.durationMs).toISOString(),
@@ -186,6 +189,17 @@ async function freeze(world: World, fault: PlannedFault, over: Promise<unknown>)
   // Another process by now: that one was never frozen.
   if (member?.pid === pid) member?.signal('SIGCONT');
   return { struck };
+}
+
+async function freezeScope(
+  world: World,
+  { detail, durationMs }: PlannedFault,
+  scope: string,
+  over: Promise<unknown>,
+): Promise<Struck> {
+  const { direction, mode, zone } = detail as Record<string, string>;
+  const plan = { scope, direction: String(direction), mode: String(mode), zone: String(zone) };
+  return { struck: await world.operator.freezeFor(plan, durationMs, over) };
 }
 
 async function withRedis(world: World, work: (redis: Redis) => Promise<void>): Promise<Struck> {
