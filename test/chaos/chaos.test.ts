@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { describe, expect, test } from 'vitest';
-import { faultKinds, isProcessFault, planFaults } from './fault-plan.ts';
+import { faultKinds, planFaults, processFaultOf, processFaults, victimsOf } from './fault-plan.ts';
 import { recoverySpread, untilTakenOver } from './recovery.ts';
 import { runChaos } from './run.ts';
 
@@ -25,8 +25,20 @@ describe('the plan of faults', () => {
 
   test('has every kind of fault in an hour, and enough of them strike processes', () => {
     const faults = plan(1);
-    expect(faults.filter(({ kind }) => isProcessFault(kind)).length).toBeGreaterThan(1_800);
+    const ofProcesses = faults.flatMap(({ kind }) => processFaultOf(kind) ?? []);
+    expect(ofProcesses.length).toBeGreaterThan(1_800);
+    expect(new Set(ofProcesses)).toEqual(new Set(processFaults));
     expect(new Set(faults.map(({ kind }) => kind))).toEqual(new Set(Object.keys(faultKinds)));
+  });
+
+  test('names its victims: the same of the same list, each once, and no more than there are', () => {
+    const list = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const chosen = victimsOf({ count: 3, victims: 7 }, list);
+    expect(chosen).toEqual(victimsOf({ count: 3, victims: 7 }, [...list]));
+    expect(new Set(chosen).size).toBe(3);
+    const all = Array.from({ length: 50 }, (_, victims) => victimsOf({ count: 1, victims }, list)[0]);
+    expect(new Set(all).size).toBe(list.length);
+    expect(victimsOf({ count: 4, victims: 7 }, ['only'])).toEqual(['only']);
   });
 
   test('never strikes a target that still suffers, and is over in time', () => {

@@ -22,13 +22,17 @@ export interface PlannedFault {
   readonly detail: Readonly<Record<string, string | number>>;
 }
 
+/** Killed, told to end, stopped for a while, or bereft of connections or backends. */
+export const processFaults = ['killed', 'ended', 'frozen', 'connections'] as const;
+export type ProcessFault = (typeof processFaults)[number];
+
 type Range = readonly [number, number];
 
 interface Kind {
   /** How often, relative to the others. */
   readonly weight: number;
-  /** A kill, a stop, a connection or a backend ended: what counts as a fault of a process. */
-  readonly process: boolean;
+  /** How it strikes a process, when it does. */
+  readonly process?: ProcessFault;
   readonly durationMs: Range;
   readonly targets: (topology: Topology) => readonly string[];
   /** Made shorter it would be another fault. */
@@ -46,6 +50,19 @@ const clouds = () => ['aws', 'kubernetes'];
 const between = (random: Random, [from, to]: Range): number => from + Math.floor(random() * (to - from + 1));
 const pick = <T>(random: Random, values: readonly T[]): T =>
   values[Math.floor(random() * values.length)] as T;
+
+/** Of the choice of victims among what is there only when the fault strikes. */
+const seedIn = (random: Random): number => between(random, [0, 999_999]);
+
+/** The victims that a fault's detail names: of the same list, in the same order, always the same ones. */
+export function victimsOf<T>(detail: PlannedFault['detail'], list: readonly T[]): T[] {
+  const random = seededRandom(Number(detail.victims));
+  const left = [...list];
+  const chosen: T[] = [];
+  while (chosen.length < Number(detail.count) && left.length > 0)
+    chosen.push(...left.splice(Math.floor(random() * left.length), 1));
+  return chosen;
+}
 
 const linkModes: readonly (() => Record<string, string | number>)[] = [
   () => ({ mode: 'latency', ms: 150 }),
@@ -96,13 +113,13 @@ const freezeDetail = (random: Random): Record<string, string> => ({
 });
 
 export const faultKinds = {
-  'worker-kill': { weight: 5, process: true, durationMs: [0, 0], targets: workers },
-  'worker-term': { weight: 3, process: true, durationMs: [0, 0], targets: workers },
-  'worker-stop': { weight: 14, process: true, durationMs: [100, 2_000], targets: workers },
+  'worker-kill': { weight: 5, process: 'killed', durationMs: [0, 0], targets: workers },
+  'worker-term': { weight: 3, process: 'ended', durationMs: [0, 0], targets: workers },
+  'worker-stop': { weight: 14, process: 'frozen', durationMs: [100, 2_000], targets: workers },
   // Past BullMQ's lock of 10 s.
   'worker-stop-past-lock': {
     weight: 1,
-    process: true,
+    process: 'frozen',
     durationMs: [11_000, 14_000],
     targets: workers,
     lock: 'long-stop',
@@ -111,52 +128,61 @@ export const faultKinds = {
   // Past the job's lease of 12 s and past every settle time.
   'worker-stop-past-lease': {
     weight: 1,
-    process: true,
+    process: 'frozen',
     durationMs: [32_000, 38_000],
     targets: workers,
     lock: 'long-stop',
     whole: true,
   },
-  'api-kill': { weight: 4, process: true, durationMs: [0, 0], targets: apis },
-  'api-term': { weight: 2, process: true, durationMs: [0, 0], targets: apis },
-  'api-stop': { weight: 5, process: true, durationMs: [100, 3_000], targets: apis },
-  'redis-kill': { weight: 1.2, process: true, durationMs: [0, 3_000], targets: only('redis') },
-  'redis-stop': { weight: 1.5, process: true, durationMs: [300, 5_000], targets: only('redis') },
-  'redis-flush': { weight: 3, process: false, durationMs: [0, 0], targets: only('redis-data') },
-  'redis-client-kill': { weight: 18, process: true, durationMs: [0, 0], targets: only('redis-clients') },
+  'api-kill': { weight: 4, process: 'killed', durationMs: [0, 0], targets: apis },
+  'api-term': { weight: 2, process: 'ended', durationMs: [0, 0], targets: apis },
+  'api-stop': { weight: 5, process: 'frozen', durationMs: [100, 3_000], targets: apis },
+  'redis-kill': { weight: 1.2, process: 'killed', durationMs: [0, 3_000], targets: only('redis') },
+  'redis-stop': { weight: 1.5, process: 'frozen', durationMs: [300, 5_000], targets: only('redis') },
+  'redis-flush': { weight: 3, durationMs: [0, 0], targets: only('redis-data') },
+  'redis-client-kill': {
+    weight: 18,
+    process: 'connections',
+    durationMs: [0, 0],
+    targets: only('redis-clients'),
+    detail: (random) => ({ count: 1, victims: seedIn(random) }),
+  },
   'redis-out-of-memory': {
     weight: 1,
-    process: false,
     durationMs: [500, 4_000],
     targets: only('redis-memory'),
   },
   'redis-forge': {
     weight: 4,
-    process: false,
     durationMs: [0, 0],
     targets: only('redis-forge'),
     detail: (random) => ({ mode: pick(random, ['unknown', 'finished', 'junk', 'doubled', 'executions']) }),
   },
-  'postgres-kill': { weight: 0.7, process: true, durationMs: [0, 1_500], targets: only('postgres') },
-  'postgres-restart': { weight: 0.5, process: true, durationMs: [0, 500], targets: only('postgres') },
+  'postgres-kill': { weight: 0.7, process: 'killed', durationMs: [0, 1_500], targets: only('postgres') },
+  'postgres-restart': { weight: 0.5, process: 'ended', durationMs: [0, 500], targets: only('postgres') },
   'postgres-terminate': {
     weight: 22,
-    process: true,
+    process: 'connections',
     durationMs: [0, 0],
     targets: only('postgres-backends'),
-    detail: (random) => ({ count: between(random, [1, 4]) }),
+    detail: (random) => ({ count: between(random, [1, 4]), victims: seedIn(random) }),
   },
-  'postgres-crowd': { weight: 0.7, process: true, durationMs: [1_000, 5_000], targets: only('postgres') },
+  'postgres-crowd': {
+    weight: 0.7,
+    process: 'connections',
+    durationMs: [1_000, 5_000],
+    targets: only('postgres'),
+    detail: (random) => ({ count: 12, victims: seedIn(random) }),
+  },
   // As after a failover, for those who are still connected to what was the primary.
   'postgres-read-only': {
     weight: 0.7,
-    process: true,
+    process: 'connections',
     durationMs: [500, 5_000],
     targets: only('postgres'),
   },
   'postgres-lock': {
     weight: 2,
-    process: false,
     durationMs: [300, 4_000],
     targets: only('postgres-locks'),
     detail: (random) => ({
@@ -165,14 +191,12 @@ export const faultKinds = {
   },
   link: {
     weight: 8,
-    process: false,
     durationMs: [500, 8_000],
     targets: ({ links }) => links,
     detail: (random) => pick(random, linkModes)(),
   },
   'cloud-write': {
     weight: 12,
-    process: false,
     durationMs: [2_000, 6_000],
     targets: clouds,
     detail: (random) => ({
@@ -183,37 +207,32 @@ export const faultKinds = {
   },
   'cloud-read': {
     weight: 4,
-    process: false,
     durationMs: [500, 3_000],
     targets: clouds,
     detail: (random) => ({ mode: pick(random, readModes), count: between(random, [1, 6]), delayMs: 800 }),
   },
   'object-resized': {
     weight: 4,
-    process: false,
     durationMs: [0, 0],
     targets: objects,
     detail: (random) => ({ by: pick(random, [-2, -1, 1, 2]) }),
   },
   'object-bounds': {
     weight: 2,
-    process: false,
     durationMs: [2_000, 15_000],
     targets: ({ awsObjects }) => awsObjects.map(String),
     detail: (random) => ({ room: between(random, [0, 2]) }),
   },
-  'object-recreated': { weight: 1, process: false, durationMs: [0, 0], targets: objects },
+  'object-recreated': { weight: 1, durationMs: [0, 0], targets: objects },
   'operator-stop': {
     weight: 2,
-    process: false,
     durationMs: [1_000, 4_000],
     targets: () => ['global', 'provider:aws', 'provider:kubernetes', 'scope:aws:us-east-1'],
     lock: 'operator-stop',
   },
-  'operator-stop-resource': { weight: 2, process: false, durationMs: [3_000, 45_000], targets: objects },
+  'operator-stop-resource': { weight: 2, durationMs: [3_000, 45_000], targets: objects },
   'operator-freeze': {
     weight: 2,
-    process: false,
     durationMs: [1_000, 6_000],
     targets: () => ['global', 'provider:aws', 'provider:kubernetes', 'scope:aws:us-east-1'],
     lock: 'operator-freeze',
@@ -221,32 +240,30 @@ export const faultKinds = {
   },
   'operator-freeze-resource': {
     weight: 3,
-    process: false,
     durationMs: [3_000, 45_000],
     targets: objects,
     detail: freezeDetail,
   },
   'operator-pause': {
     weight: 2,
-    process: false,
     durationMs: [3_000, 20_000],
     targets: objects,
     detail: (random) => ({ action: pick(random, ['scale_up', 'scale_down']) }),
   },
   'operator-bounds': {
     weight: 2,
-    process: false,
     durationMs: [3_000, 20_000],
     targets: objects,
     detail: (random) => ({ max: between(random, [8, 20]) }),
   },
-  'audit-tamper': { weight: 1, process: false, durationMs: [0, 0], targets: only('audit') },
+  'audit-tamper': { weight: 1, durationMs: [0, 0], targets: only('audit') },
 } as const satisfies Record<string, Kind>;
 
 export type FaultKind = keyof typeof faultKinds;
 
-export function isProcessFault(kind: FaultKind): boolean {
-  return faultKinds[kind].process;
+/** @returns null when it strikes no process. */
+export function processFaultOf(kind: FaultKind): ProcessFault | null {
+  return (faultKinds[kind] as Kind).process ?? null;
 }
 
 export interface PlanOptions {

@@ -74,9 +74,12 @@ function kindsIn(list: string): FaultKind[] {
 function printed(report: RunReport): string {
   const spread = ({ n, p50, p95, max, over_90s, without_sample }: RecoverySpread) =>
     `n ${n}, p50 ${p50 ?? '-'}, p95 ${p95 ?? '-'}, max ${max ?? '-'} ms, over 90 s: ${over_90s}${without_sample > 0 ? ` (${without_sample} had nothing to recover)` : ''}`;
+  const processes = Object.entries(report.process_faults_by)
+    .map(([how, n]) => `${how} ${n}`)
+    .join(', ');
   return [
     `seed ${report.seed}, ${report.minutes} min, commit ${report.commit}`,
-    `  faults ${report.faults_total}, of processes ${report.process_faults}; everything had ended ${report.healed_after_ms} ms after the healing`,
+    `  faults ${report.faults_total}, of processes ${report.process_faults} (${processes}); everything had ended ${report.healed_after_ms} ms after the healing`,
     ...Object.entries(report.faults).map(([name, n]) => `    ${name.padEnd(36)}${String(n).padStart(6)}`),
     '  recovery',
     ...Object.entries(report.recovery_ms).map(([name, value]) => `    ${name.padEnd(26)}${spread(value)}`),

@@ -8,7 +8,14 @@ import type { RunFacts } from './check-evidence.ts';
 import { type CheckReport, counts } from './check-report.ts';
 import { Clients } from './clients.ts';
 import { dumpTables } from './dump.ts';
-import { type FaultKind, isProcessFault, type PlannedFault, planFaults } from './fault-plan.ts';
+import {
+  type FaultKind,
+  type PlannedFault,
+  type ProcessFault,
+  planFaults,
+  processFaultOf,
+  processFaults,
+} from './fault-plan.ts';
 import { planFleet } from './fleet-plan.ts';
 import {
   activeJobs,
@@ -54,6 +61,8 @@ export type RunReport = Omit<CheckReport, 'breaks'> & {
   readonly directory: string;
   readonly faults_total: number;
   readonly process_faults: number;
+  /** The same, by how they strike; `connections` ends single connections or backends and leaves the process alone. */
+  readonly process_faults_by: Readonly<Record<ProcessFault, number>>;
   readonly faults: Readonly<Record<string, number>>;
   readonly faults_without_effect: number;
   readonly recovery_ms: Readonly<Record<string, RecoverySpread>>;
@@ -318,13 +327,17 @@ async function judge(directory: string, databaseUrl: string): Promise<CheckRepor
 
 function summaryOf(options: RunOptions, commit: string, storm: Storm, world: World) {
   const effective = storm.struck.filter(({ result }) => result.struck);
+  const ofProcesses = effective.flatMap(({ fault }) => processFaultOf(fault.kind) ?? []);
   return {
     seed: options.seed,
     minutes: options.minutes,
     commit,
     directory: options.directory,
     faults_total: effective.length,
-    process_faults: effective.filter(({ fault }) => isProcessFault(fault.kind)).length,
+    process_faults: ofProcesses.length,
+    process_faults_by: Object.fromEntries(
+      processFaults.map((how) => [how, ofProcesses.filter((one) => one === how).length]),
+    ) as Record<ProcessFault, number>,
     faults_without_effect: storm.struck.length - effective.length,
     faults: counts(
       effective.map(({ fault }) =>

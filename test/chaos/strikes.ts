@@ -5,7 +5,7 @@ import { Redis } from 'ioredis';
 import pg from 'pg';
 import type { RegisteredResource } from './clients.ts';
 import { effectOf } from './cloud-control.ts';
-import type { FaultKind, PlannedFault } from './fault-plan.ts';
+import { type FaultKind, type PlannedFault, victimsOf } from './fault-plan.ts';
 import type { FaultProxy, LinkMode } from './fault-proxy.ts';
 import type { World } from './world.ts';
 
@@ -49,13 +49,14 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
     return { struck: true, recovery: { of: 'redis_back', sinceAt: Date.now() } };
   },
   'redis-flush': (world) => withRedis(world, async (redis) => void (await redis.flushall())),
-  'redis-client-kill': (world) =>
+  'redis-client-kill': (world, fault) =>
     withRedis(world, async (redis) => {
+      // In the order they came: ids only grow.
       const clients = String(await redis.call('CLIENT', 'LIST'))
         .split('\n')
-        .flatMap((line) => /^id=(\d+) /.exec(line)?.[1] ?? []);
-      const chosen = clients[Math.floor(Math.random() * clients.length)];
-      if (chosen !== undefined) await redis.call('CLIENT', 'KILL', 'ID', chosen);
+        .flatMap((line) => /^id=(\d+) /.exec(line)?.[1] ?? [])
+        .sort((a, b) => Number(a) - Number(b));
+      for (const id of victimsOf(fault.detail, clients)) await redis.call('CLIENT', 'KILL', 'ID', id);
     }),
   'redis-out-of-memory': async (world, fault, over) => {
     const struck = await withRedis(
@@ -80,12 +81,8 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
     return { struck: true, recovery: { of: 'postgres_back', sinceAt: Date.now() } };
   },
   'postgres-terminate': async ({ pool }, fault) => {
-    const { rows } = await pool.query<{ ended: boolean }>(
-      `select pg_terminate_backend(pid) as ended from (select pid from pg_stat_activity
-        where application_name like 'scaler%' order by random() limit $1) victims`,
-      [fault.detail.count],
-    );
-    return { struck: rows.length > 0, times: rows.length };
+    const times = await endBackends(pool, fault);
+    return { struck: times > 0, times };
   },
   'postgres-crowd': crowd,
   'postgres-read-only': async ({ postgres, pool }, fault, over) => {
@@ -275,12 +272,22 @@ async function setReadOnly(url: string, on: boolean): Promise<void> {
   }
 }
 
+/** Ends backends of the service, chosen by the fault from all in the order they began. @returns their number. */
+async function endBackends(pool: pg.Pool, { detail }: PlannedFault): Promise<number> {
+  const { rows } = await pool.query<{ pid: number }>(
+    `select pid from pg_stat_activity where application_name like 'scaler%' order by application_name, backend_start, pid`,
+  );
+  const pids = victimsOf(detail, rows).map(({ pid }) => pid);
+  const ended = await pool.query<{ ended: boolean }>(
+    'select pg_terminate_backend(pid) as ended from unnest($1::integer[]) as pid',
+    [pids],
+  );
+  return ended.rows.filter((row) => row.ended).length;
+}
+
 /** Ends backends of the service and takes every free place, so that its pools cannot grow again for a while. */
 async function crowd(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
-  await world.pool.query(
-    `select pg_terminate_backend(pid) from (select pid from pg_stat_activity
-      where application_name like 'scaler%' order by random() limit 12) victims`,
-  );
+  await endBackends(world.pool, fault);
   const taken: pg.Client[] = [];
   try {
     for (let full = false; !full && taken.length < 100; ) {
