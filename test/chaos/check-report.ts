@@ -1,4 +1,4 @@
-import type { Evidence } from './check-evidence.ts';
+import type { EventRow, Evidence } from './check-evidence.ts';
 import { groupBy, indexHistory, type ObjectHistory } from './check-history.ts';
 import { type Break, isExternalRace, rules } from './check-rules.ts';
 
@@ -33,6 +33,8 @@ export interface CheckReport {
   /** On AWS, somebody else's change between our read and our write: nothing there can prevent it. */
   readonly external_races: number;
   readonly unknown_outcomes: Readonly<Record<string, Spread>>;
+  /** Attempts that the worker which began them never spoke of again, and another closed: from intent to outcome. */
+  readonly orphaned_attempts: Spread;
   readonly budgets_checked: number;
   /** Absent when nobody has looked yet. */
   readonly audit_chain?: ChainVerdict;
@@ -85,6 +87,7 @@ export function checkEvidence(evidence: Evidence): CheckReport {
     late_reports: count('late_report'),
     external_races: ours.filter(isExternalRace).length,
     unknown_outcomes: unknownOutcomes(evidence),
+    orphaned_attempts: orphanedAttempts(evidence),
     budgets_checked: evidence.run.budgets?.length ?? 0,
   };
 }
@@ -109,16 +112,36 @@ const chainBreaks: Readonly<Partial<Record<ChainVerdict, Break>>> = {
     'audit:verify could not look at the audit trail (its words stand above): start PostgreSQL on the data of the run and run the checker again in the project with --database-url',
 };
 
+function eventsByAttempt(evidence: Evidence): EventRow[][] {
+  const ofAttempts = evidence.events.filter(({ attempt_id }) => attempt_id !== null);
+  return [...groupBy(ofAttempts, ({ attempt_id }) => attempt_id as string).values()];
+}
+
+const saysUnknown = ({ phase, outcome }: EventRow): boolean => phase === 'control' && outcome === 'unknown';
+
+/** Outcomes that come from a look at the cloud afterwards, never from an answer to the write. */
+const lookedUp = new Set(['inferred', 'not_applied', 'superseded']);
+
+/**
+ * How long the attempts of workers that died, or lost their lease, stayed open. Had their outcome become unknown in the
+ * hands of a worker that lived, it would have said so.
+ */
+function orphanedAttempts(evidence: Evidence): Spread {
+  const durations = eventsByAttempt(evidence).flatMap((events) => {
+    const intent = events.find(({ phase }) => phase === 'intent');
+    const closed = events.find(({ phase }) => phase === 'outcome');
+    if (intent === undefined || closed === undefined || events.some(saysUnknown)) return [];
+    return lookedUp.has(closed.outcome ?? '') ? [closed.at - intent.at] : [];
+  });
+  return spreadOf(durations);
+}
+
 /** How long each outcome stayed unknown, by cloud. */
 function unknownOutcomes(evidence: Evidence): Record<string, Spread> {
   const provider = new Map(evidence.resources.map((resource) => [resource.id, resource.provider]));
-  const byAttempt = groupBy(
-    evidence.events.filter(({ attempt_id }) => attempt_id !== null),
-    ({ attempt_id }) => attempt_id as string,
-  );
   const durations: Record<string, number[]> = { aws: [], kubernetes: [] };
-  for (const events of byAttempt.values()) {
-    const unknown = events.find(({ phase, outcome }) => phase === 'control' && outcome === 'unknown');
+  for (const events of eventsByAttempt(evidence)) {
+    const unknown = events.find(saysUnknown);
     const resolved = events.find(({ phase }) => phase === 'outcome');
     if (unknown !== undefined && resolved !== undefined)
       durations[provider.get(unknown.resource_id) ?? 'aws']?.push(resolved.at - unknown.at);
@@ -164,6 +187,7 @@ export function printCheck(report: CheckReport): string {
     ...Object.entries(report.unknown_outcomes).map(
       ([name, value]) => `  unknown outcomes ${name}: ${spread(value)}`,
     ),
+    `  orphaned attempts: ${spread(report.orphaned_attempts)}, from intent to outcome`,
     '',
     ...Object.entries(report.breaks).map(([name, value]) =>
       line(

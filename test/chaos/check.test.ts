@@ -83,6 +83,23 @@ test('a good run has no breaks, and its figures are counted', () => {
   expect(report).toMatchObject({ accepted: 6, terminal: 6, ledger_writes: 3, attempts: 3, succeeded: 3 });
 });
 
+test('attempts that another worker closed are timed, by themselves', () => {
+  const evidence = goodEvidence();
+  const outcomeOf = (id: string) =>
+    find(evidence.events, ({ phase, decision_id }) => phase === 'outcome' && decision_id === id);
+  expect(checkEvidence(evidence).orphaned_attempts).toMatchObject({ n: 0, max: null });
+  Object.assign(outcomeOf('one'), { outcome: 'inferred', at: start + 26_000 });
+  // Known to be unknown: it is counted there.
+  Object.assign(outcomeOf('three'), { outcome: 'inferred', at: start + 20_000 });
+  evidence.events.push({
+    ...event('three', 'deployment', 'control', null, 5, start + 12_000),
+    outcome: 'unknown',
+  });
+  const report = checkEvidence(evidence);
+  expect(report.orphaned_attempts).toEqual({ n: 1, p50: 25_000, p95: 25_000, max: 25_000 });
+  expect(report.unknown_outcomes).toMatchObject({ kubernetes: { n: 1, max: 8_000 }, aws: { n: 0 } });
+});
+
 /** One lie each: the rule that must notice it, and what is changed. */
 const lies: readonly (readonly [rule: string, what: string, doctor: (evidence: Doctored) => void])[] = [
   [
