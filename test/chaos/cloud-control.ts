@@ -25,11 +25,16 @@ export class CloudControl {
 
   /** Lets the next `count` reads or writes suffer. @returns the rule's id. */
   async addFault(provider: Provider, on: 'write' | 'read', effect: Effect, count: number): Promise<string> {
-    const { ids } = await this.#ask(provider, 'POST', 'faults', {
-      action: actions[provider][on],
-      effect,
-      count,
-    });
+    return await this.#add(provider, { action: actions[provider][on], effect, count });
+  }
+
+  /** Lets every call of every kind suffer, until the rule is taken back. @returns the rule's id. */
+  async addFaultToAll(provider: Provider, effect: Effect): Promise<string> {
+    return await this.#add(provider, { effect });
+  }
+
+  async #add(provider: Provider, rule: Readonly<Record<string, unknown>>): Promise<string> {
+    const { ids } = await this.#ask(provider, 'POST', 'faults', rule);
     return (ids as string[])[0] as string;
   }
 
@@ -92,6 +97,12 @@ export function effectOf(provider: Provider, mode: string, delayMs: number, leve
     'stale-read': { kind: 'stale-read', staleMs: delayMs },
     'external-before': external,
     'external-after': { ...external, when: 'after' } as Effect,
+    expired: { kind: 'error', status: 403, code: 'ExpiredToken' },
+    denied: { kind: 'error', status: 403, code: 'AccessDenied' },
+    refused:
+      provider === 'aws'
+        ? { kind: 'error', status: 400, code: 'ValidationError' }
+        : { kind: 'error', status: 422, code: 'Invalid' },
     contention:
       provider === 'aws'
         ? { kind: 'error', status: 500, code: 'ResourceContention' }

@@ -95,9 +95,10 @@ const cloudModes = [
   'external-before',
   'external-after',
   'contention',
+  'refused',
 ] as const;
 
-const readModes = ['throttle', 'error-before', 'reset-before', 'truncate', 'stale-read'] as const;
+const readModes = ['throttle', 'error-before', 'reset-before', 'truncate', 'stale-read', 'refused'] as const;
 
 /** Once, with an end of its own; or on a schedule in a time zone, some of which are no whole hours away from UTC. */
 const freezeDetail = (random: Random): Record<string, string> => ({
@@ -113,9 +114,9 @@ const freezeDetail = (random: Random): Record<string, string> => ({
 });
 
 export const faultKinds = {
-  'worker-kill': { weight: 5, process: 'killed', durationMs: [0, 0], targets: workers },
+  'worker-kill': { weight: 6, process: 'killed', durationMs: [0, 0], targets: workers },
   'worker-term': { weight: 3, process: 'ended', durationMs: [0, 0], targets: workers },
-  'worker-stop': { weight: 14, process: 'frozen', durationMs: [100, 2_000], targets: workers },
+  'worker-stop': { weight: 16, process: 'frozen', durationMs: [100, 2_000], targets: workers },
   // Past BullMQ's lock of 10 s.
   'worker-stop-past-lock': {
     weight: 1,
@@ -134,11 +135,25 @@ export const faultKinds = {
     lock: 'long-stop',
     whole: true,
   },
-  'api-kill': { weight: 4, process: 'killed', durationMs: [0, 0], targets: apis },
+  'api-kill': { weight: 5, process: 'killed', durationMs: [0, 0], targets: apis },
   'api-term': { weight: 2, process: 'ended', durationMs: [0, 0], targets: apis },
   'api-stop': { weight: 5, process: 'frozen', durationMs: [100, 3_000], targets: apis },
   'redis-kill': { weight: 1.2, process: 'killed', durationMs: [0, 3_000], targets: only('redis') },
   'redis-stop': { weight: 1.5, process: 'frozen', durationMs: [300, 5_000], targets: only('redis') },
+  'redis-away': {
+    weight: 0.3,
+    process: 'killed',
+    durationMs: [20_000, 20_000],
+    targets: only('redis'),
+    whole: true,
+  },
+  'redis-away-long': {
+    weight: 0.2,
+    process: 'killed',
+    durationMs: [60_000, 60_000],
+    targets: only('redis'),
+    whole: true,
+  },
   'redis-flush': { weight: 3, durationMs: [0, 0], targets: only('redis-data') },
   'redis-client-kill': {
     weight: 18,
@@ -210,6 +225,14 @@ export const faultKinds = {
     durationMs: [500, 3_000],
     targets: clouds,
     detail: (random) => ({ mode: pick(random, readModes), count: between(random, [1, 6]), delayMs: 800 }),
+  },
+  // For every call, of all regions; each opens its circuit for half a minute, and twice as long the next time.
+  'aws-credentials': {
+    weight: 0.4,
+    durationMs: [2_000, 10_000],
+    targets: only('aws-credentials'),
+    whole: true,
+    detail: (random) => ({ mode: pick(random, ['expired', 'denied']) }),
   },
   'object-resized': {
     weight: 4,

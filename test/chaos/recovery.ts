@@ -9,6 +9,7 @@ export const recoveryClasses = [
   'redis_back',
   'postgres_back',
   'api_killed',
+  'aws_credentials_back',
   'worker_killed_jobs_begun',
   'worker_killed_jobs_ended',
 ] as const;
@@ -89,6 +90,24 @@ export async function untilDecided(
     await delay(probeEveryMs);
   }
   return found ?? 'over';
+}
+
+/** From `sinceAt` until no circuit of AWS is open any more and something has been scaled there again. */
+export async function untilAwsWrites(pool: pg.Pool, sinceAt: number): Promise<Recovery> {
+  while (Date.now() - sinceAt < longestMs) {
+    const written = await pool
+      .query(
+        `select 1 from attempts a join resources r on r.id = a.resource_id
+          where r.cloud_provider = 'aws' and a.state = 'succeeded' and a.intent_at > to_timestamp($1 / 1000.0)
+            and not exists (select 1 from circuits where scope like 'scope:aws:%' and open_until is not null) limit 1`,
+        [sinceAt],
+      )
+      .then(({ rowCount }) => rowCount === 1)
+      .catch(() => false);
+    if (written) return Date.now() - sinceAt;
+    await delay(250);
+  }
+  return 'over';
 }
 
 interface Held {

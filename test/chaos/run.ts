@@ -25,6 +25,7 @@ import {
   type RecoverySpread,
   recoveryClasses,
   recoverySpread,
+  untilAwsWrites,
   untilDecided,
   untilTakenOver,
 } from './recovery.ts';
@@ -132,6 +133,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
     const healedAt = performance.now();
     say('healed; the clients go on for a moment');
     await delay(options.calmMs);
+    await storm.circuitsClosed();
     clearInterval(strays);
     await clients.stop();
     await sweep(world);
@@ -180,6 +182,7 @@ class Storm {
   readonly #plan: readonly PlannedFault[];
   readonly #durationMs: number;
   readonly #measuring: Promise<void>[] = [];
+  readonly #circuits: Promise<unknown>[] = [];
   #startedAt = 0;
 
   constructor(world: World, plan: readonly PlannedFault[], durationMs: number) {
@@ -207,6 +210,11 @@ class Storm {
     finish();
     await Promise.all(this.endings);
     await this.#healAll();
+  }
+
+  /** Resolves when AWS is written to again: only what clients ask for can show that. */
+  async circuitsClosed(): Promise<void> {
+    await Promise.all(this.#circuits);
   }
 
   /** Resolves when every recovery has been measured. */
@@ -243,7 +251,13 @@ class Storm {
   }
 
   #measure(fault: PlannedFault, of: RecoveryClass, sinceAt: number): void {
-    const { caller, apiBases, resources } = this.#world;
+    const { caller, apiBases, resources, pool } = this.#world;
+    if (of === 'aws_credentials_back') {
+      const writes = untilAwsWrites(pool, sinceAt);
+      this.#circuits.push(writes);
+      this.#keep(fault, of, sinceAt, writes);
+      return;
+    }
     const probe = resources.find(({ role }) => role === 'probe')?.id as string;
     const bases = of === 'api_killed' ? [apiBases.get(fault.target) as string] : [...apiBases.values()];
     this.#keep(fault, of, sinceAt, untilDecided(caller, bases, probe, sinceAt, of !== 'api_killed'));

@@ -13,7 +13,10 @@ import type { World } from './world.ts';
 export interface Struck {
   readonly struck: boolean;
   readonly note?: string;
-  readonly recovery?: { readonly of: 'redis_back' | 'postgres_back'; readonly sinceAt: number };
+  readonly recovery?: {
+    readonly of: 'redis_back' | 'postgres_back' | 'aws_credentials_back';
+    readonly sinceAt: number;
+  };
   /** Ids of jobs that were made up. */
   readonly forged?: readonly string[];
   /** True when a change of the audit trail was not refused. */
@@ -35,12 +38,9 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
   'api-kill': (world, fault) => signal(world, fault.target, 'SIGKILL'),
   'api-term': (world, fault) => signal(world, fault.target, 'SIGTERM'),
   'api-stop': freeze,
-  'redis-kill': async ({ redis }, fault, over) => {
-    process.kill(redis.pid(), 'SIGKILL');
-    await lasting(fault, over);
-    await redis.start();
-    return { struck: true, recovery: { of: 'redis_back', sinceAt: Date.now() } };
-  },
+  'redis-kill': takeRedisAway,
+  'redis-away': takeRedisAway,
+  'redis-away-long': takeRedisAway,
   'redis-stop': async ({ redis }, fault, over) => {
     const pid = redis.pid();
     process.kill(pid, 'SIGSTOP');
@@ -118,6 +118,14 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
   },
   'cloud-write': (world, fault, over) => disturb(world, fault, over, 'write'),
   'cloud-read': (world, fault, over) => disturb(world, fault, over, 'read'),
+  'aws-credentials': async ({ clouds }, fault, over) => {
+    const id = await clouds.addFaultToAll('aws', effectOf('aws', String(fault.detail.mode), 0, 0));
+    await lasting(fault, over);
+    const times = await clouds.removeFault('aws', id);
+    return times > 0
+      ? { struck: true, times, recovery: { of: 'aws_credentials_back', sinceAt: Date.now() } }
+      : { struck: false };
+  },
   'object-resized': async (world, fault) => {
     const resource = resourceOf(world, fault);
     const size = await sizeOf(world, resource);
@@ -176,6 +184,13 @@ async function lasting(fault: PlannedFault, over: Promise<unknown>): Promise<voi
 
 async function signal(world: World, name: string, what: NodeJS.Signals): Promise<Struck> {
   return { struck: world.members.get(name)?.signal(what) === true };
+}
+
+async function takeRedisAway({ redis }: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
+  process.kill(redis.pid(), 'SIGKILL');
+  await lasting(fault, over);
+  await redis.start();
+  return { struck: true, recovery: { of: 'redis_back', sinceAt: Date.now() } };
 }
 
 async function freeze(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
