@@ -98,6 +98,8 @@ export interface ResourceRow {
   /** Seconds. */
   readonly down_cooldown: number;
   readonly hourly: number;
+  /** Changes of direction in half an hour beyond which nothing is scaled in. */
+  readonly reversals: number;
   /** Seconds. */
   readonly decision_interval: number;
 }
@@ -121,6 +123,8 @@ export interface DecisionRow {
   readonly resource_id: string;
   readonly seq: string | number;
   readonly type: 'scaleup' | 'scaledown' | 'noaction';
+  /** The code of what bound it. */
+  readonly reason: string;
   readonly from: number;
   readonly target: number;
   readonly state: string;

@@ -19,7 +19,10 @@ export interface CheckReport {
   readonly examples: Readonly<Record<string, readonly Break[]>>;
   readonly jobs: number;
   readonly outcomes: Readonly<Record<string, number>>;
+  /** Executions that ended without a success, by the code of what refused or failed them. */
   readonly refusals: Readonly<Record<string, number>>;
+  /** Decisions to do nothing, by what they give as their reason: guards that decide before anything is executed. */
+  readonly held_decisions: Readonly<Record<string, number>>;
   /** Claims of jobs by workers, and those beyond the first: redelivered, retried or taken over. */
   readonly deliveries: number;
   readonly repeated_deliveries: number;
@@ -76,6 +79,9 @@ export function checkEvidence(evidence: Evidence): CheckReport {
       evidence.jobs
         .filter(({ kind, code }) => kind === 'execute' && code !== null)
         .map(({ code }) => String(code)),
+    ),
+    held_decisions: counts(
+      evidence.decisions.filter(({ type }) => type === 'noaction').map(({ reason }) => reason),
     ),
     deliveries: evidence.jobs.reduce((sum, { fence }) => sum + fence, 0),
     repeated_deliveries: evidence.jobs.reduce((sum, { fence }) => sum + Math.max(0, fence - 1), 0),
@@ -171,6 +177,10 @@ export function printCheck(report: CheckReport): string {
     `  ${name.padEnd(26)}${String(value).padStart(10)}  ${note}`;
   const spread = ({ n, p50, p95, max }: Spread) =>
     `${n} (p50 ${p50 ?? '-'} ms, p95 ${p95 ?? '-'} ms, max ${max ?? '-'} ms)`;
+  const list = (counted: Readonly<Record<string, number>>) =>
+    Object.entries(counted)
+      .map(([code, n]) => `${code} ${n}`)
+      .join(', ') || 'none';
   return [
     line('accepted jobs', report.accepted, `${report.terminal} terminal, ${report.jobs} in all`),
     line('deliveries', report.deliveries, `${report.repeated_deliveries} beyond the first of a job`),
@@ -184,6 +194,8 @@ export function printCheck(report: CheckReport): string {
       report.ledger_writes,
       `${report.external_writes} by others, ${report.external_races} races with them on AWS`,
     ),
+    `  executions refused or failed: ${list(report.refusals)}`,
+    `  decisions to do nothing: ${list(report.held_decisions)}`,
     ...Object.entries(report.unknown_outcomes).map(
       ([name, value]) => `  unknown outcomes ${name}: ${spread(value)}`,
     ),

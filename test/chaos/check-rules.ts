@@ -28,6 +28,7 @@ export const rules: Readonly<Record<string, { readonly invariant: string; readon
   overlapping_attempts: { invariant: 'I9', find: overlappingAttempts },
   cooldown_breaks: { invariant: 'I10', find: cooldownBreaks },
   rate_breaks: { invariant: 'I10', find: rateBreaks },
+  flap_breaks: { invariant: 'I10', find: flapBreaks },
   bounds_breaks: { invariant: 'I11', find: boundsBreaks },
   late_writes: { invariant: 'I12', find: lateWrites },
   stale_overwrites: { invariant: 'I13', find: staleOverwrites },
@@ -284,24 +285,37 @@ function rateBreaks({ objects }: History): Break[] {
   });
 }
 
+const halfHourMs = 1_800_000;
+
+/** Who has turned too often within half an hour may scale out, and not in. */
+function flapBreaks({ objects, evidence }: History): Break[] {
+  const allowed = limitsOf(evidence.calls, 'max_reversals_per_half_hour');
+  return objects.flatMap(({ object, resource, attempts }) => {
+    const made = attempts.filter(({ state }) => state === 'succeeded');
+    return attempts.flatMap((attempt) => {
+      if (attempt.action !== 'ScaleDown') return [];
+      const before = made.filter(
+        ({ intent }) => intent < attempt.intent && intent > attempt.intent - halfHourMs,
+      );
+      const turns = [...before, attempt].filter(
+        ({ action }, index, all) => index > 0 && action !== all[index - 1]?.action,
+      ).length;
+      const most = allowed(resource, resource.reversals, attempt.intent);
+      return turns <= most
+        ? []
+        : [`${object}: attempt ${attempt.id} is turn ${turns} in half an hour, of ${most}`];
+    });
+  });
+}
+
 function boundsBreaks({ objects, evidence }: History): Break[] {
-  const patches = groupBy(
-    evidence.calls.filter(({ op }) => op === 'patch'),
-    ({ route }) => route.slice(route.lastIndexOf('/') + 1),
-  );
-  const registered = new Map(
-    evidence.calls
-      .filter(({ op }) => op === 'register')
-      .map(({ body }) => body as { name: string; region: string | null; max_instances: number })
-      .map(({ name, region, max_instances }) => [`${region ?? ''} ${name}`, max_instances]),
-  );
+  const allowed = limitsOf(evidence.calls, 'max_instances');
   return objects.flatMap(({ object, resource, ours }) =>
     ours.flatMap(({ effect, attempt }) => {
       if (attempt === null || effect.to === null) return [];
       const { to, bounds } = effect;
       const faults: string[] = [];
-      const first = registered.get(`${resource.region ?? ''} ${resource.name}`) ?? resource.max;
-      const max = mostAllowed(first, patches.get(resource.id) ?? [], attempt.intent);
+      const max = allowed(resource, resource.max, attempt.intent);
       if (attempt.action === 'ScaleUp' && to > max) faults.push(`above ${max}`);
       if (attempt.action === 'ScaleDown' && to < resource.min) faults.push(`below ${resource.min}`);
       if (bounds !== null && (to < bounds.min || to > bounds.max))
@@ -313,13 +327,33 @@ function boundsBreaks({ objects, evidence }: History): Break[] {
   );
 }
 
+type Limit = 'max_instances' | 'max_reversals_per_half_hour';
+
+/** A limit of a resource that operators change meanwhile: `now` is what the table says at the end. */
+function limitsOf(calls: readonly Call[], limit: Limit) {
+  const patches = groupBy(
+    calls.filter(({ op }) => op === 'patch'),
+    ({ route }) => route.slice(route.lastIndexOf('/') + 1),
+  );
+  const registered = new Map(
+    calls
+      .filter(({ op }) => op === 'register')
+      .map(({ body }) => body as { name: string; region: string | null } & Partial<Record<Limit, number>>)
+      .map((body) => [`${body.region ?? ''} ${body.name}`, body[limit]]),
+  );
+  return (resource: ResourceRow, now: number, atMs: number): number => {
+    const first = registered.get(`${resource.region ?? ''} ${resource.name}`) ?? now;
+    return mostAllowed(limit, first, patches.get(resource.id) ?? [], atMs);
+  };
+}
+
 /**
  * The greatest maximum that may have been in force: the last one confirmed before, or the one it was registered with, and
  * every change that was sent before and confirmed later or never.
  */
-function mostAllowed(first: number, patches: readonly Call[], atMs: number): number {
+function mostAllowed(limit: Limit, first: number, patches: readonly Call[], atMs: number): number {
   const changes = patches.flatMap((call) => {
-    const max = (call.body as { max_instances?: number } | null)?.max_instances;
+    const max = (call.body as Partial<Record<Limit, number>> | null)?.[limit];
     return max === undefined || call.status === 412 ? [] : [{ ...call, max }];
   });
   const settled = changes.filter((call) => accepted(call) && call.answeredAt < atMs);

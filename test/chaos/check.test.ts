@@ -47,6 +47,13 @@ const without = <T>(rows: T[], matches: (row: T) => boolean): void => {
   if (index < 0) throw new Error('the evidence has no such row');
   rows.splice(index, 1);
 };
+/** The group goes in, out, and in again: three changes of direction, the last with a sample of its own. */
+const swing = (evidence: Doctored, last = start + 130_000): void => {
+  carryOut(evidence, { id: 'in', resource: 'group', seq: 4, from: 6, to: 5, at: start + 70_000 });
+  carryOut(evidence, { id: 'out', resource: 'group', seq: 5, from: 5, to: 6, at: start + 90_000 });
+  carryOut(evidence, { id: 'in-again', resource: 'group', seq: 6, from: 6, to: 5, at: last });
+  evidence.samples.set('group', [start, last - 1_000]);
+};
 const control = (scope: string, stopped: boolean, sentAt: number) => ({
   ...call(
     'control',
@@ -287,6 +294,25 @@ const lies: readonly (readonly [rule: string, what: string, doctor: (evidence: D
     'more changes in an hour than allowed',
     (e) => {
       find(e.resources, ({ id }) => id === 'group').hourly = 1;
+    },
+  ],
+  [
+    'flap_breaks',
+    'a resource was scaled in at one change of direction too many',
+    (e) => {
+      swing(e);
+      find(e.resources, ({ id }) => id === 'group').reversals = 2;
+    },
+  ],
+  [
+    'flap_breaks',
+    'a resource was scaled in after its operators had allowed fewer changes of direction',
+    (e) => {
+      swing(e);
+      e.calls.push(
+        patch({ max_reversals_per_half_hour: 1 }, start + 100_000),
+        patch({ max_reversals_per_half_hour: 3_600 }, start + 140_000),
+      );
     },
   ],
   [
@@ -531,6 +557,21 @@ const truths: readonly (readonly [what: string, doctor: (evidence: Doctored) => 
       Object.assign(jobOf(e, 'execute-two'), { status: 'failed', outcome: 'superseded' });
       without(e.saw, ({ jobId }) => jobId === 'execute-two');
       e.effects.push(external(groupObject, 6, 8, start + 31_050));
+    },
+  ],
+  [
+    'a resource that has turned often enough is scaled out',
+    (e) => {
+      swing(e);
+      carryOut(e, { id: 'out-again', resource: 'group', seq: 7, from: 5, to: 6, at: start + 160_000 });
+      find(e.resources, ({ id }) => id === 'group').reversals = 3;
+    },
+  ],
+  [
+    'changes of direction that are half an hour old',
+    (e) => {
+      swing(e, start + 1_900_000);
+      find(e.resources, ({ id }) => id === 'group').reversals = 1;
     },
   ],
   [

@@ -9,10 +9,10 @@ const ms = (column: string) =>
 const tables: Readonly<Record<string, string>> = {
   resources: `select id, name, cloud_provider as provider, region, cluster, min_instances as min, max_instances as max, max_scale_up_step as up_step,
     max_scale_down_step as down_step, cooldown_period as cooldown, coalesce(scale_down_cooldown, cooldown_period) as down_cooldown,
-    max_actions_per_hour as hourly, decision_interval from resources`,
+    max_actions_per_hour as hourly, max_reversals_per_half_hour as reversals, decision_interval from resources`,
   jobs: `select id, kind, resource_id, decision_id, status, outcome, fence, dispatch_seq, request_id, ${ms('created_at')} as created,
     ${ms('finished_at')} as finished, error->>'code' as code from jobs`,
-  decisions: `select id, job_id, resource_id, seq, decision_type as type, current_instances as "from", target_instances as target, state, executed,
+  decisions: `select id, job_id, resource_id, seq, decision_type as type, reason_code as reason, current_instances as "from", target_instances as target, state, executed,
     ${ms('created_at')} as created, ${ms('expires_at')} as expires from scaling_decisions`,
   attempts: `select id, decision_id, resource_id, job_id, no, epoch, from_instances as "from", target_instances as target, action, state,
     ${ms('intent_at')} as intent, ${ms('settle_after')} as settle, ${ms('effect_at')} as effect, fence from attempts`,

@@ -81,6 +81,7 @@ export function carryOut(evidence: Doctored, { id, resource: resourceId, seq, fr
     resource_id: resourceId,
     seq,
     type: to > from ? 'scaleup' : 'scaledown',
+    reason: to > from ? 'demand_above_capacity' : 'demand_below_capacity',
     from,
     target: to,
     state: 'executed',
@@ -166,6 +167,7 @@ function resource(id: string, provider: ResourceRow['provider'], name: string): 
     cooldown: 10,
     down_cooldown: 20,
     hourly: 3_600,
+    reversals: 3_600,
     decision_interval: 5,
   };
 }

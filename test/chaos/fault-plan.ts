@@ -279,6 +279,13 @@ export const faultKinds = {
     targets: objects,
     detail: (random) => ({ max: between(random, [8, 20]) }),
   },
+  // The least that may be set: who has turned before may not scale in.
+  'operator-reversals': {
+    weight: 2,
+    durationMs: [3_000, 20_000],
+    targets: objects,
+    detail: () => ({ max: 1 }),
+  },
   'audit-tamper': { weight: 1, durationMs: [0, 0], targets: only('audit') },
 } as const satisfies Record<string, Kind>;
 

@@ -24,6 +24,9 @@ interface Freeze {
 /** A scheduled window began with this minute and lasts so long: beyond the longest freeze of a run. */
 const scheduledMinutes = 3;
 
+/** After a release nobody is held for so long: then it goes on all over again, seconds. */
+const quietSeconds = 15;
+
 /** A minute: longer than the API or PostgreSQL is away. */
 const patchTries = 240;
 const patchPauseMs = 250;
@@ -95,6 +98,26 @@ export class Operator {
     if (status !== 200) return;
     const strays = ((body?.freezes ?? []) as Freeze[]).filter(({ reason }) => !this.#frozen.has(reason));
     for (const { id } of strays) await this.#thaw(id);
+  }
+
+  /** Lets regions that are held for correlated scale-in go on. */
+  async releaseHolds(): Promise<void> {
+    const { status, body } = await this.#caller.call({
+      client: 'operator',
+      op: 'protection',
+      method: 'GET',
+      path: '/protection',
+      patienceMs: 5_000,
+    });
+    if (status !== 200) return;
+    for (const { scope } of (body?.holds ?? []) as { scope: string }[])
+      await this.#caller.call({
+        client: 'operator',
+        op: 'release-hold',
+        method: 'POST',
+        path: `/fleet-holds/${encodeURIComponent(scope)}/release`,
+        body: { reason: 'the chaos run has looked', quiet_seconds: quietSeconds },
+      });
   }
 
   /** Releases what a request from a frozen API process stopped again, long after it was sent. @returns their number. */

@@ -156,10 +156,11 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
   }
 }
 
-/** What lost answers left stopped or frozen. */
+/** What lost answers left stopped or frozen, and what the service holds until somebody has looked. */
 async function sweep({ operator }: World): Promise<void> {
   await operator.releaseStrays();
   await operator.thawStrays();
+  await operator.releaseHolds();
 }
 
 function topologyOf(world: World) {

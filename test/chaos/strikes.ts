@@ -169,6 +169,13 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
     await world.operator.patch(id, { max_instances: policy.max_instances });
     return { struck };
   },
+  'operator-reversals': async (world, fault, over) => {
+    const { id, policy } = resourceOf(world, fault);
+    const struck = await world.operator.patch(id, { max_reversals_per_half_hour: Number(fault.detail.max) });
+    await lasting(fault, over);
+    await world.operator.patch(id, { max_reversals_per_half_hour: policy.max_reversals_per_half_hour });
+    return { struck };
+  },
   'audit-tamper': tamper,
 };
 
