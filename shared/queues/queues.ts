@@ -117,12 +117,36 @@ export interface Dispatch {
   readonly delayMs?: number;
 }
 
+/** How long a process that has just started gives Redis, once. */
+const firstWaitMs = 500;
+const firstWaits = new WeakMap<Redis, Promise<void>>();
+
+/**
+ * BullMQ waits without end for a connection that was never ready: requests would be held until Redis is back. Later, and
+ * after one moment here, what is not connected fails at once. @throws Error when Redis is away.
+ */
+async function untilConnected(connection: Redis): Promise<void> {
+  if (connection.status === 'ready') return;
+  const wait = firstWaits.get(connection) ?? firstWait(connection);
+  firstWaits.set(connection, wait);
+  await wait;
+  if ((connection.status as string) !== 'ready') throw new Error(`Redis is away (${connection.status})`);
+}
+
+function firstWait(connection: Redis): Promise<void> {
+  return new Promise((resolve) => {
+    connection.once('ready', resolve);
+    setTimeout(resolve, firstWaitMs).unref();
+  });
+}
+
 /** Puts rows of `jobs` on their queues. @throws when Redis is away; the relay tries again. */
 export async function enqueue(
   queues: Queues,
   dispatches: readonly Dispatch[],
   decidePackSize: number = packSize,
 ): Promise<void> {
+  await untilConnected(queues.decide.opts.connection as Redis);
   const additions: Promise<unknown>[] = [];
   for (const name of jobQueueNames) {
     const mine = dispatches.filter((dispatch) => dispatch.queue === name);

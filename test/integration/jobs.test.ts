@@ -141,6 +141,23 @@ describe('accepting jobs', () => {
     expect(await racing.submit(second)).toEqual({ kind: 'created', jobId: second.id });
   });
 
+  it('answers in a process that has not seen Redis yet: nobody waits until it is back', async () => {
+    const away = createProducerConnection('redis://127.0.0.1:1', () => {});
+    const lines = createQueues(away, prefix, () => {});
+    const errors: unknown[] = [];
+    const alone = new JobIntake(pool, lines, (error) => errors.push(error));
+    const began = performance.now();
+    for (let count = 0; count < 20; count++) {
+      const job = newJob('decide', resourceId, null);
+      expect(await alone.submit(job)).toEqual({ kind: 'created', jobId: job.id });
+    }
+    // Only the first gives Redis a moment.
+    expect(performance.now() - began).toBeLessThan(5_000);
+    expect(errors).toHaveLength(20);
+    away.disconnect();
+    await Promise.allSettled(Object.values(lines).map((queue) => queue.close()));
+  });
+
   it('takes a batch whole, and repeats its ids under the same key', async () => {
     const key = idempotency(randomUUID(), 'batch');
     const jobs = Array.from({ length: 1_000 }, () => newJob('decide', resourceId, null));
