@@ -455,6 +455,7 @@ function unknown(): ProviderError {
 
 const logger = createLogger({ level: 'silent', name: 'model' });
 const metrics = createMetrics();
+const silentQueue = { opts: { connection: { status: 'ready' } }, addBulk: async () => [] };
 const silentQueues = Object.fromEntries(
-  ['execute-aws', 'execute-kubernetes'].map((name) => [name, { addBulk: async () => [] }]),
+  ['decide', 'execute-aws', 'execute-kubernetes'].map((name) => [name, silentQueue]),
 ) as unknown as Queues;
