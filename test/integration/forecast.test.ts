@@ -24,10 +24,11 @@ afterAll(async () => {
 });
 
 const minute = 60_000;
-/** Demand of a daily wave, in instances' worth, with a little noise that is the same in every run. */
+const beganAt = Date.now();
+/** Demand of a daily wave, in instances' worth, with a little noise: the same in every run, and at every time of day. */
 const wave = (atMs: number) => {
-  const phase = (2 * Math.PI * atMs) / 86_400_000;
-  const noise = ((Math.floor(atMs / minute) * 7_919) % 1_000) / 1_000 - 0.5;
+  const phase = (2 * Math.PI * (atMs - beganAt)) / 86_400_000;
+  const noise = ((((Math.round((atMs - beganAt) / minute) * 7_919) % 1_000) + 1_000) % 1_000) / 1_000 - 0.5;
   return 30 + 15 * Math.sin(phase) + 6 * noise;
 };
 
