@@ -71,6 +71,25 @@ export async function circuitFailed(
   return row?.opened ? row : null;
 }
 
+/** Long enough for any execution that is wanted to have tried. */
+const idleSeconds = 60;
+
+/**
+ * Closes the circuits of scopes whose clouds were read well, if their time has been over for a minute and nobody tries:
+ * nothing is to be executed there, and what would be must not be told of a fault of long ago.
+ * @returns the scopes that were closed.
+ */
+export async function closeIdleCircuits(db: Queryable, scopes: readonly string[]): Promise<string[]> {
+  const { rows } = await db.query<{ scope: string }>({
+    name: 'close_idle_circuits',
+    text: `update circuits set failures = 0, opens = 0, opened_at = null, open_until = null, probe_until = null, updated_at = clock_timestamp()
+      where scope = any ($1::text[]) and open_until < clock_timestamp() - ${idleSeconds} * interval '1 second'
+        and coalesce(probe_until, '-infinity') < clock_timestamp() returning scope`,
+    values: [scopes],
+  });
+  return rows.map((row) => row.scope);
+}
+
 /** The cloud answered: closes the circuit. Costs nothing where it is closed already and nothing failed. @returns whether anything had failed. */
 export async function circuitAnswered(db: Queryable, scope: string): Promise<boolean> {
   const { rowCount } = await db.query({

@@ -40,6 +40,7 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   await workers.end();
+  await pool.query('delete from worker_heartbeats');
 });
 afterAll(async () => {
   await Promise.all(Object.values(queues).map((queue) => queue.close()));
@@ -149,6 +150,51 @@ describe('a worker process', () => {
       { decision_type: 'noaction', reason: expect.stringContaining('SCALER_STOP') },
     ]);
     expect(aws.group(name)?.desired).toBe(4);
+  });
+
+  it('tries again when the time of an open circuit is over, and closes one that nobody tries', async () => {
+    const { id } = await seedGroup(pool, aws);
+    await seedSamples(pool, id, 95);
+    const circuit = 'scope:aws:us-east-1';
+    const open = (seconds: number) =>
+      pool.query(
+        `insert into circuits (scope, failures, open_until) values ($1, 5, now() + $2 * interval '1 second')
+          on conflict (scope) do update set failures = 5, open_until = excluded.open_until`,
+        [circuit, seconds],
+      );
+    const isThere = async () =>
+      (await pool.query('select 1 from circuits where scope = $1 and open_until is not null', [circuit]))
+        .rowCount;
+    const decided = async () => {
+      const job = await submit(id);
+      await expect.poll(() => statusOf(job), { timeout: 10_000 }).toBe('completed');
+      const sql = 'select decision_type, reason_code from scaling_decisions where job_id = $1';
+      return (await pool.query(sql, [job])).rows[0];
+    };
+    await open(30);
+    await startHere({ WORKER_QUEUES: 'decide' });
+    expect(await decided()).toEqual({ decision_type: 'noaction', reason_code: 'circuit_open' });
+    await open(-10);
+    // What was seen is kept for a second.
+    await expect
+      .poll(decided, { timeout: 10_000, interval: 300 })
+      .toMatchObject({ decision_type: 'scaleup' });
+    await startHere({ WORKER_QUEUES: 'upkeep' });
+    const looked = async () =>
+      (
+        await pool.query(
+          `select 1 from resources where id = $1 and observed_at > now() - interval '3 seconds'`,
+          [id],
+        )
+      ).rowCount;
+    await expect.poll(looked, { timeout: 10_000 }).toBe(1);
+    expect(await isThere()).toBe(1);
+    await open(-61);
+    await expect.poll(isThere, { timeout: 10_000 }).toBe(0);
+    const { rows } = await pool.query(
+      `select subject, detail from audit_log where action = 'circuit.closed'`,
+    );
+    expect(rows).toEqual([{ subject: circuit, detail: { why: 'the cloud was read well' } }]);
   });
 
   it('killed in the middle of its work loses nothing: another one finishes it', async () => {

@@ -110,14 +110,15 @@ function protectionsOf(
       detail: `${hold.wanting} of ${hold.resources} resources of ${own} wanted to scale in at once, and that is held until someone has looked`,
       untilMs: hold.held_until_ms,
     });
-  const circuit = circuits.find((row) => row.scope === own && row.open);
+  // Once its time is over somebody has to try: decisions that were held for ever would leave it open for ever.
+  const circuit = circuits.find((row) => row.scope === own && row.open_ms > 0);
   if (circuit !== undefined)
     found.push({
       code: 'circuit_open',
       direction: 'both',
       allowed: 0,
       detail: `calls to ${own} are held after repeated failures (${circuit.last_code ?? 'unknown'})`,
-      untilMs: null,
+      untilMs: engine.nowMs + Math.ceil(circuit.open_ms),
     });
   const { maxScaleUpStep, maxScaleDownStep } = engine.policy;
   for (const usage of usages) {

@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
+import { auditMany } from '../../shared/db/audit-repository.ts';
+import { closeIdleCircuits } from '../../shared/db/circuits-repository.ts';
 import { withTransaction } from '../../shared/db/pool.ts';
+import { cloudScope } from '../../shared/domain/protection-scope.ts';
 import type { CloudProvider } from '../../shared/domain/resource.ts';
 import { enqueue, type Queues } from '../../shared/queues/queues.ts';
 import { recordObservation } from '../jobs/execution-store.ts';
@@ -57,8 +60,21 @@ export async function observeResources(
         observed++;
       }
     }
+    const answered = mine.filter((_, index) => !(states[index] instanceof Error)).map(cloudScope);
+    await closeCircuits(pool, [...new Set(answered)], options.workerId);
   }
   return { observed, failed };
+}
+
+async function closeCircuits(pool: pg.Pool, scopes: readonly string[], workerId: string): Promise<void> {
+  await withTransaction(pool, async (tx) => {
+    const closed = await closeIdleCircuits(tx, scopes);
+    const who = { actor: workerId, action: 'circuit.closed', request_id: null, remote_address: null };
+    await auditMany(
+      tx,
+      closed.map((subject) => ({ ...who, subject, detail: { why: 'the cloud was read well' } })),
+    );
+  });
 }
 
 /**

@@ -42,7 +42,9 @@ export type Mischief =
   /** The cloud says something that cannot be stored. */
   | 'nonsense'
   /** A write takes so long that leases are renewed meanwhile. */
-  | 'long';
+  | 'long'
+  /** The circuit of the region is open, and its time is over. */
+  | 'circuit-open';
 
 export interface ChildTask {
   readonly id: number;
@@ -151,6 +153,7 @@ async function deliver(
   const processor = createExecuteProcessor(deps, queue, claims);
   if (task.mischief === 'claim-locked') await lockJob(task.deliveries[0]?.[1]);
   for (const together of task.deliveries) {
+    if (task.mischief === 'circuit-open') await openCircuit(together);
     for (let round = 0; round < 60; round++) {
       await Promise.allSettled(together.map((id) => processor({ data: { ids: [id], v: 1 } } as Job)));
       const { rows } = await own.query<{ error: { code?: string } | null }>(
@@ -273,6 +276,15 @@ function skipAhead(): void {
     if (looks > 2) performance.now = real;
     return real() + skippedMs;
   };
+}
+
+async function openCircuit(jobIds: readonly string[]): Promise<void> {
+  await own.query(
+    `insert into circuits (scope, failures, open_until) select distinct 'scope:aws:' || r.region, 5, now() - interval '1 second'
+      from jobs j join resources r on r.id = j.resource_id where j.id = any ($1::uuid[])
+      on conflict (scope) do update set failures = 5, open_until = excluded.open_until, probe_until = null`,
+    [jobIds],
+  );
 }
 
 /** @returns when the row is locked; it is let go after a claim has given up. */

@@ -306,6 +306,7 @@ export const scenarios: readonly Scenario[] = [
     outcomes: ['succeeded', 'dead'],
     mischief: 'nonsense',
   },
+  { name: 'circuit-closes', place: 'group', ...scaling, outcomes: ['succeeded'], mischief: 'circuit-open' },
   { name: 'leases-renewed', place: 'group', ...scaling, outcomes: ['succeeded'], mischief: 'long' },
   {
     name: 'crowded',

@@ -43,6 +43,12 @@ export const codeGuards: readonly CodeGuard[] = [
     killers: test('integration/api-audit.test.ts', 'never kept without one'),
   },
   {
+    id: 'an open circuit whose time is over is tried',
+    file: 'worker/jobs/fleet-protections.ts',
+    edits: [['row.scope === own && row.open_ms > 0', 'row.scope === own && row.open']],
+    killers: test('integration/worker.test.ts', 'tries again when the time of an open circuit is over'),
+  },
+  {
     id: 'sessions that may only read are given up',
     file: 'shared/db/pool.ts',
     edits: [
