@@ -84,7 +84,7 @@ export async function closeIdleCircuits(db: Queryable, scopes: readonly string[]
     name: 'close_idle_circuits',
     text: `update circuits set failures = 0, opens = 0, opened_at = null, open_until = null, probe_until = null, updated_at = clock_timestamp()
       where scope = any ($1::text[]) and open_until < clock_timestamp() - ${idleSeconds} * interval '1 second'
-        and coalesce(probe_until, '-infinity') < clock_timestamp() returning scope`,
+        and (probe_until is null or probe_until < clock_timestamp()) returning scope`,
     values: [scopes],
   });
   return rows.map((row) => row.scope);
