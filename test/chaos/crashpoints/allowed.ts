@@ -19,6 +19,11 @@ export const allowed: readonly { readonly pattern: RegExp; readonly reason: stri
     reason: 'an API process waiting for an answer; it writes nothing',
   },
   {
+    pattern: /^shared\/queues\/queues:untilConnected:/,
+    reason:
+      'half a second that a process that has just started gives Redis; the rows are committed, and the relay finds them',
+  },
+  {
     pattern: /:(correlatedHold:tx\.query#2|fleetRefusal:audit#1) 2$/,
     reason: 'a hold trips once, and is not asked for again before an hour; its first time is enumerated',
   },
