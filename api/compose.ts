@@ -1,11 +1,8 @@
 import type { Server } from 'node:http';
 import { promisify } from 'node:util';
 import { Gauge, type Registry } from 'prom-client';
-import { hasLiveKey } from '../shared/db/keys-repository.ts';
 import { createPool } from '../shared/db/pool.ts';
 import { errorMessage } from '../shared/errors.ts';
-import { JobIntake } from '../shared/jobs/job-intake.ts';
-import { JobWaiters } from '../shared/jobs/job-waiters.ts';
 import { type Closers, createClosers } from '../shared/lifecycle/closers.ts';
 import { createLogger } from '../shared/observability/logger.ts';
 import { createMetrics } from '../shared/observability/metrics.ts';
@@ -14,8 +11,11 @@ import { buildApp } from './app.ts';
 import { AuditTrail } from './audit/audit-trail.ts';
 import type { ApiConfig } from './config.ts';
 import { createMatchedServer } from './http/create-server.ts';
-import type { Deps } from './routes/deps.ts';
-import type { Route } from './routes/route.ts';
+import type { Deps } from './http/deps.ts';
+import type { Route } from './http/route.ts';
+import { JobIntake } from './jobs/job-intake.ts';
+import { JobWaiters } from './jobs/job-waiters.ts';
+import { hasLiveKey } from './keys/keys-store.ts';
 
 export interface Api {
   readonly server: Server;

@@ -40,7 +40,7 @@ export class ScalerError extends Error {
   }
 }
 
-type Details = {
+export type ErrorDetails = {
   context?: Record<string, unknown>;
   fields?: readonly FieldError[];
   retryAfterMs?: number;
@@ -51,69 +51,36 @@ export class InvalidInput extends ScalerError {
   constructor(
     code: string,
     message: string,
-    details: Details & { httpStatus?: 400 | 413 | 415 | 422 | 428 | 431 } = {},
+    details: ErrorDetails & { httpStatus?: 400 | 413 | 415 | 422 | 428 | 431 } = {},
   ) {
     super({ ...details, code, message, retry: 'never', httpStatus: details.httpStatus ?? 400 });
   }
 }
 
 export class NotFound extends ScalerError {
-  constructor(code: string, message: string, details: Details = {}) {
+  constructor(code: string, message: string, details: ErrorDetails = {}) {
     super({ ...details, code, message, retry: 'never', httpStatus: 404 });
   }
 }
 
 /** The request was fine but the world has moved on: stale decision, ETag mismatch, execution running. */
 export class Conflict extends ScalerError {
-  constructor(code: string, message: string, details: Details & { httpStatus?: 409 | 412 } = {}) {
+  constructor(code: string, message: string, details: ErrorDetails & { httpStatus?: 409 | 412 } = {}) {
     super({ ...details, code, message, retry: 'never', httpStatus: details.httpStatus ?? 409 });
   }
 }
 
 /** PostgreSQL or Redis is away. */
 export class DependencyUnavailable extends ScalerError {
-  constructor(code: string, message: string, details: Details = {}) {
+  constructor(code: string, message: string, details: ErrorDetails = {}) {
     super({ ...details, code, message, retry: 'backoff', httpStatus: 503 });
   }
 }
 
 /** Our bug. */
 export class InvariantBroken extends ScalerError {
-  constructor(message: string, details: Details = {}) {
+  constructor(message: string, details: ErrorDetails = {}) {
     super({ ...details, code: 'invariant_broken', message, retry: 'never', httpStatus: 500 });
-  }
-}
-
-/**
- * What a failed provider call means for the write it belonged to. Only `unknown` may have been applied.
- */
-export type ProviderFault =
-  | 'throttled' // not applied; postpone without spending an attempt
-  | 'conflict' // not applied; somebody else moved the object: re-read
-  | 'permanent' // not applied; the cloud refuses this request
-  | 'identity' // not applied; credentials or permissions
-  | 'fenced' // not applied; our own fence refused a late write
-  | 'pre_send' // not applied; the request never left
-  | 'unavailable' // a read failed; nothing was to be applied
-  | 'unknown'; // may or may not have been applied
-
-const faultRetry: Record<ProviderFault, RetryClass> = {
-  throttled: 'after',
-  conflict: 'backoff',
-  permanent: 'never',
-  identity: 'never',
-  fenced: 'backoff',
-  pre_send: 'backoff',
-  unavailable: 'backoff',
-  unknown: 'backoff',
-};
-
-/** A provider call that failed, classified once, where the SDK's error entered. */
-export class ProviderError extends ScalerError {
-  readonly fault: ProviderFault;
-  constructor(fault: ProviderFault, code: string, message: string, details: Details = {}) {
-    super({ ...details, code, message, retry: faultRetry[fault], httpStatus: 502 });
-    this.fault = fault;
   }
 }
 

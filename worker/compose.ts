@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import { hostname } from 'node:os';
 import { type Job, Worker } from 'bullmq';
 import type pg from 'pg';
-import { audit } from '../shared/db/audit-repository.ts';
+import { audit } from '../shared/db/audit-store.ts';
 import { createPool } from '../shared/db/pool.ts';
 import type { CloudProvider } from '../shared/domain/resource.ts';
 import { errorMessage } from '../shared/errors.ts';
@@ -19,16 +19,17 @@ import {
   type Queues,
 } from '../shared/queues/queues.ts';
 import type { WorkerConfig } from './config.ts';
-import { ForecastStore } from './jobs/forecast-store.ts';
-import { createDecideProcessor } from './processors/decide-processor.ts';
-import { createExecuteProcessor } from './processors/execute-processor.ts';
-import { createForecastProcessor } from './processors/forecast-processor.ts';
-import type { RunDeps } from './processors/run-job.ts';
+import { createDecideProcessor } from './decide/processor.ts';
+import { createExecuteProcessor } from './execute/processor.ts';
+import { ForecasterCache } from './forecast/forecaster-cache.ts';
+import { createForecastProcessor } from './forecast/processor.ts';
 import { createProviders } from './providers/registry.ts';
 import type { ScalingProvider } from './providers/scaling-provider.ts';
+import type { RunDeps } from './queue/run-job.ts';
 import { decideDueResources, expireOldRows, observeResources } from './upkeep/chores.ts';
 import { beat, OutdatedHold, ProgressWatch } from './upkeep/heartbeat.ts';
 import { sweep } from './upkeep/relay.ts';
+import { countWaitingByQueue } from './upkeep/upkeep-store.ts';
 
 export interface RunningWorker {
   readonly id: string;
@@ -68,7 +69,7 @@ export async function startWorker(config: Readonly<WorkerConfig>): Promise<Runni
     onCircuit: (provider, open) => metrics.circuitOpen.set({ provider }, open),
   });
   closers.add('providers', () => Promise.all([...providers.values()].map((provider) => provider.close())));
-  const forecasts = new ForecastStore(pool, {
+  const forecasts = new ForecasterCache(pool, {
     limitBytes: config.FORECAST_CACHE_MB * 1_048_576,
     onError: (error) => logger.warn({ event: 'forecast.unsaved', detail: errorMessage(error) }),
   });
@@ -100,7 +101,7 @@ function createProcessors(
   run: RunDeps,
   own: {
     providers: ReadonlyMap<CloudProvider, ScalingProvider>;
-    forecasts: ForecastStore;
+    forecasts: ForecasterCache;
     workerId: string;
     shutdown: AbortSignal;
   },
@@ -227,11 +228,9 @@ function startSweeping(
             { name: 'decide-due', data: {} },
           );
           await queues.upkeep.upsertJobScheduler('expire', { every: 10_000 }, { name: 'expire', data: {} });
-          const { rows } = await pool.query<{ queue: string; n: number }>(
-            `select queue, count(*)::integer as n from jobs where not finished and status in ('queued', 'retrying') group by queue`,
-          );
+          const waiting = await countWaitingByQueue(pool);
           metrics.queueDepth.reset();
-          for (const { queue, n } of rows) metrics.queueDepth.set({ queue: queue as QueueName }, n);
+          for (const { queue, n } of waiting) metrics.queueDepth.set({ queue }, n);
         }
       } catch (error) {
         logger.warn({ event: 'relay.failed', detail: errorMessage(error) }, 'the next sweep tries again');

@@ -1,4 +1,4 @@
-import type { AuditEntry } from '../../shared/db/audit-repository.ts';
+import type { AuditEntry } from '../../shared/db/audit-store.ts';
 import type { AuditedRequest } from './audit-trail.ts';
 
 /** Requests alike in all but their id. */

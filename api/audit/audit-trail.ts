@@ -1,5 +1,5 @@
 import { Counter, Gauge, type Registry } from 'prom-client';
-import { type AuditEntry, auditMany } from '../../shared/db/audit-repository.ts';
+import { type AuditEntry, auditMany } from '../../shared/db/audit-store.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import { addressBlock } from '../http/address-block.ts';
 import { AcceptedRequests } from './accepted-requests.ts';

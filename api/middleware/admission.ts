@@ -1,8 +1,8 @@
-import type { KeyRow } from '../../shared/db/keys-repository.ts';
 import type { Scope } from '../../shared/domain/api-key.ts';
 import { ScalerError } from '../../shared/errors.ts';
 import { addressBlock } from '../http/address-block.ts';
-import type { Deps } from '../routes/deps.ts';
+import type { Deps } from '../http/deps.ts';
+import type { KeyRow } from '../keys/keys-store.ts';
 import { Authenticator } from './authenticate.ts';
 import { RateLimit, tooManyRequests } from './rate-limit.ts';
 

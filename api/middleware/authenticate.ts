@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
-import { findLiveKey, type KeyRow, touchKey } from '../../shared/db/keys-repository.ts';
 import { databaseError } from '../../shared/db/pool.ts';
-import { hashSecret, parseKey, sameHash } from '../../shared/domain/api-key.ts';
 import { ScalerError } from '../../shared/errors.ts';
+import { hashSecret, parseKey, sameHash } from '../keys/api-key.ts';
+import { findLiveKey, type KeyRow, touchKey } from '../keys/keys-store.ts';
 
 /** A revoked key works for no longer than this. */
 const cacheMs = 5_000;

@@ -1,11 +1,11 @@
-import { decisionNotFound } from '../../shared/db/decisions-repository.ts';
-import { jobNotFound } from '../../shared/db/jobs-repository.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
-import { resourceNotFound } from '../../shared/db/resources-repository.ts';
-import { type Covered, covers } from '../../shared/db/selectors-repository.ts';
 import type { Selectors } from '../../shared/domain/api-key.ts';
 import { InvariantBroken, ScalerError } from '../../shared/errors.ts';
-import type { Call, Route } from '../routes/route.ts';
+import { decisionNotFound } from '../decisions/decisions-store.ts';
+import type { Call, Route } from '../http/route.ts';
+import { jobNotFound } from '../jobs/jobs-store.ts';
+import { type Covered, covers } from '../keys/selectors-store.ts';
+import { resourceNotFound } from '../resources/resources-store.ts';
 
 const notFound = { resource: resourceNotFound, decision: decisionNotFound, job: jobNotFound };
 

@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import { countWaiting, type WaitingJobs } from '../../shared/db/jobs-repository.ts';
 import { ScalerError } from '../../shared/errors.ts';
+import { countWaiting, type WaitingJobs } from '../jobs/jobs-store.ts';
 
 /** What a request asks for: executions go on when decisions are refused already. */
 export type Lane = 'decide' | 'execute';

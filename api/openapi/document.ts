@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { problemSchema } from '../contracts/common.ts';
-import type { Route } from '../routes/route.ts';
+import { problemSchema } from '../http/contract.ts';
+import type { Route } from '../http/route.ts';
 
 /** The OpenAPI 3.1 document, from the same schemas that validate. */
 export function openApiDocument(routes: readonly Route[]): Record<string, unknown> {

@@ -4,9 +4,9 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import pg from 'pg';
-import { verifyDatabase } from '../../shared/db/audit-verify.ts';
+import { verifyDatabase } from '../../api/audit/verify.ts';
+import { startEmbeddedPostgres } from '../../deploy/local/postgres.ts';
 import { migrate } from '../../shared/db/migrate.ts';
-import { startEmbeddedPostgres } from '../../shared/embedded/postgres.ts';
 
 const help = `Usage: npm run bench:audit -- [--seconds N] [--rows N] [--json]
 

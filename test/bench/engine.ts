@@ -1,7 +1,7 @@
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import type { EnginePolicy, EngineSample } from '../../shared/domain/scaling-decision.ts';
 import { decide } from '../../worker/engine/decide.ts';
+import type { EnginePolicy, EngineSample } from '../../worker/engine/types.ts';
 import { lengthOf, restore, save } from '../../worker/forecaster/checkpoint.ts';
 import { ResourceForecaster, shapeOf } from '../../worker/forecaster/resource-forecaster.ts';
 import { policy as policyWith } from '../support/engine-input.ts';

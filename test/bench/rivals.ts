@@ -9,7 +9,6 @@ import pino from 'pino';
 import { Histogram, Registry } from 'prom-client';
 import { z } from 'zod';
 import { createMatchedServer } from '../../api/http/create-server.ts';
-import { finishJobs } from '../../shared/db/jobs-repository.ts';
 import { createPool } from '../../shared/db/pool.ts';
 import { Batcher } from '../../shared/jobs/batcher.ts';
 import { createLogger } from '../../shared/observability/logger.ts';
@@ -19,8 +18,9 @@ import {
   createProducerConnection,
   createQueues,
 } from '../../shared/queues/queues.ts';
-import { Claims } from '../../worker/processors/claims.ts';
-import { announce, type JobEnd, runEntry } from '../../worker/processors/run-job.ts';
+import { Claims } from '../../worker/queue/claims.ts';
+import { finishJobs } from '../../worker/queue/jobs-store.ts';
+import { announce, type JobEnd, runEntry } from '../../worker/queue/run-job.ts';
 
 /** What the service is measured against, each a process of its own: the role is the first argument. */
 const role = process.argv[2] ?? '';

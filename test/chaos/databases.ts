@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 
-import { type GuardedProcess, startGuarded } from '../../shared/embedded/guarded-process.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../shared/embedded/postgres.ts';
-import { findRedis } from '../../shared/embedded/redis-binary.ts';
+import { type GuardedProcess, startGuarded } from '../../deploy/local/guarded-process.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../deploy/local/postgres.ts';
+import { findRedis } from '../../deploy/local/redis-binary.ts';
 import { steadyPort } from './steady-port.ts';
 
 /** A database that may be ended in any way and comes back on the same port with the same data. */

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type ServiceProcess, startProcess } from '../../shared/embedded/processes.ts';
+import { type ServiceProcess, startProcess } from '../../deploy/local/processes.ts';
 
 export interface MemberOptions {
   readonly name: string;

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import pg from 'pg';
-import { createKey } from '../../shared/db/keys-repository.ts';
+import { createKey } from '../../api/keys/keys-store.ts';
 import { migrate } from '../../shared/db/migrate.ts';
 
 import type { Closers } from '../../shared/lifecycle/closers.ts';

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { findJob } from '../../shared/db/jobs-repository.ts';
+import { findJob } from '../../api/jobs/jobs-store.ts';
 import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
 import { Kubernetes } from '../../worker/providers/kubernetes.ts';
 import type { ProviderTarget, ScalingProvider } from '../../worker/providers/scaling-provider.ts';

@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ProviderError, type ProviderFault } from '../../shared/errors.ts';
+import { ProviderError, type ProviderFault } from '../../worker/providers/provider-error.ts';
 import type {
   CapacityState,
   ProviderTarget,

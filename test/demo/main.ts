@@ -2,11 +2,11 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { openBackends } from '../../deploy/local/backends.ts';
+import { ensureFirstKey } from '../../deploy/local/first-key.ts';
+import { freePort } from '../../deploy/local/free-port.ts';
+import { startProcess, waitUntilReady } from '../../deploy/local/processes.ts';
 import { migrate } from '../../shared/db/migrate.ts';
-import { openBackends } from '../../shared/embedded/backends.ts';
-import { ensureFirstKey } from '../../shared/embedded/first-key.ts';
-import { freePort } from '../../shared/embedded/free-port.ts';
-import { startProcess, waitUntilReady } from '../../shared/embedded/processes.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import { createClosers, onSignals } from '../../shared/lifecycle/closers.ts';
 import { projectRoot } from '../../shared/project-root.ts';

@@ -1,5 +1,5 @@
+import { openBackends } from '../../deploy/local/backends.ts';
 import { migrate } from '../../shared/db/migrate.ts';
-import { openBackends } from '../../shared/embedded/backends.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import type { Closers } from '../../shared/lifecycle/closers.ts';
 import { inTemporaryFolder, readCommandLine } from '../support/command.ts';

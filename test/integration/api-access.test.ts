@@ -3,10 +3,11 @@ import { crc32 } from 'node:zlib';
 import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildApp } from '../../api/app.ts';
-import type { Route } from '../../api/routes/route.ts';
-import { insertJobs } from '../../shared/db/jobs-repository.ts';
-import { refusalOfActor } from '../../shared/db/selectors-repository.ts';
-import { generateKey, type Scope, scopes } from '../../shared/domain/api-key.ts';
+import type { Route } from '../../api/http/route.ts';
+import { generateKey } from '../../api/keys/api-key.ts';
+import { insertJobs } from '../../shared/db/jobs-store.ts';
+import { type Scope, scopes } from '../../shared/domain/api-key.ts';
+import { refusalOfActor } from '../../worker/execute/actor-store.ts';
 import { newJob, seedDecision, seedResource } from '../support/seed.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { generateKey, scopes } from '../../shared/domain/api-key.ts';
+import { generateKey } from '../../api/keys/api-key.ts';
+import { scopes } from '../../shared/domain/api-key.ts';
 import { seedDecision, seedResource } from '../support/seed.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
 

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parseKey } from '../../api/keys/api-key.ts';
 import { createPool } from '../../shared/db/pool.ts';
-import { parseKey } from '../../shared/domain/api-key.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
 
@@ -21,7 +21,7 @@ afterAll(async () => {
 
 /** Runs `npm run keys -- …`. @throws with what it wrote when it ends with another status than 0. */
 async function keys(...args: string[]): Promise<string> {
-  const program = join(projectRoot(), 'dist/api/keys-cli.js');
+  const program = join(projectRoot(), 'dist/api/keys/cli.js');
   const env = { ...process.env, DATABASE_URL: database.url, API_KEY_PEPPER: 'a pepper for tests' };
   return (await promisify(execFile)(process.execPath, [program, ...args], { env })).stdout;
 }

@@ -5,7 +5,7 @@ import { Registry } from 'prom-client';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildApp } from '../../api/app.ts';
 import { createMatchedServer } from '../../api/http/create-server.ts';
-import type { Route } from '../../api/routes/route.ts';
+import type { Route } from '../../api/http/route.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
 
 let api: TestApi;

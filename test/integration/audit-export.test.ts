@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { audit } from '../../shared/db/audit-repository.ts';
-import { verifyFile } from '../../shared/db/audit-verify.ts';
+import { verifyFile } from '../../api/audit/verify.ts';
+import { audit } from '../../shared/db/audit-store.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
 
@@ -70,7 +70,7 @@ function fileOf(text: string): string {
 /** The command as it is run. */
 async function verify(args: readonly string[], url = ''): Promise<{ status: number; output: string }> {
   return await new Promise((resolve) => {
-    const program = join(projectRoot(), 'dist/shared/db/audit-verify.js');
+    const program = join(projectRoot(), 'dist/api/audit/verify.js');
     const env = { ...process.env, DATABASE_URL: url };
     execFile(process.execPath, [program, ...args], { env }, (error, stdout, stderr) =>
       resolve({ status: error === null ? 0 : Number(error.code), output: stdout + stderr }),

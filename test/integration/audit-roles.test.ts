@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { verifyDatabase } from '../../shared/db/audit-verify.ts';
+import { verifyDatabase } from '../../api/audit/verify.ts';
 import { applicationRoles, applyGrants, privileges } from '../../shared/db/grants.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { type RunningWorker, startWorker } from '../../worker/compose.ts';
@@ -285,7 +285,7 @@ describe('the application roles', () => {
     login.password = 'second';
     await promisify(execFile)(
       process.execPath,
-      [join(projectRoot(), 'dist/api/keys-cli.js'), 'create', '--name', 'first', '--scopes', 'admin'],
+      [join(projectRoot(), 'dist/api/keys/cli.js'), 'create', '--name', 'first', '--scopes', 'admin'],
       { env: { ...process.env, DATABASE_URL: login.href, API_KEY_PEPPER: 'a pepper for tests' } },
     );
     expect((await owner.query(`select scopes from api_keys where name = 'first'`)).rows).toEqual([

@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { rowHash } from '../../shared/db/audit-chain.ts';
-import { exportHeads, exportRows } from '../../shared/db/audit-export.ts';
-import { audit } from '../../shared/db/audit-repository.ts';
-import { readHeads, verifyDatabase } from '../../shared/db/audit-verify.ts';
-import { appendEvent } from '../../shared/db/events-repository.ts';
+import { exportHeads, exportRows } from '../../api/audit/audit-export-store.ts';
+import { rowHash } from '../../api/audit/hash-chain.ts';
+import { readHeads, verifyDatabase } from '../../api/audit/verify.ts';
+import { audit } from '../../shared/db/audit-store.ts';
 import { createPool, withTransaction } from '../../shared/db/pool.ts';
+import { appendEvent } from '../../worker/execute/events-store.ts';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
 
 let database: TestDatabase;

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { findJob } from '../../shared/db/jobs-repository.ts';
-import { ProviderError } from '../../shared/errors.ts';
+import { findJob } from '../../api/jobs/jobs-store.ts';
+import { ProviderError } from '../../worker/providers/provider-error.ts';
 import { type ExecutionRig, noAnswer, openExecutionRig } from '../support/execution-rig.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
 import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';

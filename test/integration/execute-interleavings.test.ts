@@ -1,11 +1,11 @@
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { passCircuit } from '../../shared/db/circuits-repository.ts';
-import { findJob } from '../../shared/db/jobs-repository.ts';
+import { findJob } from '../../api/jobs/jobs-store.ts';
 import { changeProtection } from '../../shared/db/protection-lock.ts';
-import { ProviderError } from '../../shared/errors.ts';
-import { executeDecision } from '../../worker/jobs/execute-decision.ts';
-import { recordObservation } from '../../worker/jobs/execution-store.ts';
+import { passCircuit } from '../../worker/execute/circuits-store.ts';
+import { executeDecision } from '../../worker/execute/execute-decision.ts';
+import { recordObservation } from '../../worker/execute/execution-store.ts';
+import { ProviderError } from '../../worker/providers/provider-error.ts';
 import { type ExecutionRig, noAnswer, openExecutionRig } from '../support/execution-rig.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
 import { seedDecision, seedExecuteJob } from '../support/seed.ts';

@@ -3,18 +3,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import {
-  claimJobs,
-  findJob,
-  finishJobs,
-  insertJobs,
-  listJobs,
-  postponeJob,
-  releaseAbandonedJobs,
-} from '../../shared/db/jobs-repository.ts';
+import { JobIntake } from '../../api/jobs/job-intake.ts';
+import { JobWaiters } from '../../api/jobs/job-waiters.ts';
+import { findJob, listJobs } from '../../api/jobs/jobs-store.ts';
+import { insertJobs } from '../../shared/db/jobs-store.ts';
 import { createPool } from '../../shared/db/pool.ts';
-import { JobIntake } from '../../shared/jobs/job-intake.ts';
-import { JobWaiters, publishFinished } from '../../shared/jobs/job-waiters.ts';
+import { publishFinished } from '../../shared/jobs/finished-jobs.ts';
 import { createLogger } from '../../shared/observability/logger.ts';
 import {
   createConsumerConnection,
@@ -22,7 +16,8 @@ import {
   createQueues,
   type Queues,
 } from '../../shared/queues/queues.ts';
-import { Claims } from '../../worker/processors/claims.ts';
+import { Claims } from '../../worker/queue/claims.ts';
+import { claimJobs, finishJobs, postponeJob, releaseAbandonedJobs } from '../../worker/queue/jobs-store.ts';
 import { sweep } from '../../worker/upkeep/relay.ts';
 import { newJob, seedDecision, seedResource } from '../support/seed.ts';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';

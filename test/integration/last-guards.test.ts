@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { claimJobs, finishJobs } from '../../shared/db/jobs-repository.ts';
 import { createPool } from '../../shared/db/pool.ts';
+import { claimJobs, finishJobs } from '../../worker/queue/jobs-store.ts';
 import {
   type DatabaseGuard,
   databaseGuards,

@@ -1,22 +1,20 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { circuitAnswered, listCircuits } from '../../shared/db/circuits-repository.ts';
-import { listFlapping } from '../../shared/db/flapping-repository.ts';
-import { releaseHold } from '../../shared/db/fleet-holds-repository.ts';
-import {
-  type FleetLimits,
-  listFleetLimits,
-  lockFleet,
-  setFleetLimits,
-} from '../../shared/db/fleet-limits-repository.ts';
-import { createFreeze, deleteFreeze } from '../../shared/db/freezes-repository.ts';
-import { findJob } from '../../shared/db/jobs-repository.ts';
+import { findJob } from '../../api/jobs/jobs-store.ts';
+import { listFlapping } from '../../api/protection/flapping-store.ts';
+import { listFleetLimits, setFleetLimits } from '../../api/protection/fleet-limits-store.ts';
+import { createFreeze, deleteFreeze } from '../../api/protection/freezes-store.ts';
+import { askRelease, release, stop } from '../../api/protection/stops-store.ts';
+import { listCircuits } from '../../shared/db/circuits-store.ts';
+import { releaseHold } from '../../shared/db/fleet-holds-store.ts';
+import type { FleetLimits } from '../../shared/db/fleet-limits-store.ts';
 import { changeProtection, lockForIntent } from '../../shared/db/protection-lock.ts';
-import { askRelease, release, stop } from '../../shared/db/stops-repository.ts';
-import { ProviderError } from '../../shared/errors.ts';
-import { loadDecisionInputs } from '../../worker/jobs/decision-inputs.ts';
-import { FleetProtections } from '../../worker/jobs/fleet-protections.ts';
+import { FleetProtections } from '../../worker/decide/fleet-protections.ts';
+import { loadDecisionInputs } from '../../worker/decide/inputs-store.ts';
+import { circuitAnswered } from '../../worker/execute/circuits-store.ts';
+import { lockFleet } from '../../worker/execute/fleet-lock-store.ts';
+import { ProviderError } from '../../worker/providers/provider-error.ts';
 import { type ExecutionRig, noAnswer, openExecutionRig } from '../support/execution-rig.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
 import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';

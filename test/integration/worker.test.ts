@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
-import { insertJobs } from '../../shared/db/jobs-repository.ts';
+import { insertJobs } from '../../shared/db/jobs-store.ts';
 import { createPool } from '../../shared/db/pool.ts';
 import { createProducerConnection, createQueues, enqueue, type Queues } from '../../shared/queues/queues.ts';
 import { decideDueResources, expireOldRows } from '../../worker/upkeep/chores.ts';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { EngineInput, EnginePolicy, EngineSample } from '../../shared/domain/scaling-decision.ts';
 import { decide } from '../../worker/engine/decide.ts';
+import type { EngineInput, EnginePolicy, EngineSample } from '../../worker/engine/types.ts';
 import { input, minutes, now, policy } from '../support/engine-input.ts';
 
 const runs = { numRuns: 1_000 };

@@ -1,12 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type {
-  EngineForecast,
-  EngineInput,
-  EnginePolicy,
-  EngineSample,
-} from '../../shared/domain/scaling-decision.ts';
 import { decide } from '../../worker/engine/decide.ts';
+import type { EngineForecast, EngineInput, EnginePolicy, EngineSample } from '../../worker/engine/types.ts';
 import { restore, save } from '../../worker/forecaster/checkpoint.ts';
 import { DemandForecaster } from '../../worker/forecaster/demand-forecaster.ts';
 import { type Metric, ResourceForecaster, shapeOf } from '../../worker/forecaster/resource-forecaster.ts';

@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { EngineInput } from '../../shared/domain/scaling-decision.ts';
+import { presentExplanation } from '../../worker/decide/present-decision.ts';
+import { packInputs, unpackInputs } from '../../worker/decide/stored-inputs.ts';
 import { decide } from '../../worker/engine/decide.ts';
+import type { EngineInput } from '../../worker/engine/types.ts';
 import { ResourceForecaster, shapeOf } from '../../worker/forecaster/resource-forecaster.ts';
-import { presentExplanation } from '../../worker/jobs/present-decision.ts';
-import { packInputs, unpackInputs } from '../../worker/jobs/stored-inputs.ts';
-import { compare } from '../../worker/jobs/verify-decision.ts';
+import { compare } from '../../worker/simulate/replay-decision.ts';
 import { input, now, policy } from '../support/engine-input.ts';
 
 const ratio = fc.double({ min: 0, max: 1.4, noNaN: true });

@@ -1,4 +1,4 @@
-import type { EngineInput, EnginePolicy, EngineSample } from '../../shared/domain/scaling-decision.ts';
+import type { EngineInput, EnginePolicy, EngineSample } from '../../worker/engine/types.ts';
 
 export const noForecast = { usable: null, learning: false, why: 'not asked for' };
 

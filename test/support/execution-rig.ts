@@ -1,13 +1,14 @@
 import type pg from 'pg';
-import { type ClaimedJob, claimJobs, findJob } from '../../shared/db/jobs-repository.ts';
+import { findJob } from '../../api/jobs/jobs-store.ts';
 import { createPool } from '../../shared/db/pool.ts';
-import { ProviderError } from '../../shared/errors.ts';
 import {
   type ExecuteDeps,
   type ExecuteOutcome,
   executeDecision,
-} from '../../worker/jobs/execute-decision.ts';
+} from '../../worker/execute/execute-decision.ts';
+import { ProviderError } from '../../worker/providers/provider-error.ts';
 import type { ScalingProvider } from '../../worker/providers/scaling-provider.ts';
+import { type ClaimedJob, claimJobs } from '../../worker/queue/jobs-store.ts';
 import { seedDecision, seedExecuteJob, seedResource } from './seed.ts';
 import { createTestDatabase } from './test-database.ts';
 

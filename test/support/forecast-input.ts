@@ -3,7 +3,7 @@ import type {
   EnginePolicy,
   EngineSample,
   MetricForecast,
-} from '../../shared/domain/scaling-decision.ts';
+} from '../../worker/engine/types.ts';
 import type { DemandForecaster } from '../../worker/forecaster/demand-forecaster.ts';
 import type { Moment } from '../../worker/forecaster/expert.ts';
 import type { ResourceForecaster } from '../../worker/forecaster/resource-forecaster.ts';

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
+import { startEmbeddedPostgres } from '../../deploy/local/postgres.ts';
+import { startEmbeddedRedis } from '../../deploy/local/redis.ts';
 import { migrate } from '../../shared/db/migrate.ts';
-import { startEmbeddedPostgres } from '../../shared/embedded/postgres.ts';
-import { startEmbeddedRedis } from '../../shared/embedded/redis.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 
 declare module 'vitest' {

@@ -1,4 +1,4 @@
-import type { ProviderError } from '../../shared/errors.ts';
+import type { ProviderError } from '../../worker/providers/provider-error.ts';
 import type { CapacityState, ScalingProvider } from '../../worker/providers/scaling-provider.ts';
 
 /** A cloud at the provider port, for the interleavings a protocol simulator cannot be asked for; the wire is tested elsewhere. */

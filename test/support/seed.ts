@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import { insertJobs, type NewJob } from '../../shared/db/jobs-repository.ts';
+import { insertJobs, type NewJob } from '../../shared/db/jobs-store.ts';
 
 /** Inserts a resource with sane defaults. @returns its id. */
 export async function seedResource(pool: pg.Pool, values: Record<string, unknown> = {}): Promise<string> {

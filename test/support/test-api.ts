@@ -1,6 +1,6 @@
 import { type Api, composeApi, listen } from '../../api/compose.ts';
 import { readApiConfig } from '../../api/config.ts';
-import { createKey } from '../../shared/db/keys-repository.ts';
+import { createKey } from '../../api/keys/keys-store.ts';
 import type { Scope, Selectors } from '../../shared/domain/api-key.ts';
 import { createTestDatabase } from './test-database.ts';
 import { createTestRedis } from './test-redis.ts';

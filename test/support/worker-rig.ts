@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { vi } from 'vitest';
-import { upsertSamples } from '../../shared/db/series-repository.ts';
+import { upsertSamples } from '../../api/resources/series-store.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { type RunningWorker, startWorker } from '../../worker/compose.ts';
 import { readWorkerConfig } from '../../worker/config.ts';

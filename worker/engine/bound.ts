@@ -1,7 +1,7 @@
-import type { EngineInput } from '../../shared/domain/scaling-decision.ts';
 import type { CheckedSamples } from './data-quality.ts';
 import { doubtCode } from './stabilize.ts';
 import type { Stage } from './stage.ts';
+import type { EngineInput } from './types.ts';
 
 /**
  * Minimum and maximum. A resource outside them is led back whatever its demand, one step at a time: whoever set the

@@ -1,3 +1,5 @@
+import { type CheckedSamples, staleAfterMs } from './data-quality.ts';
+import { limitRatio, plannedRatio, saturatedRatio, worthOf } from './demand.ts';
 import type {
   Candidate,
   EngineForecast,
@@ -5,9 +7,7 @@ import type {
   EngineSample,
   Explanation,
   MetricForecast,
-} from '../../shared/domain/scaling-decision.ts';
-import { type CheckedSamples, staleAfterMs } from './data-quality.ts';
-import { limitRatio, plannedRatio, saturatedRatio, worthOf } from './demand.ts';
+} from './types.ts';
 
 /** Counts are rounded up from the bound but for a millionth: see `demand.ts`. */
 const boundNoise = 1e-6;

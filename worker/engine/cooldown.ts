@@ -1,6 +1,6 @@
-import type { EngineInput } from '../../shared/domain/scaling-decision.ts';
 import type { Stage } from './stage.ts';
-import { seconds } from './words.ts';
+import type { EngineInput } from './types.ts';
+import { seconds } from './wording.ts';
 
 /** Too soon after the last change, in whichever direction that went? The cooldown is that of the direction asked for. */
 export function coolDown(asked: number, input: EngineInput): Stage {

@@ -1,6 +1,6 @@
-import type { EnginePolicy, EngineSample } from '../../shared/domain/scaling-decision.ts';
 import type { Stage } from './stage.ts';
-import { seconds } from './words.ts';
+import type { EnginePolicy, EngineSample } from './types.ts';
+import { seconds } from './wording.ts';
 
 export interface CheckedSamples {
   readonly verdict: 'fresh' | 'stale' | 'partial' | 'none';

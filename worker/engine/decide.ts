@@ -1,11 +1,3 @@
-import type {
-  Candidate,
-  EngineDecision,
-  EngineInput,
-  Explanation,
-  ReasonCode,
-  StageName,
-} from '../../shared/domain/scaling-decision.ts';
 import { bound } from './bound.ts';
 import { estimateConfidence, forecastConfidence, unknownConfidence } from './confidence.ts';
 import { coolDown } from './cooldown.ts';
@@ -22,7 +14,8 @@ import { foresee, type Need, recommend, weigh } from './recommend.ts';
 import { stabilize } from './stabilize.ts';
 import { Trail } from './stage.ts';
 import { tolerate } from './tolerance.ts';
-import { percent } from './words.ts';
+import type { Candidate, EngineDecision, EngineInput, Explanation, ReasonCode, StageName } from './types.ts';
+import { percent } from './wording.ts';
 
 /** Changes whenever the same input may give another decision. */
 export const engineVersion = '1.5.0';

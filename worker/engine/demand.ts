@@ -1,11 +1,6 @@
-import type {
-  Candidate,
-  EngineForecast,
-  EnginePolicy,
-  EngineWorth,
-} from '../../shared/domain/scaling-decision.ts';
 import type { Stage } from './stage.ts';
-import { metricName, percent, percentOf } from './words.ts';
+import type { Candidate, EngineForecast, EnginePolicy, EngineWorth } from './types.ts';
+import { metricName, percent, percentOf } from './wording.ts';
 
 /** From here on a ratio no longer shows the demand, only that it is at least as much. */
 export const saturatedRatio = 0.98;

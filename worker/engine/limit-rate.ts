@@ -1,6 +1,6 @@
-import type { EngineInput } from '../../shared/domain/scaling-decision.ts';
 import { momentOf } from './cooldown.ts';
 import type { Stage } from './stage.ts';
+import type { EngineInput } from './types.ts';
 
 const hourMs = 3_600_000;
 

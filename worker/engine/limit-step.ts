@@ -1,5 +1,5 @@
-import type { EnginePolicy } from '../../shared/domain/scaling-decision.ts';
 import type { Stage } from './stage.ts';
+import type { EnginePolicy } from './types.ts';
 
 /** How far one decision may go. */
 export function limitStep(wanted: number, current: number, policy: EnginePolicy): Stage {

@@ -1,5 +1,5 @@
-import type { EngineForecast, EngineInput, MetricForecast } from '../../shared/domain/scaling-decision.ts';
 import type { CheckedSamples } from './data-quality.ts';
+import type { EngineForecast, EngineInput, MetricForecast } from './types.ts';
 
 /**
  * Demand may move so far in this time that a forecast made before says nothing of now. A step is about as long as a

@@ -1,6 +1,6 @@
-import type { EngineInput } from '../../shared/domain/scaling-decision.ts';
 import type { Stage } from './stage.ts';
-import { seconds } from './words.ts';
+import type { EngineInput } from './types.ts';
+import { seconds } from './wording.ts';
 
 /** Has a person said no? A stop forbids everything, a pause one direction. */
 export function pause(asked: number, going: number, input: EngineInput): Stage {

@@ -1,5 +1,5 @@
-import type { EngineInput, EnginePrediction } from '../../shared/domain/scaling-decision.ts';
 import { isRatio, isWorth } from './data-quality.ts';
+import type { EngineInput, EnginePrediction } from './types.ts';
 
 /** Forecasts are commonly written hourly or daily; an older one knows nothing of yesterday. */
 const oldestMs = 24 * 3_600_000;

@@ -1,6 +1,6 @@
-import type { EngineInput, FleetProtection } from '../../shared/domain/scaling-decision.ts';
 import { momentOf } from './cooldown.ts';
 import type { Stage } from './stage.ts';
+import type { EngineInput, FleetProtection } from './types.ts';
 
 const halfHourMs = 1_800_000;
 

@@ -1,9 +1,9 @@
-import type { EngineInput, EnginePrediction, EngineSample } from '../../shared/domain/scaling-decision.ts';
 import type { CheckedSamples } from './data-quality.ts';
 import type { Ask, Load } from './demand.ts';
 import type { Need } from './recommend.ts';
 import type { Trail } from './stage.ts';
-import { instances, percent, seconds } from './words.ts';
+import type { EngineInput, EnginePrediction, EngineSample } from './types.ts';
+import { instances, percent, seconds } from './wording.ts';
 
 /** One plain sentence: what was seen, what happens, what would meet the target, and what stood in the way. */
 export function sayReason(

@@ -1,13 +1,8 @@
-import type {
-  EngineForecast,
-  EnginePolicy,
-  EnginePrediction,
-  EngineSample,
-} from '../../shared/domain/scaling-decision.ts';
 import type { CheckedSamples } from './data-quality.ts';
 import { type Ask, asksOf, forecastAsks, limitRatio, mostRequired, roundUp, worthOf } from './demand.ts';
 import type { CheckedForecast } from './own-forecast.ts';
 import type { Stage } from './stage.ts';
+import type { EngineForecast, EnginePolicy, EnginePrediction, EngineSample } from './types.ts';
 
 /** A silence longer than this is no longer the last minutes' demand: scaling out on it, too, ends. */
 const longestSilenceMs = 15 * 60_000;

@@ -1,9 +1,9 @@
-import type { EngineInput, EngineSample } from '../../shared/domain/scaling-decision.ts';
 import type { CheckedSamples } from './data-quality.ts';
 import { forecastNeed, requiredAt, roundUp, saying } from './demand.ts';
 import type { Need } from './recommend.ts';
 import type { Stage } from './stage.ts';
-import { seconds } from './words.ts';
+import type { EngineInput, EngineSample } from './types.ts';
+import { seconds } from './wording.ts';
 
 /**
  * Scaling in waits until complete, fresh data of the whole window agrees: the window's highest need counts. Scaling out

@@ -1,4 +1,4 @@
-import type { ReasonCode, StageName, StageRecord } from '../../shared/domain/scaling-decision.ts';
+import type { ReasonCode, StageName, StageRecord } from './types.ts';
 
 /** What a stage makes of the number it is given; `code` only when it changed or held it. */
 export interface Stage {

@@ -1,8 +1,8 @@
-import type { EnginePolicy } from '../../shared/domain/scaling-decision.ts';
 import { forecastNeed, roundUp } from './demand.ts';
 import type { Need } from './recommend.ts';
 import type { Stage } from './stage.ts';
-import { percent } from './words.ts';
+import type { EnginePolicy } from './types.ts';
+import { percent } from './wording.ts';
 
 /** 1.1 - 1 is a little more than 0.1 in binary. */
 const roundingNoise = 1e-9;

@@ -1,9 +1,4 @@
-import type {
-  EngineForecast,
-  EnginePolicy,
-  EngineSample,
-  MetricForecast,
-} from '../../shared/domain/scaling-decision.ts';
+import type { EngineForecast, EnginePolicy, EngineSample, MetricForecast } from '../engine/types.ts';
 import { restore, save } from './checkpoint.ts';
 import { DemandForecaster, type Observation } from './demand-forecaster.ts';
 import { doubles, RunningMean, type StateArray, type Stateful } from './state.ts';

@@ -8,13 +8,13 @@ import {
 } from '@aws-sdk/client-auto-scaling';
 import { DescribeLaunchTemplateVersionsCommand, EC2Client } from '@aws-sdk/client-ec2';
 import { awsRegionPattern } from '../../shared/domain/resource.ts';
-import { ProviderError } from '../../shared/errors.ts';
 import { withDeadline } from '../resilience/deadline.ts';
 import { classifyAwsError } from './aws-errors.ts';
 import { type CallLimits, callLimits } from './call-limits.ts';
-import { notSent } from './never-sent.ts';
+import { sideBySide } from './concurrent-map.ts';
+import { ProviderError } from './provider-error.ts';
+import { notSent } from './request-not-sent.ts';
 import type { Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
-import { sideBySide } from './side-by-side.ts';
 
 /** AWS takes at most this many names per call. */
 const namesPerCall = 50;

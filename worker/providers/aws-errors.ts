@@ -1,5 +1,6 @@
-import { errorMessage, ProviderError, type ProviderFault } from '../../shared/errors.ts';
-import { neverSentCode } from './never-sent.ts';
+import { errorMessage } from '../../shared/errors.ts';
+import { ProviderError, type ProviderFault } from './provider-error.ts';
+import { neverSentCode } from './request-not-sent.ts';
 import { retryAfterMs } from './retry-after.ts';
 
 interface Meaning {

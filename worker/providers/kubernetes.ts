@@ -10,16 +10,16 @@ import {
   type V1Scale,
 } from '@kubernetes/client-node';
 import { kubernetesNamePattern } from '../../shared/domain/resource.ts';
-import { ProviderError } from '../../shared/errors.ts';
 import { withDeadline } from '../resilience/deadline.ts';
 import { type CallLimits, callLimits } from './call-limits.ts';
+import { sideBySide } from './concurrent-map.ts';
 import { classifyKubernetesError } from './kubernetes-errors.ts';
 import { floorOf } from './kubernetes-floor.ts';
 import { autoscalersOf, hasScaledObject, ownerBlocks, type WorkloadName } from './kubernetes-owners.ts';
 import { requestedBy } from './kubernetes-requests.ts';
-import { notSent } from './never-sent.ts';
+import { ProviderError } from './provider-error.ts';
+import { notSent } from './request-not-sent.ts';
 import type { Actuation, Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
-import { sideBySide } from './side-by-side.ts';
 
 /** Each is three small requests; a cluster of a thousand workloads is read within seconds. */
 const describesAtOnce = 8;

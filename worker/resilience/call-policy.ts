@@ -1,4 +1,4 @@
-import { type ProviderError, ProviderError as ProviderFailure } from '../../shared/errors.ts';
+import { type ProviderError, ProviderError as ProviderFailure } from '../providers/provider-error.ts';
 import type { CapacityState, ProviderTarget, ScalingProvider } from '../providers/scaling-provider.ts';
 
 export interface CallPolicyOptions {

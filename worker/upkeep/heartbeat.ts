@@ -1,9 +1,9 @@
 import type { Worker } from 'bullmq';
 import type pg from 'pg';
-import { outdatedBy } from '../../shared/db/fleet-repository.ts';
 import { workerVersion } from '../../shared/domain/worker-version.ts';
 import type { Logger } from '../../shared/observability/logger.ts';
 import type { QueueName, Queues } from '../../shared/queues/queues.ts';
+import { outdatedBy, saveHeartbeat } from './upkeep-store.ts';
 
 /**
  * Says that this worker lives, what it serves and how old it is; `/ready` looks for it.
@@ -19,12 +19,7 @@ export async function beat(
     readonly stopped: boolean;
   },
 ): Promise<number | null> {
-  await pool.query(
-    `insert into worker_heartbeats (worker_id, queues, version, worker_version, stopped) values ($1, $2, $3, $4, $5)
-      on conflict (worker_id) do update set beat_at = now(), queues = excluded.queues, version = excluded.version, worker_version = excluded.worker_version,
-        stopped = excluded.stopped`,
-    [worker.id, worker.queues, worker.version, workerVersion, worker.stopped],
-  );
+  await saveHeartbeat(pool, worker);
   return await outdatedBy(pool);
 }
 

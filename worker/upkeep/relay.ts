@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import { releaseAbandonedJobs, takeLostJobs } from '../../shared/db/jobs-repository.ts';
 import { enqueue, jobQueueNames, type Queues } from '../../shared/queues/queues.ts';
+import { releaseAbandonedJobs, takeLostJobs } from '../queue/jobs-store.ts';
 
 /** One statement's worth; the next sweep takes the rest. */
 const sweepSize = 500;

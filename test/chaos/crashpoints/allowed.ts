@@ -2,21 +2,17 @@
 export const allowed: readonly { readonly pattern: RegExp; readonly reason: string }[] = [
   {
     pattern:
-      /^shared\/db\/(events-repository:listEvents|jobs-repository:(findFinishedJobs|findRunningExecution|findJob|listJobs|countUnfinished|countWaiting|oldestWaitSeconds)|circuits-repository:listCircuits|fleet-holds-repository:listHolds|fleet-limits-repository:listFleetLimits|selectors-repository:covers(New)?):/,
+      /^shared\/db\/(circuits-store:listCircuits|fleet-holds-store:listHolds|freezes-store:listFreezes|fleet-store:listLiveWorkers):/,
     reason: 'a read of the API, not on these paths',
   },
   {
     pattern:
-      /^shared\/db\/(audit-repository:auditMany|fleet-holds-repository:releaseHold|fleet-limits-repository:(set|delete)FleetLimits|protection-lock:changeProtection):/,
+      /^shared\/db\/(audit-store:auditMany|fleet-holds-store:releaseHold|protection-lock:changeProtection):/,
     reason: 'a change an operator makes through the API, in one statement or transaction of its own',
   },
   {
-    pattern: /^shared\/db\/jobs-repository:insertJobs:/,
+    pattern: /^shared\/db\/jobs-store:insertJobs:/,
     reason: 'the API accepts jobs with it, one statement; the chaos suite kills the API',
-  },
-  {
-    pattern: /^shared\/jobs\/job-waiters:JobWaiters\./,
-    reason: 'an API process waiting for an answer; it writes nothing',
   },
   {
     pattern: /^shared\/queues\/queues:untilConnected:/,

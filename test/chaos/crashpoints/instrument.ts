@@ -5,7 +5,7 @@ import { projectRoot } from '../../../shared/project-root.ts';
 
 /** Where the paths under test begin; what they import is instrumented with them. */
 const entries = [
-  'worker/processors/execute-processor.js',
+  'worker/execute/processor.js',
   'worker/upkeep/relay.js',
   'worker/upkeep/chores.js',
   'worker/providers/registry.js',

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
-import { claimJobs, insertJobs, releaseAbandonedJobs } from '../../../shared/db/jobs-repository.ts';
+import { insertJobs } from '../../../shared/db/jobs-store.ts';
 import type { CloudProvider } from '../../../shared/domain/resource.ts';
-import { recordObservation } from '../../../worker/jobs/execution-store.ts';
+import { recordObservation } from '../../../worker/execute/execution-store.ts';
+import { claimJobs, releaseAbandonedJobs } from '../../../worker/queue/jobs-store.ts';
 import { newJob, seedDecision } from '../../support/seed.ts';
 import type { World, WriteFate } from './world.ts';
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
+import { startEmbeddedPostgres } from '../../../deploy/local/postgres.ts';
 import { migrate } from '../../../shared/db/migrate.ts';
 import { createPool } from '../../../shared/db/pool.ts';
-import { startEmbeddedPostgres } from '../../../shared/embedded/postgres.ts';
 import type { Closers } from '../../../shared/lifecycle/closers.ts';
 import { inTemporaryFolder, readCommandLine } from '../../support/command.ts';
 import { checkModel } from './run.ts';

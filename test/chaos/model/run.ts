@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import type pg from 'pg';
-import { releaseAbandonedJobs } from '../../../shared/db/jobs-repository.ts';
+import { releaseAbandonedJobs } from '../../../worker/queue/jobs-store.ts';
 import { anyCommand, type Command, type Model, observe } from './commands.ts';
 import { brokenInvariants } from './invariants.ts';
 import { World } from './world.ts';

@@ -4,11 +4,11 @@ import type { Scheduler } from 'fast-check';
 import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import type { CloudProvider } from '../../../shared/domain/resource.ts';
-import { ProviderError } from '../../../shared/errors.ts';
 import { createLogger } from '../../../shared/observability/logger.ts';
 import { createMetrics } from '../../../shared/observability/metrics.ts';
 import type { Queues } from '../../../shared/queues/queues.ts';
-import { createExecuteProcessor } from '../../../worker/processors/execute-processor.ts';
+import { createExecuteProcessor } from '../../../worker/execute/processor.ts';
+import { ProviderError } from '../../../worker/providers/provider-error.ts';
 import type {
   CapacityState,
   ProviderTarget,

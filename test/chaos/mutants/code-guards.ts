@@ -21,19 +21,19 @@ const protection = (name: string): Killer[] => [{ file: 'test/integration/protec
 const jobs = (name: string): Killer[] => [{ file: 'test/integration/jobs.test.ts', name }];
 const test = (file: string, name: string): Killer[] => [{ file: `test/${file}`, name }];
 
-const store = 'worker/jobs/execution-store.ts';
-const execute = 'worker/jobs/execute-decision.ts';
-const fleet = 'worker/jobs/fleet-guards.ts';
-const jobsRepository = 'shared/db/jobs-repository.ts';
-const claims = 'worker/processors/claims.ts';
-const circuits = 'shared/db/circuits-repository.ts';
+const store = 'worker/execute/execution-store.ts';
+const execute = 'worker/execute/execute-decision.ts';
+const fleet = 'worker/execute/fleet-guards.ts';
+const jobsStore = 'worker/queue/jobs-store.ts';
+const claims = 'worker/queue/claims.ts';
+const circuits = 'worker/execute/circuits-store.ts';
 const aws = 'worker/providers/aws-auto-scaling.ts';
 const kubernetes = 'worker/providers/kubernetes.ts';
 
 export const codeGuards: readonly CodeGuard[] = [
   {
     id: 'audit, in the transaction of the change',
-    file: 'api/routes/protection.ts',
+    file: 'api/protection/routes.ts',
     edits: [
       [
         `await note(tx, call, { action: 'control.stopped', subject: scope, detail: { reason } });`,
@@ -44,7 +44,7 @@ export const codeGuards: readonly CodeGuard[] = [
   },
   {
     id: 'an open circuit whose time is over is tried',
-    file: 'worker/jobs/fleet-protections.ts',
+    file: 'worker/decide/fleet-protections.ts',
     edits: [['row.scope === own && row.open_ms > 0', 'row.scope === own && row.open']],
     killers: test('integration/worker.test.ts', 'tries again when the time of an open circuit is over'),
   },
@@ -383,19 +383,19 @@ export const codeGuards: readonly CodeGuard[] = [
   // Jobs.
   {
     id: 'fence of a claim',
-    file: jobsRepository,
+    file: jobsStore,
     edits: [['fence = fence + 1, checked_fence = fence + 1, attempts', 'checked_fence = fence, attempts']],
     killers: jobs('lets a claim that was taken over finish nothing'),
   },
   {
     id: 'fence, finishing',
-    file: jobsRepository,
+    file: jobsStore,
     edits: [[`j.fence = v.fence and j.status = 'active'`, `j.status = 'active'`]],
     killers: jobs('claims once, finishes once'),
   },
   {
     id: 'fence, postponing',
-    file: jobsRepository,
+    file: jobsStore,
     edits: [
       [
         `where id = $1 and fence = $2 and status = 'active' returning`,
@@ -406,7 +406,7 @@ export const codeGuards: readonly CodeGuard[] = [
   },
   {
     id: 'lease',
-    file: jobsRepository,
+    file: jobsStore,
     edits: [[`or (status = 'active' and lease_until < now()))`, `or status = 'active')`]],
     killers: jobs('claims once, finishes once'),
   },
@@ -424,19 +424,19 @@ export const codeGuards: readonly CodeGuard[] = [
   },
   {
     id: 'fence, renewing',
-    file: jobsRepository,
+    file: jobsStore,
     edits: [[`j.status = 'active' and j.fence = v.fence`, `j.status = 'active'`]],
     killers: jobs('renews no lease that is somebody else'),
   },
   {
     id: 'nothing is claimed before its time',
-    file: jobsRepository,
+    file: jobsStore,
     edits: [[` and available_at <= now() + interval '50 milliseconds')`, ')']],
     killers: jobs('postpones without spending an attempt'),
   },
   {
     id: 'min_worker_version, claiming',
-    file: jobsRepository,
+    file: jobsStore,
     edits: [['$3::integer >= (select min_worker_version from fleet_settings)', '$3::integer is not null']],
     killers: jobs('too old claims nothing'),
   },
@@ -459,7 +459,7 @@ export const codeGuards: readonly CodeGuard[] = [
   },
   {
     id: 'poison',
-    file: jobsRepository,
+    file: jobsStore,
     edits: [
       ['select id, attempts >= $1 and not exists (', 'select id, $1::integer is null and not exists ('],
     ],
@@ -467,7 +467,7 @@ export const codeGuards: readonly CodeGuard[] = [
   },
   {
     id: 'no job is buried on an open attempt',
-    file: jobsRepository,
+    file: jobsStore,
     edits: [
       [
         `and not exists (\n          select 1 from attempts a where a.job_id = jobs.id and a.state in ('open', 'unknown')) as poisoned`,
@@ -478,13 +478,13 @@ export const codeGuards: readonly CodeGuard[] = [
   },
   {
     id: 'idempotency: the body, of jobs',
-    file: 'shared/jobs/job-intake.ts',
+    file: 'api/http/idempotency-store.ts',
     edits: [['same: row.body_hash.equals(idempotency.body_hash)', 'same: true']],
     killers: jobs('makes one job of fifty requests'),
   },
   {
     id: 'idempotency: the body, of other requests',
-    file: 'shared/db/idempotency-repository.ts',
+    file: 'api/http/idempotency-store.ts',
     edits: [[`  if (!row.body_hash.equals(idempotency.body_hash)) return { kind: 'body_mismatch' };\n`, '']],
     killers: test('integration/api-guards.test.ts', 'refuses another body under the same key'),
   },
@@ -591,7 +591,7 @@ export const codeGuards: readonly CodeGuard[] = [
   },
   {
     id: 'expiry and revocation of a key',
-    file: 'shared/db/keys-repository.ts',
+    file: 'api/keys/keys-store.ts',
     edits: [[' where id = $1 and revoked_at is null and expires_at > now()`', ' where id = $1`']],
     killers: test('integration/api-access.test.ts', 'answers a key with its scope, and no other'),
   },

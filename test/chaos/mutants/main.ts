@@ -1,4 +1,4 @@
-import { openBackends } from '../../../shared/embedded/backends.ts';
+import { openBackends } from '../../../deploy/local/backends.ts';
 import type { Closers } from '../../../shared/lifecycle/closers.ts';
 import { inTemporaryFolder, readCommandLine } from '../../support/command.ts';
 import { type CodeGuard, codeGuards } from './code-guards.ts';

@@ -7,7 +7,7 @@ import { databaseGuards } from './database-guards.ts';
 
 /** What the tests need of the project. */
 const parts = [
-  ...['api', 'shared', 'test', 'worker', 'docs'],
+  ...['api', 'deploy', 'shared', 'test', 'worker', 'docs'],
   ...['package.json', 'tsconfig.json', 'tsconfig.base.json', 'vitest.config.ts', 'README.md'],
 ];
 

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import { describe, expect, it } from 'vitest';
+import { generateKey, hashSecret } from '../../../api/keys/api-key.ts';
 import { Authenticator } from '../../../api/middleware/authenticate.ts';
-import { generateKey, hashSecret } from '../../../shared/domain/api-key.ts';
 
 describe('the authenticator', () => {
   it('asks the database once for a key that many requests bring at the same moment', async () => {

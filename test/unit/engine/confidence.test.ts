@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineSample } from '../../../shared/domain/scaling-decision.ts';
 import { estimateConfidence } from '../../../worker/engine/confidence.ts';
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
+import type { EngineSample } from '../../../worker/engine/types.ts';
 import { minutes, now, policy } from '../../support/engine-input.ts';
 
 // Horizon: provisioning 120 s + interval 60 s = 3 samples.

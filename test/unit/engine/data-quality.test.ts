@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineSample } from '../../../shared/domain/scaling-decision.ts';
 import { checkSamples, reportQuality } from '../../../worker/engine/data-quality.ts';
+import type { EngineSample } from '../../../worker/engine/types.ts';
 import { minutes, now, policy } from '../../support/engine-input.ts';
 
 const sample = (values: Partial<EngineSample> = {}): EngineSample => ({

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineInput, EnginePrediction } from '../../../shared/domain/scaling-decision.ts';
 import { decide, engineVersion } from '../../../worker/engine/decide.ts';
+import type { EngineInput, EnginePrediction } from '../../../worker/engine/types.ts';
 import { input, minutes, now, policy } from '../../support/engine-input.ts';
 
 const prediction = (values: Partial<EnginePrediction> = {}): EnginePrediction => ({

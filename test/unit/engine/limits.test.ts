@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineInput, EnginePolicy } from '../../../shared/domain/scaling-decision.ts';
 import { bound } from '../../../worker/engine/bound.ts';
 import { coolDown } from '../../../worker/engine/cooldown.ts';
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
 import { limitRate } from '../../../worker/engine/limit-rate.ts';
 import { limitStep } from '../../../worker/engine/limit-step.ts';
 import { pause } from '../../../worker/engine/pause.ts';
+import type { EngineInput, EnginePolicy } from '../../../worker/engine/types.ts';
 import { input, now, policy } from '../../support/engine-input.ts';
 
 describe('limitStep', () => {

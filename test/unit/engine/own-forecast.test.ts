@@ -1,5 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { forecastConfidence } from '../../../worker/engine/confidence.ts';
+import { decide } from '../../../worker/engine/decide.ts';
+import { weigh } from '../../../worker/engine/recommend.ts';
 import type {
   EngineForecast,
   EngineInput,
@@ -7,10 +10,7 @@ import type {
   EnginePrediction,
   EngineSample,
   MetricForecast,
-} from '../../../shared/domain/scaling-decision.ts';
-import { forecastConfidence } from '../../../worker/engine/confidence.ts';
-import { decide } from '../../../worker/engine/decide.ts';
-import { weigh } from '../../../worker/engine/recommend.ts';
+} from '../../../worker/engine/types.ts';
 import { input, minutes, now, policy } from '../../support/engine-input.ts';
 import { engineForecast, metricForecast } from '../../support/forecast-input.ts';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import type { EnginePrediction } from '../../../shared/domain/scaling-decision.ts';
 import { checkPrediction } from '../../../worker/engine/prediction.ts';
+import type { EnginePrediction } from '../../../worker/engine/types.ts';
 import { input, now } from '../../support/engine-input.ts';
 
 const given: EnginePrediction = {

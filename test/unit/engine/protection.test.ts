@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { FleetProtection } from '../../../shared/domain/scaling-decision.ts';
 import { decide } from '../../../worker/engine/decide.ts';
 import { protect } from '../../../worker/engine/protection.ts';
+import type { FleetProtection } from '../../../worker/engine/types.ts';
 import { input, minutes, now, policy } from '../../support/engine-input.ts';
 
 const protection = (values: Partial<FleetProtection> = {}): FleetProtection => ({

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { EnginePrediction, EngineSample } from '../../../shared/domain/scaling-decision.ts';
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
 import { foresee, recommend, weigh } from '../../../worker/engine/recommend.ts';
 import { tolerate } from '../../../worker/engine/tolerance.ts';
+import type { EnginePrediction, EngineSample } from '../../../worker/engine/types.ts';
 import { noForecast, now, policy } from '../../support/engine-input.ts';
 
 const sample = (

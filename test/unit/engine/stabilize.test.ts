@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineInput, EngineSample } from '../../../shared/domain/scaling-decision.ts';
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
 import { weigh } from '../../../worker/engine/recommend.ts';
 import { stabilize } from '../../../worker/engine/stabilize.ts';
+import type { EngineInput, EngineSample } from '../../../worker/engine/types.ts';
 import { input, minutes, noForecast, now, policy } from '../../support/engine-input.ts';
 
 function run(wanted: number, samples: readonly EngineSample[], values: Partial<EngineInput> = {}) {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { EngineSample } from '../../../shared/domain/scaling-decision.ts';
+import type { EngineSample } from '../../../worker/engine/types.ts';
 import { ResourceForecaster, shapeOf } from '../../../worker/forecaster/resource-forecaster.ts';
 import { policy } from '../../support/engine-input.ts';
 import { bytesOf, coarsePolicy, normals, sampleAt } from '../../support/forecast-input.ts';

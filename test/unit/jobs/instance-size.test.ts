@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { sizeOf, worthOf } from '../../../worker/jobs/instance-size.ts';
+import { sizeOf, worthOf } from '../../../worker/samples/instance-size.ts';
 
 const type = (instance_type: string | null) =>
   sizeOf({ instance_type, cpu_request: null, memory_request: null });

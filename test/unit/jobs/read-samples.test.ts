@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { HistoryRow } from '../../../shared/db/forecasts-repository.ts';
-import { toSamples } from '../../../worker/jobs/read-samples.ts';
+import { toSamples } from '../../../worker/samples/read-samples.ts';
+import type { HistoryRow } from '../../../worker/samples/samples-store.ts';
 
 const size = { vcpu: 4, gib: 16 };
 const second = 1_000;

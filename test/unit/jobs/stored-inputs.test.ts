@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { packInputs, unpackInputs } from '../../../worker/jobs/stored-inputs.ts';
+import { packInputs, unpackInputs } from '../../../worker/decide/stored-inputs.ts';
 import { input, now } from '../../support/engine-input.ts';
 
 it('inputs are kept exactly, through JSON, and usual samples in four or five numbers', () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { ProviderError, type ProviderFault, type RetryClass } from '../../../shared/errors.ts';
+import type { RetryClass } from '../../../shared/errors.ts';
 import { classifyAwsError } from '../../../worker/providers/aws-errors.ts';
+import { ProviderError, type ProviderFault } from '../../../worker/providers/provider-error.ts';
 
 /** An error as the SDK throws it: `name` is AWS's code. */
 function sdkError(name: string, message = 'in the words of AWS', more: object = {}): Error {

@@ -1,7 +1,7 @@
 import { ApiException } from '@kubernetes/client-node';
 import { describe, expect, it } from 'vitest';
-import { ProviderError, type ProviderFault } from '../../../shared/errors.ts';
 import { classifyKubernetesError } from '../../../worker/providers/kubernetes-errors.ts';
+import { ProviderError, type ProviderFault } from '../../../worker/providers/provider-error.ts';
 
 const status = (code: number, message = 'in the words of the cluster') =>
   JSON.stringify({ kind: 'Status', apiVersion: 'v1', status: 'Failure', message, code });

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { ProviderError, type ProviderFault } from '../../../shared/errors.ts';
+import { ProviderError, type ProviderFault } from '../../../worker/providers/provider-error.ts';
 import type {
   CapacityState,
   ProviderTarget,

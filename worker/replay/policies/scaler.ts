@@ -1,11 +1,6 @@
-import type {
-  EngineDecision,
-  EngineForecast,
-  EnginePolicy,
-  EngineSample,
-} from '../../../shared/domain/scaling-decision.ts';
 import { forecastConfidence } from '../../engine/confidence.ts';
 import { decide } from '../../engine/decide.ts';
+import type { EngineDecision, EngineForecast, EnginePolicy, EngineSample } from '../../engine/types.ts';
 import { ResourceForecaster, shapeOf } from '../../forecaster/resource-forecaster.ts';
 import type { PolicyMaker, PolicyOptions, Statement } from '../policy.ts';
 

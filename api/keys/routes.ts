@@ -1,0 +1,96 @@
+import { z } from 'zod';
+import { withTransaction } from '../../shared/db/pool.ts';
+import { NotFound } from '../../shared/errors.ts';
+import { note } from '../audit/record-change.ts';
+import type { Deps } from '../http/deps.ts';
+import { type Route, route } from '../http/route.ts';
+import * as contracts from './contract.ts';
+import { createKey, listKeys, revokeKey, rotateKey } from './keys-store.ts';
+
+/**
+ * Making, listing, rotating and revoking API keys. They reach the whole fleet: a key with selectors could otherwise make
+ * itself one without.
+ */
+export function keyRoutes(deps: Deps): Route[] {
+  const pepper = deps.config.API_KEY_PEPPER;
+  return [
+    route({
+      method: 'get',
+      path: '/keys',
+      scope: 'admin',
+      touches: 'fleet',
+      operationId: 'listKeys',
+      summary: 'API keys, without their secrets',
+      responses: { 200: { description: 'Keys', schema: z.object({ keys: z.array(contracts.keySchema) }) } },
+      handle: async () => ({ status: 200, body: { keys: await listKeys(deps.pool) } }),
+    }),
+    route({
+      method: 'post',
+      path: '/keys',
+      scope: 'admin',
+      touches: 'fleet',
+      answersSecret: true,
+      operationId: 'createKey',
+      summary: 'Make an API key; its secret is in this answer only',
+      body: contracts.createKeyBody,
+      responses: { 201: { description: 'The key', schema: contracts.newKeySchema } },
+      handle: async (call) => {
+        const { name, selectors, expires_days: days } = call.body;
+        const scopes = [...new Set(call.body.scopes)];
+        const { key, row } = await withTransaction(deps.pool, async (tx) => {
+          const made = await createKey(tx, pepper, { name, scopes, selectors, days });
+          const detail = { name, scopes, selectors };
+          await note(tx, call, { action: 'key.created', subject: made.row.id, detail });
+          return made;
+        });
+        return { status: 201, body: { ...row, key } };
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/keys/{id}/rotate',
+      scope: 'admin',
+      touches: 'fleet',
+      answersSecret: true,
+      operationId: 'rotateKey',
+      summary: 'Make a key that takes the place of another, which stays valid for a while',
+      params: contracts.keyParams,
+      body: contracts.rotateKeyBody,
+      responses: { 201: { description: 'The new key', schema: contracts.newKeySchema } },
+      handle: async (call) => {
+        const { id } = call.params;
+        const { overlap_seconds } = call.body;
+        const { key, row } = await withTransaction(deps.pool, async (tx) => {
+          const made = await rotateKey(tx, pepper, id, overlap_seconds);
+          if (made === null) throw keyNotFound(id);
+          const detail = { new_key: made.row.id, overlap_seconds };
+          await note(tx, call, { action: 'key.rotated', subject: id, detail });
+          return made;
+        });
+        return { status: 201, body: { ...row, key } };
+      },
+    }),
+    route({
+      method: 'delete',
+      path: '/keys/{id}',
+      scope: 'admin',
+      touches: 'fleet',
+      operationId: 'revokeKey',
+      summary: 'Revoke an API key; takes effect within 5 s everywhere',
+      params: contracts.keyParams,
+      responses: { 204: { description: 'Revoked' } },
+      handle: async (call) => {
+        const { id } = call.params;
+        await withTransaction(deps.pool, async (tx) => {
+          if (!(await revokeKey(tx, id))) throw keyNotFound(id);
+          await note(tx, call, { action: 'key.revoked', subject: id });
+        });
+        return { status: 204 };
+      },
+    }),
+  ];
+}
+
+function keyNotFound(id: string): NotFound {
+  return new NotFound('key_not_found', `There is no live key ${id}.`);
+}

@@ -1,0 +1,178 @@
+import { createHmac, randomBytes } from 'node:crypto';
+import { createBullBoard } from '@bull-board/api';
+import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
+import { ExpressAdapter } from '@bull-board/express';
+import express, { type Express, type Request, type Response } from 'express';
+import { audit } from '../../shared/db/audit-store.ts';
+import { ScalerError } from '../../shared/errors.ts';
+import type { Deps } from '../http/deps.ts';
+import { sameHash } from '../keys/api-key.ts';
+import type { Admission } from '../middleware/admission.ts';
+import { outsideSelectors } from '../middleware/guard-selectors.ts';
+import { problemOf, sendProblem } from '../middleware/problem-response.ts';
+
+const path = '/admin/queues';
+const cookieName = 'scaler_board';
+const sessionMs = 15 * 60_000;
+
+/**
+ * Bull Board, which has no authentication of its own. Browsers cannot send our header, so an admin key posted to
+ * `/admin/queues/login` buys a 15-minute cookie that goes nowhere else and comes from no other site. It ends with its key.
+ */
+export function mountDashboard(app: Express, deps: Deps, admission: Admission): void {
+  const sessions = new Sessions(deps.config.API_KEY_PEPPER);
+  const refuse = (request: Request, response: Response, error: unknown) => {
+    const requestId = response.locals.requestId as string;
+    const problem = problemOf(error, deps.logger, requestId);
+    if (request.accepts(['json', 'html']) !== 'html') sendProblem(response, problem, requestId);
+    else sendPage(response, problem);
+  };
+
+  app.use(path, (request, response, next) => {
+    if (isFromAnotherSite(request)) refuse(request, response, crossSite());
+    else next();
+  });
+  app.post(
+    `${path}/login`,
+    express.urlencoded({ extended: false, limit: '4kb' }),
+    async (request, response) => {
+      try {
+        const { key = '' } = (request.body ?? {}) as { key?: unknown };
+        const header = request.get('authorization') ?? `Bearer ${String(key)}`;
+        const keyId = await open(deps, admission, header, request, response);
+        response.setHeader('Set-Cookie', sessions.cookie(keyId, request.secure));
+        response.redirect(303, path);
+      } catch (error) {
+        refuse(request, response, error);
+      }
+    },
+  );
+  app.use(path, async (request, response, next) => {
+    try {
+      const keyId = sessions.keyOf(request.headers.cookie);
+      if (keyId === null || !(await admission.isLive(keyId))) throw noSession();
+      response.locals.keyId = keyId;
+      withoutForeignFonts(response);
+      next();
+    } catch (error) {
+      refuse(request, response, error);
+    }
+  });
+
+  const board = new ExpressAdapter();
+  board.setBasePath(path);
+  const readOnlyMode = deps.config.BULL_BOARD_WRITABLE !== 'true';
+  createBullBoard({
+    queues: Object.values(deps.queues).map((queue) => new BullMQAdapter(queue, { readOnlyMode })),
+    serverAdapter: board,
+  });
+  app.use(path, board.getRouter());
+}
+
+/** @returns the id of the admin key that may see the board. */
+async function open(
+  deps: Deps,
+  admission: Admission,
+  header: string,
+  request: Request,
+  response: Response,
+): Promise<string> {
+  response.locals.scope = 'admin';
+  const key = await admission.admit(header, request.ip, 'admin', (keyId) => {
+    response.locals.keyId = keyId;
+  });
+  if (key.selectors !== null) throw outsideSelectors('The queues hold the jobs of every resource');
+  await audit(deps.pool, {
+    actor: key.id,
+    action: 'board.opened',
+    request_id: response.locals.requestId as string,
+    remote_address: request.ip ?? null,
+    detail: { scope: 'admin' },
+  });
+  return key.id;
+}
+
+/** Signed, not stored: any API process with the same pepper takes them. */
+class Sessions {
+  readonly #secret: Buffer;
+
+  constructor(pepper: string) {
+    this.#secret =
+      pepper === ''
+        ? randomBytes(32)
+        : createHmac('sha256', pepper).update('scaler: sessions of the board').digest();
+  }
+
+  cookie(keyId: string, secure: boolean): string {
+    const session = `${keyId}.${Date.now() + sessionMs}`;
+    const value = `${session}.${this.#sign(session).toString('hex')}`;
+    return `${cookieName}=${value}; Path=${path}; Max-Age=${sessionMs / 1_000}; HttpOnly; SameSite=Strict${secure ? '; Secure' : ''}`;
+  }
+
+  /** The key's id in a cookie that is ours and not too old. */
+  keyOf(cookies: string | undefined): string | null {
+    const pattern = new RegExp(
+      `(?:^|; )${cookieName}=(([0-9A-Za-z]{12})\\.(\\d{13}))\\.([0-9a-f]{64})(?:;|$)`,
+    );
+    const [, session = '', keyId = '', expires = '', signature = ''] = pattern.exec(cookies ?? '') ?? [];
+    const genuine = sameHash(Buffer.from(signature, 'hex'), this.#sign(session));
+    return genuine && Number(expires) > Date.now() ? keyId : null;
+  }
+
+  #sign(session: string): Buffer {
+    return createHmac('sha256', this.#secret).update(session).digest();
+  }
+}
+
+/** SameSite=Strict keeps the cookie away from other sites already; this also holds where a browser does not know it. */
+function isFromAnotherSite(request: Request): boolean {
+  if (request.method === 'GET' || request.method === 'HEAD') return false;
+  // Browsers say it themselves; a form of our own comes with `Origin: null`, as no referrer is sent.
+  const site = request.get('sec-fetch-site');
+  if (site !== undefined) return site !== 'same-origin' && site !== 'none';
+  const origin = request.get('origin');
+  return origin !== undefined && origin.replace(/^https?:\/\//, '') !== request.get('host');
+}
+
+/** The board's page asks Google for its fonts: nobody there need know who looks at our queues, and we have no network. */
+function withoutForeignFonts(response: Response): void {
+  const send = response.send.bind(response);
+  response.send = (body: unknown) =>
+    send(typeof body === 'string' ? body.replace(/<link href="https?:[^>]*>/g, '') : body);
+}
+
+function crossSite(): ScalerError {
+  return new ScalerError({
+    code: 'cross_site',
+    message: 'This came from a page of another site.',
+    retry: 'never',
+    httpStatus: 403,
+  });
+}
+
+function noSession(): ScalerError {
+  return new ScalerError({
+    code: 'no_session',
+    message: 'Log in with an admin key.',
+    retry: 'never',
+    httpStatus: 401,
+  });
+}
+
+function sendPage(response: Response, problem: ScalerError): void {
+  response.locals.problemCode = problem.code;
+  if (problem.retryAfterMs !== undefined)
+    response.setHeader('Retry-After', String(Math.ceil(problem.retryAfterMs / 1_000)));
+  const words = problem.code === 'no_session' ? '' : `<p role="alert">${escapeHtml(problem.message)}</p>`;
+  response
+    .status(problem.httpStatus)
+    .type('html')
+    .setHeader('Cache-Control', 'no-store')
+    .send(
+      `<!doctype html><html lang="en"><meta charset="utf-8"><title>Queues</title><main><h1>Queues</h1>${words}<form method="post" action="${path}/login"><label>Admin key <input name="key" type="password" autocomplete="off" required></label> <button>Log in</button></form></main></html>`,
+    );
+}
+
+function escapeHtml(text: string): string {
+  return text.replace(/[<>&"]/g, (char) => `&#${char.charCodeAt(0)};`);
+}
