@@ -142,7 +142,7 @@ function securityHeaders() {
 /** One lean line and one measurement per request, from when it came; the request's id is the client's own when that is sane. */
 function observe(deps: Deps, line: RequestLine) {
   const durations = new Histogram({
-    name: 'autoscaler_http_request_duration_seconds',
+    name: 'scaler_http_request_duration_seconds',
     help: 'HTTP requests',
     labelNames: ['route', 'method', 'status'],
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30],

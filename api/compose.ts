@@ -96,7 +96,7 @@ export async function listen(api: Api): Promise<number> {
 
 function countConnections(server: Server, registry: Registry): void {
   const connections: Gauge = new Gauge({
-    name: 'autoscaler_http_connections',
+    name: 'scaler_http_connections',
     help: 'Connections of clients that are open',
     registers: [registry],
     collect: async () => connections.set(await promisify(server.getConnections.bind(server))()),

@@ -61,17 +61,17 @@ export class AuditTrail {
     this.#onError = onError;
     const registers = [registry];
     this.#dropped = new Counter({
-      name: 'autoscaler_audit_dropped_total',
+      name: 'scaler_audit_dropped_total',
       help: 'Audit rows lost because PostgreSQL did not take them in time; should be zero',
       registers,
     });
     this.#summarised = new Counter({
-      name: 'autoscaler_audit_summarised_total',
+      name: 'scaler_audit_summarised_total',
       help: 'Refused requests that were counted in a summary, not written one by one',
       registers,
     });
     const waiting: Gauge = new Gauge({
-      name: 'autoscaler_audit_waiting',
+      name: 'scaler_audit_waiting',
       help: 'Audit rows not written yet',
       registers,
       collect: () => waiting.set(this.#waiting.length),

@@ -26,7 +26,7 @@ const lastAudit = async (action: string) =>
   ).rows[0];
 const gauge = async (kind: string) => {
   const text = (await api.call('GET', '/metrics', { key: reader })).body as string;
-  return Number(new RegExp(`autoscaler_protections_active\\{kind="${kind}"\\} (\\d+)`).exec(text)?.[1]);
+  return Number(new RegExp(`scaler_protections_active\\{kind="${kind}"\\} (\\d+)`).exec(text)?.[1]);
 };
 const ready = async () => (await api.call('GET', '/ready')).body;
 
@@ -249,7 +249,7 @@ describe('an open circuit', () => {
       { scope: 'scope:aws:us-west-2', failures: 5, last_code: 'timeout' },
     ]);
     const { body } = await api.call('GET', '/metrics', { key: reader });
-    expect(body).toContain('autoscaler_scope_circuit_open{scope="scope:aws:us-west-2"} 1');
+    expect(body).toContain('scaler_scope_circuit_open{scope="scope:aws:us-west-2"} 1');
     await query('delete from circuits');
     expect((await api.call('GET', '/metrics', { key: reader })).body).not.toContain('us-west-2');
   });

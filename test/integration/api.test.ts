@@ -306,9 +306,9 @@ describe('cost, operations and documents', () => {
     expect((await api.call('GET', '/health')).body).toMatchObject({ status: 'healthy', service: 'scaler' });
     await expect.poll(async () => (await api.call('GET', '/ready')).status, { timeout: 10_000 }).toBe(200);
     const { body: metrics } = await api.call('GET', '/metrics', { key: all });
-    expect(metrics).toContain('autoscaler_http_request_duration_seconds');
+    expect(metrics).toContain('scaler_http_request_duration_seconds');
     // This request's own, at least.
-    expect(metrics).toMatch(/^autoscaler_http_connections [1-9]/m);
+    expect(metrics).toMatch(/^scaler_http_connections [1-9]/m);
   });
 
   it('describes every route, and only with references that exist', async () => {

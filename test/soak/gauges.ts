@@ -138,7 +138,7 @@ async function readProcess(process: Observed, key: string): Promise<ProcessReadi
     return found === undefined ? null : Number(found);
   };
   const lag = value('nodejs_eventloop_lag_p99_seconds');
-  const connections = value('autoscaler_http_connections');
+  const connections = value('scaler_http_connections');
   const own = (n: number | null) => (n === null || metrics === '' ? null : n - (connections ?? 0));
   const { rssMb, fds } = residentOf(process.pid);
   return {

@@ -148,8 +148,8 @@ describe('while PostgreSQL hangs', () => {
       trail.refused(request({ address: `10.0.${n >> 8}.${n & 255}` }), n * 1_000);
     await vi.advanceTimersByTimeAsync(1_000);
     expect(statements()).toBe(1);
-    expect(await metric(registry, 'autoscaler_audit_waiting')).toBe(5_000);
-    expect(await metric(registry, 'autoscaler_audit_dropped_total')).toBe(1_000);
+    expect(await metric(registry, 'scaler_audit_waiting')).toBe(5_000);
+    expect(await metric(registry, 'scaler_audit_dropped_total')).toBe(1_000);
     open();
     await trail.close();
     expect(rows.filter((row) => row.action === 'request.refused')).toHaveLength(5_000);
