@@ -1,14 +1,11 @@
 import { bound } from './bound.ts';
 import { estimateConfidence, forecastConfidence, unknownConfidence } from './confidence.ts';
-import { coolDown } from './cooldown.ts';
 import { type CheckedSamples, checkSamples, reportQuality } from './data-quality.ts';
 import { type Ask, measureDemand } from './demand.ts';
-import { limitRate } from './limit-rate.ts';
+import { guardViewOf, hold, protect } from './holds.ts';
 import { limitStep } from './limit-step.ts';
 import { type CheckedForecast, checkForecast } from './own-forecast.ts';
-import { pause } from './pause.ts';
 import { type CheckedPrediction, checkPrediction } from './prediction.ts';
-import { protect } from './protection.ts';
 import { sayNothingKnown, sayReason, saySeen } from './reason.ts';
 import { foresee, type Need, recommend, weigh } from './recommend.ts';
 import { stabilize } from './stabilize.ts';
@@ -60,12 +57,11 @@ export function decide(input: EngineInput): EngineDecision {
   trail.add('stabilization', stabilize(trail.capacity, input, data, need));
   trail.add('step_limit', limitStep(trail.capacity, current, policy));
   trail.add('bounds', bound(trail.capacity, input, data));
-  // Each hold is judged on what is asked for, so that all of them are told, not only the first.
-  const asked = trail.capacity;
-  trail.add('cooldown', coolDown(asked, input));
-  trail.add('rate_limit', limitRate(asked, trail.capacity, input));
-  trail.add('pause', pause(asked, trail.capacity, input));
-  trail.add('protection', protect(asked, trail.capacity, input));
+  const view = guardViewOf(trail.capacity, input);
+  trail.add('cooldown', hold('cooldown', view, trail.capacity));
+  trail.add('rate_limit', hold('rate_limit', view, trail.capacity));
+  trail.add('pause', hold('pause', view, trail.capacity));
+  trail.add('protection', protect(view, trail.capacity, input.protections ?? []));
 
   const seen = saySeen(data, newest, direct.usable, need, current);
   return conclude(input, data, direct, own, need, trail, sayReason(input, seen, need, trail));

@@ -1,12 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { bound } from '../../../worker/engine/bound.ts';
-import { coolDown } from '../../../worker/engine/cooldown.ts';
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
-import { limitRate } from '../../../worker/engine/limit-rate.ts';
+import { guardViewOf, hold } from '../../../worker/engine/holds.ts';
 import { limitStep } from '../../../worker/engine/limit-step.ts';
-import { pause } from '../../../worker/engine/pause.ts';
 import type { EngineInput, EnginePolicy } from '../../../worker/engine/types.ts';
 import { input, now, policy } from '../../support/engine-input.ts';
+
+const coolDown = (asked: number, of: EngineInput) => hold('cooldown', guardViewOf(asked, of), asked);
+const limitRate = (asked: number, going: number, of: EngineInput) =>
+  hold('rate_limit', guardViewOf(asked, of), going);
+const pause = (asked: number, going: number, of: EngineInput) => hold('pause', guardViewOf(asked, of), going);
 
 describe('limitStep', () => {
   it.each([

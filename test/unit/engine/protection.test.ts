@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { decide } from '../../../worker/engine/decide.ts';
-import { protect } from '../../../worker/engine/protection.ts';
-import type { FleetProtection } from '../../../worker/engine/types.ts';
+import { guardViewOf, protect as limit } from '../../../worker/engine/holds.ts';
+import type { EngineInput, FleetProtection } from '../../../worker/engine/types.ts';
 import { input, minutes, now, policy } from '../../support/engine-input.ts';
 
 const protection = (values: Partial<FleetProtection> = {}): FleetProtection => ({
@@ -15,6 +15,9 @@ const protection = (values: Partial<FleetProtection> = {}): FleetProtection => (
 const turns = (...actions: ('ScaleUp' | 'ScaleDown')[]) =>
   actions.map((action, index) => ({ atMs: now - (actions.length - index) * 120_000, action }));
 const flapping = policy({ maxReversalsPerHalfHour: 3 });
+
+const protect = (asked: number, going: number, of: EngineInput) =>
+  limit(guardViewOf(asked, of), going, of.protections ?? []);
 
 describe('protection of the fleet', () => {
   it('limits a change to what the budget has left', () => {
