@@ -9,7 +9,7 @@ import { migrate } from '../../shared/db/migrate.ts';
 import { createPool } from '../../shared/db/pool.ts';
 import { workerVersion } from '../../shared/domain/worker-version.ts';
 import { enqueue } from '../../shared/queues/queues.ts';
-import { executeDecision } from '../../worker/execute/execute-decision.ts';
+import { executeDecision } from '../../worker/execute/perform.ts';
 import { claimJobs } from '../../worker/queue/jobs-store.ts';
 import { sweep } from '../../worker/upkeep/relay.ts';
 import type { AwsSimulator } from '../simulators/aws/server.ts';

@@ -5,7 +5,7 @@ import {
   type ExecuteDeps,
   type ExecuteOutcome,
   executeDecision,
-} from '../../worker/execute/execute-decision.ts';
+} from '../../worker/execute/perform.ts';
 import { ProviderError } from '../../worker/providers/provider-error.ts';
 import type { ScalingProvider } from '../../worker/providers/scaling-provider.ts';
 import { type ClaimedJob, claimJobs } from '../../worker/queue/jobs-store.ts';

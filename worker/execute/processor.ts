@@ -9,7 +9,7 @@ import {
   type RunDeps,
   runEntry,
 } from '../queue/run-job.ts';
-import { type ExecuteDeps, executeDecision } from './execute-decision.ts';
+import { type ExecuteDeps, executeDecision } from './perform.ts';
 
 /** Serves one of the execution queues. */
 export function createExecuteProcessor(

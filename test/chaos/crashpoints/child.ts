@@ -5,7 +5,7 @@ import type { CloudProvider } from '../../../shared/domain/resource.ts';
 import { createLogger } from '../../../shared/observability/logger.ts';
 import { createMetrics } from '../../../shared/observability/metrics.ts';
 import { createConsumerConnection, createQueues, type JobQueueName } from '../../../shared/queues/queues.ts';
-import { type ExecuteDeps, executeDecision } from '../../../worker/execute/execute-decision.ts';
+import { type ExecuteDeps, executeDecision } from '../../../worker/execute/perform.ts';
 import { createExecuteProcessor } from '../../../worker/execute/processor.ts';
 import type { ScalingProvider } from '../../../worker/providers/scaling-provider.ts';
 import { Claims } from '../../../worker/queue/claims.ts';

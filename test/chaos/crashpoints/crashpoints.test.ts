@@ -56,7 +56,7 @@ describe('a worker killed at an await', () => {
   );
   /** Where state changes hands: claim, intent, request, outcome, release. */
   const hot =
-    /(claimJobs:db\.query|beginAttempt:appendEvent|send:provider\.setCapacity|closeAttempt:tx\.query|postponeJob:db\.query|resolveAttempt:provider\.describe|takeLostJobs:db\.query|releaseAbandonedJobs:db\.query)#/;
+    /(claimJobs:db\.query|commitIntent:appendEvent|Run\.send:provider\.setCapacity|settleAttempt:tx\.query|postponeJob:db\.query|Run\.look:provider\.describe|takeLostJobs:db\.query|releaseAbandonedJobs:db\.query)#/;
   let database: TestDatabase;
   let rig: Rig;
   let build: InstrumentedBuild;

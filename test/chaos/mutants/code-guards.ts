@@ -21,9 +21,11 @@ const protection = (name: string): Killer[] => [{ file: 'test/integration/protec
 const jobs = (name: string): Killer[] => [{ file: 'test/integration/jobs.test.ts', name }];
 const test = (file: string, name: string): Killer[] => [{ file: `test/${file}`, name }];
 
-const store = 'worker/execute/execution-store.ts';
-const execute = 'worker/execute/execute-decision.ts';
-const fleet = 'worker/execute/fleet-guards.ts';
+const guards = 'worker/engine/guards.ts';
+const guardsStore = 'worker/execute/guards-store.ts';
+const attemptsStore = 'worker/execute/attempts-store.ts';
+const executionStore = 'worker/execute/execution-store.ts';
+const protocol = 'worker/execute/protocol.ts';
 const jobsStore = 'worker/queue/jobs-store.ts';
 const claims = 'worker/queue/claims.ts';
 const circuits = 'worker/execute/circuits-store.ts';
@@ -59,47 +61,54 @@ export const codeGuards: readonly CodeGuard[] = [
   // T1: what an intent asks under its locks.
   {
     id: 'epoch check',
-    file: store,
-    edits: [[`  if (guard.epoch_moved) return 'busy';\n`, '']],
+    file: guards,
+    edits: [['execution?.epochMoved\n', 'false\n']],
     killers: between('changed between its reading and its intent'),
   },
   {
     id: 'decision expiry, at the intent',
-    file: store,
-    edits: [['  if (guard.expired)\n', '  if (false)\n']],
+    file: guards,
+    edits: [['execution?.expired\n', 'false\n']],
     killers: between('grows too old while the cloud is read'),
   },
   {
     id: 'newer decision',
-    file: store,
-    edits: [['if (guard.newer_begun) {', 'if (false) {']],
+    file: guards,
+    edits: [['execution?.newerAttempted\n', 'false\n']],
     killers: execution('refuses a decision once a newer one was carried out'),
   },
   {
     id: 'newer decision, begun and come to nothing',
-    file: store,
-    edits: [[' or exists (select 1 from attempts a where a.decision_id = n.id)', '']],
+    file: guardsStore,
+    edits: [
+      [
+        "(n.state in ('executing', 'executed')\n            or exists (select 1 from attempts a where a.decision_id = n.id))",
+        "(n.state in ('executing', 'executed'))",
+      ],
+    ],
     killers: execution('refuses a decision once a newer one was begun'),
   },
   {
     id: 'another attempt is open',
-    file: store,
-    edits: [
-      [`if (guard.decision_state === 'executing' || guard.other_open) return 'busy';`, ''],
-      [`if (broken?.constraint === 'attempts_one_open') return { kind: 'busy' };`, ''],
-    ],
+    file: guards,
+    edits: [["execution?.attemptOpen || execution?.decisionState === 'executing'", 'false']],
     killers: execution('holds the resource against other decisions'),
   },
   {
     id: 'kill switch, the row',
-    file: store,
-    edits: [['if (stopped || guard.stop_scope !== null) {', 'if (stopped) {']],
+    file: guardsStore,
+    edits: [
+      [
+        "byEnvironment ? 'this worker (SCALER_STOP)' : stop_scope",
+        "byEnvironment ? 'this worker (SCALER_STOP)' : null",
+      ],
+    ],
     killers: execution('refuses with stopped'),
   },
   {
     id: 'kill switch, SCALER_STOP',
-    file: store,
-    edits: [['if (stopped || guard.stop_scope !== null) {', 'if (guard.stop_scope !== null) {']],
+    file: guardsStore,
+    edits: [["byEnvironment ? 'this worker (SCALER_STOP)' : stop_scope", 'stop_scope']],
     killers: between('SCALER_STOP'),
   },
   {
@@ -121,118 +130,120 @@ export const codeGuards: readonly CodeGuard[] = [
   },
   {
     id: 'intents and stops take turns',
-    file: store,
+    file: attemptsStore,
     edits: [['      await lockForIntent(tx);\n', '']],
     killers: between('waits for a stop that is being committed'),
   },
   {
     id: 'freeze windows',
-    file: store,
-    edits: [['if (freeze !== null) {', 'if (false) {']],
+    file: guards,
+    edits: [["  limiting('frozen', frozen),\n", '']],
     killers: protection('forbids scaling in and allows scaling out'),
   },
   {
     id: 'bounds, ours above',
-    file: store,
-    edits: [
-      [
-        'const max = Math.min(guard.max_instances, state.max ?? Number.POSITIVE_INFINITY);',
-        'const max = state.max ?? Number.POSITIVE_INFINITY;',
-      ],
-    ],
+    file: guards,
+    edits: [['target > from ? target > max : target < min', 'target > from ? false : target < min']],
     killers: execution('refuses with out_of_bounds'),
   },
   {
     id: 'bounds, ours below',
-    file: store,
-    edits: [['const min = Math.max(guard.min_instances, state.min);', 'const min = state.min;']],
+    file: guards,
+    edits: [['target > from ? target > max : target < min', 'target > from ? target > max : false']],
     killers: between('never goes below the minimum'),
   },
   {
     id: "bounds, the cloud's above",
-    file: store,
+    file: guards,
     edits: [
       [
-        'const max = Math.min(guard.max_instances, state.max ?? Number.POSITIVE_INFINITY);',
-        'const max = guard.max_instances;',
+        'const max = Math.min(bounds.max, cloudBounds.max ?? Number.POSITIVE_INFINITY);',
+        'const max = bounds.max;',
       ],
-      ['    target < state.min ||\n    target > (state.max ?? target)\n', '    false\n'],
+      ['if (!furtherOut && !cloudRefuses) return null;', 'if (!furtherOut) return null;'],
     ],
     killers: execution("keeps within the cloud's own bounds"),
   },
   {
     id: "bounds, the cloud's whatever the direction",
-    file: store,
-    edits: [['    target < state.min ||\n    target > (state.max ?? target)\n', '    false\n']],
+    file: guards,
+    edits: [['if (!furtherOut && !cloudRefuses) return null;', 'if (!furtherOut) return null;']],
     killers: between("never asks for less than the cloud's minimum"),
   },
   {
     id: 'step',
-    file: store,
-    edits: [['if (Math.abs(target - view.from_instances) > guard.step) {', 'if (false) {']],
+    file: guards,
+    edits: [
+      ['if (execution === null || delta <= execution.step) return null;', 'if (delta >= 0) return null;'],
+    ],
     killers: execution('refuses with step_too_large'),
   },
   {
     id: 'pause',
-    file: store,
-    edits: [['if (guard.paused_until !== null) {', 'if (false) {']],
+    file: guards,
+    edits: [
+      ['if (pausedUntilMs === null || pausedUntilMs <= nowMs) return null;', 'if (nowMs > 0) return null;'],
+    ],
     killers: execution('refuses with paused'),
   },
   {
     id: 'cooldown',
-    file: store,
-    edits: [['if (guard.cooldown_left_ms > 0) {', 'if (false) {']],
+    file: guards,
+    edits: [['if (leftMs <= 0) return null;', 'if (nowMs > 0) return null;']],
     killers: execution('refuses with cooldown'),
   },
   {
     id: 'hourly limit',
-    file: store,
-    edits: [['if (guard.actions_last_hour >= guard.max_actions_per_hour) {', 'if (false) {']],
+    file: guards,
+    edits: [['      changes < limit\n', '      true\n']],
     killers: execution('refuses past the hourly limit'),
   },
   {
     id: 'flap guard',
-    file: store,
-    edits: [[`if (action === 'ScaleDown' && guard.reversals > guard.max_reversals) {`, 'if (false) {']],
+    file: guards,
+    edits: [
+      [
+        'if (target > from || limit === undefined || count <= limit) return null;',
+        'if (count >= 0) return null;',
+      ],
+    ],
     killers: protection('is held high after three changes'),
   },
   {
     id: 'whoever asked must still be allowed to',
-    file: store,
-    edits: [['if (forbidden !== null)', 'if (false)']],
+    file: guards,
+    edits: [['execution?.forbidden ? {', 'false ? {']],
     killers: execution('may still do so when it is carried out'),
   },
   {
     id: 'circuit, at the intent',
-    file: store,
-    edits: [[`if (guard.circuit_open) return { kind: 'circuit_open' };`, '']],
+    file: guards,
+    edits: [['execution?.circuitOpen\n', 'false\n']],
     killers: between('whose circuit opens while the cloud is read'),
   },
   // What all resources of a scope may do together.
   {
     id: 'budget of scaling in',
-    file: fleet,
-    edits: [
-      [`(action === 'ScaleDown' ? overdrawn(scaleInAllowance(usage), delta, 'scale-in') : null) ??`, ''],
-    ],
+    file: 'worker/execute/fleet-facts.ts',
+    edits: [["    budgetFact('scale-in', scaleInAllowance(usage)),\n", '']],
     killers: protection('is a share of the instances'),
   },
   {
     id: 'budget of changes',
-    file: fleet,
-    edits: [[`      overdrawn(changeAllowance(usage), delta, 'change');`, '      null;']],
+    file: 'worker/execute/fleet-facts.ts',
+    edits: [["    budgetFact('change', changeAllowance(usage)),\n", '']],
     killers: protection('holds for both directions together'),
   },
   {
     id: 'budgets, one at a time',
-    file: fleet,
-    edits: [['  await lockFleet(tx, await limitedScopes(tx, view, own));\n', '']],
+    file: guardsStore,
+    edits: [['  await lockFleet(tx, await limitedScopes(tx, view.resource.cloud_provider, own));\n', '']],
     killers: protection('is not exceeded by many at once'),
   },
   {
     id: 'correlated scale-in',
-    file: fleet,
-    edits: [['if (correlated !== null) {', 'if (false) {']],
+    file: guards,
+    edits: [["  limiting('correlated_scale_in', correlatedScaleIn),\n", '']],
     killers: protection('is held, once too many resources'),
   },
   {
@@ -249,8 +260,8 @@ export const codeGuards: readonly CodeGuard[] = [
   },
   {
     id: 'circuit, asked before the cloud is',
-    file: execute,
-    edits: [[`if (bound.circuit === 'open') {`, 'if (false) {']],
+    file: protocol,
+    edits: [["view.circuit === 'open' && circuit === undefined", 'false']],
     killers: protection('opens after five failures in a row'),
   },
   {
@@ -262,116 +273,119 @@ export const codeGuards: readonly CodeGuard[] = [
   // The way of one execution.
   {
     id: 'conflict: the cloud has another size',
-    file: execute,
-    edits: [['if (state.desired !== view.from_instances) {', 'if (false) {']],
+    file: protocol,
+    edits: [['    if (observed === expected) return null;\n', '    if (observed >= 0) return null;\n']],
     killers: execution('refuses when somebody else changed the size'),
   },
   {
     id: 'what blocks in the cloud',
-    file: execute,
-    edits: [['  if (block !== undefined)\n', '  if (false)\n']],
+    file: protocol,
+    edits: [['return block === undefined ? null : refuse', 'return block !== null ? null : refuse']],
     killers: execution("keeps within the cloud's own bounds"),
   },
   {
     id: 'an open attempt is resolved first',
-    file: execute,
-    edits: [
-      ['if (bound.attempt !== null) return await resolveAttempt(deps, job, bound, bound.attempt);', ''],
-    ],
+    file: protocol,
+    edits: [['  if (view.attempt !== null) return resolving;\n', '']],
     killers: execution('infers success from the cloud'),
   },
   {
     id: 'no new attempt while shutting down',
-    file: execute,
-    edits: [['  if (deps.shutdown.aborted)\n', '  if (false)\n']],
+    file: protocol,
+    edits: [['    stopping\n', '    false && stopping\n']],
     killers: between('begins nothing while it shuts down'),
   },
   {
     id: 'send deadline',
-    file: execute,
-    edits: [['now - beganAt > sendDeadlineMs || ', '']],
+    file: protocol,
+    edits: [['sinceBeginMs <= sendDeadlineMs && ', '']],
     killers: between('held up between intent and request'),
   },
   {
     id: 'send deadline, from the look at the cloud',
-    file: execute,
-    edits: [[' || now - lookedAt > lookIsGoodMs', '']],
+    file: protocol,
+    edits: [[' && sinceLookMs <= lookLifetimeMs', '']],
     killers: between('stopped between its look at the cloud and its intent'),
   },
   {
     id: 'settle wait',
-    file: execute,
-    edits: [['  if (!over) {\n    // Another size', '  if (false) {\n    // Another size']],
+    file: protocol,
+    edits: [['    mayStillArrive\n      ? postpone(', '    false\n      ? postpone(']],
     killers: execution('waits while the request could still land'),
   },
   {
     id: 'settle wait, after a success that was only seen',
-    file: execute,
-    edits: [["'inferred', attempt.age_ms, !over);", "'inferred', attempt.age_ms, false);"]],
+    file: protocol,
+    edits: [
+      [
+        "{ ...succeeded('inferred', attempt.age_ms), mayStillArrive }",
+        "{ ...succeeded('inferred', attempt.age_ms) }",
+      ],
+    ],
     killers: execution('begins nothing while a write whose size was seen'),
   },
   {
     id: 'settle wait, at the next intent',
-    file: store,
-    edits: [['if (guard.settles_at_ms !== null) {', 'if (false) {']],
+    file: guards,
+    edits: [['isoOrNull(execution?.settlesAtMs ?? null)', 'isoOrNull(null)']],
     killers: execution('begins nothing while a write whose size was seen'),
   },
   {
     id: 'no second write without proof that the first was not applied',
-    file: execute,
-    edits: [['  if (!isUntouched(attempt.fence, state.fence)) {', '  if (false) {']],
+    file: protocol,
+    edits: [
+      [
+        'if (isUntouched(attempt.fence, stateOf(facts).fence)) return null;',
+        'if (facts !== null) return null;',
+      ],
+    ],
     killers: execution('does not write again what it cannot prove was not applied'),
   },
   {
     id: 'no second write to an object that somebody has written',
-    file: execute,
+    file: protocol,
     edits: [['then.generation !== undefined && then.generation === now.generation', 'true']],
     killers: execution('somebody has written it'),
   },
   {
     id: 'no second write to an object that was made anew',
-    file: execute,
+    file: protocol,
     edits: [['  if (then.uid === undefined || then.uid !== now.uid) return false;\n', '']],
     killers: execution('it was made anew'),
   },
   {
     id: 'settle wait, of an object that is gone',
-    file: execute,
-    edits: [
-      [
-        "if (fault.code !== 'target_not_found' || !attempt.settled) {",
-        "if (fault.code !== 'target_not_found') {",
-      ],
-    ],
+    file: protocol,
+    edits: [["look.code === 'target_not_found' && attempt.settled", "look.code === 'target_not_found'"]],
     killers: between('object that is gone'),
   },
   {
     id: 'an unknown outcome is not retried',
-    file: execute,
-    edits: [[`  if (fault.fault === 'unknown') {\n`, '  if (false) {\n']],
+    file: protocol,
+    edits: [["if (send?.fault?.fault !== 'unknown') return null;", 'if (send !== null) return null;']],
     killers: execution('infers success from the cloud'),
   },
   {
     id: 'only an open attempt is closed',
-    file: store,
+    file: attemptsStore,
     edits: [[` where a.id = $1 and a.state in ('open', 'unknown')\``, ' where a.id = $1`']],
     killers: execution('lets another worker resolve'),
   },
   {
     id: 'intent event',
-    file: store,
-    edits: [[`        phase: 'intent',\n`, `        phase: 'control',\n`]],
+    file: attemptsStore,
+    edits: [["    phase: 'intent',\n", "    phase: 'control',\n"]],
     killers: execution('writes the intent before the request'),
   },
   {
     id: 'an observation older than our own change',
-    file: store,
+    file: executionStore,
     edits: [['where r.id = $1 and r.epoch = $2::bigint', 'where r.id = $1 and $2::bigint is not null']],
     killers: between('older than our own change'),
   },
   {
     id: 'an observation while a change is under way',
-    file: store,
+    file: executionStore,
     edits: [
       [
         `          and not exists (select 1 from attempts a where a.resource_id = r.id and a.state in ('open', 'unknown')) for update),`,
