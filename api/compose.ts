@@ -71,7 +71,7 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
 }
 
 /** @throws Error when it would listen beyond this machine and nobody has a key yet. */
-export async function refuseOpenDoor(api: Api): Promise<void> {
+export async function requireKeyBeyondLoopback(api: Api): Promise<void> {
   const { HOST } = api.deps.config;
   if (loopback.has(HOST) || (await hasLiveKey(api.deps.pool))) return;
   throw new Error(

@@ -69,7 +69,7 @@ export interface Finding {
 }
 
 /** Walks along one chain, row by row, in the order of positions. */
-export class ChainWalk {
+export class ChainVerifier {
   readonly chain: string;
   length = 0n;
   hash = genesis;

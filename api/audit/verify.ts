@@ -8,7 +8,7 @@ import { errorMessage } from '../../shared/errors.ts';
 import { chainedColumns, chainedRow, type StoredRow } from './audit-export-store.ts';
 import {
   type ChainedRow,
-  ChainWalk,
+  ChainVerifier,
   chainPrefix,
   type Finding,
   type Head,
@@ -156,7 +156,7 @@ async function verifyTable(
     `select ${chainedColumns} from ${table} t where ${where} order by t.resource_id, t.chain_no, t.hash`,
     [id],
   );
-  const heads = new Peeked(
+  const heads = new PeekableIterator(
     cursor<{ chain: string; length: string; hash: string }>(
       client,
       `${prefix}_heads`,
@@ -171,13 +171,13 @@ async function verifyTable(
         chain.startsWith(`${prefix}:`) && (resource === undefined || chain === `${prefix}:${resource}`),
     ),
   );
-  let walk: ChainWalk | null = null;
+  let walk: ChainVerifier | null = null;
   const open = (chain: string) => {
     tally.chains++;
     unseen.delete(chain);
-    return new ChainWalk(chain, options.known?.get(chain));
+    return new ChainVerifier(chain, options.known?.get(chain));
   };
-  const close = async (done: ChainWalk) => {
+  const close = async (done: ChainVerifier) => {
     for (
       let head = await heads.peek();
       head !== null && head.chain <= done.chain;
@@ -223,7 +223,7 @@ async function* cursor<T extends object>(
 }
 
 /** A stream whose next item can be looked at before it is taken. */
-class Peeked<T> {
+class PeekableIterator<T> {
   readonly #source: AsyncIterator<T>;
   #item: T | null | undefined;
 
@@ -262,16 +262,16 @@ const headSchema = z.object({ chain: z.string(), length: z.coerce.bigint(), hash
  */
 export async function verifyFile(path: string, options: VerifyOptions = {}): Promise<VerifyResult> {
   const tally = new Tally(options.progress ?? (() => {}));
-  const walks = new Map<string, ChainWalk>();
+  const walks = new Map<string, ChainVerifier>();
   for await (const row of parsedLines(path, rowSchema)) {
     if (options.resource !== undefined && row.chain.split(':')[1] !== options.resource) continue;
     let walk = walks.get(row.chain);
     if (walk === undefined) {
-      walk = new ChainWalk(row.chain, options.known?.get(row.chain));
+      walk = new ChainVerifier(row.chain, options.known?.get(row.chain));
       walks.set(row.chain, walk);
       tally.chains++;
     }
-    tally.add(misnamed(row));
+    tally.add(misattributed(row));
     tally.add(walk.step(row, false));
     tally.row();
   }
@@ -279,14 +279,14 @@ export async function verifyFile(path: string, options: VerifyOptions = {}): Pro
   for (const [chain, head] of options.known ?? []) {
     const [prefix, resource] = chain.split(':');
     const asked = options.resource === undefined || options.resource === resource;
-    if (asked && prefixes.has(prefix) && !walks.has(chain)) walks.set(chain, new ChainWalk(chain, head));
+    if (asked && prefixes.has(prefix) && !walks.has(chain)) walks.set(chain, new ChainVerifier(chain, head));
   }
   for (const walk of walks.values()) tally.add(walk.end(undefined));
   return tally.result();
 }
 
 /** The chain a line claims must be the one its row belongs to. */
-function* misnamed(row: ChainedRow): Generator<Finding> {
+function* misattributed(row: ChainedRow): Generator<Finding> {
   const { chain_no: position = '0', id = null, resource_id } = row.row;
   if (row.chain === `${chainPrefix[row.table]}:${resource_id ?? 'global'}`) return;
   const message = 'the line names another chain than its row belongs to';

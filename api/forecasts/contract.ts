@@ -72,19 +72,6 @@ export const frontierSchema = z
   })
   .meta({ id: 'Frontier' });
 
-export const verificationSchema = z
-  .object({
-    decision_id: idSchema,
-    equal: z.boolean().nullable(),
-    engine_version: z.string(),
-    running_engine_version: z.string().optional(),
-    message: z.string().optional(),
-    differences: z
-      .array(z.object({ field: z.string(), stored: z.unknown(), recomputed: z.unknown() }))
-      .optional(),
-  })
-  .meta({ id: 'DecisionReplay' });
-
 const dayMs = 86_400_000;
 const longestDays = 31;
 

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { Express } from 'express';
 
 /** Headers a request may have; one more is read, so that the app can refuse it instead of not seeing it. */
-export const mostHeaders = 100;
+export const maxHeaders = 100;
 
 /**
  * An HTTP server whose requests and responses are born with Express's prototypes. Express sets them on every request,
@@ -35,8 +35,8 @@ export function createMatchedServer(
     // Node looks for requests that take too long only every 30 s by itself.
     connectionsCheckingInterval: 1_000,
   });
-  server.maxHeadersCount = mostHeaders + 1;
-  answerUnreadable(server);
+  server.maxHeadersCount = maxHeaders + 1;
+  answerParserErrors(server);
   return server;
 }
 
@@ -57,7 +57,7 @@ const malformed = [
 ] as const;
 
 /** What Node cannot read never reaches the app: it gets a problem, too, and its connection is closed. */
-function answerUnreadable(server: Server): void {
+function answerParserErrors(server: Server): void {
   const begun = new WeakMap<Duplex, ServerResponse>();
   server.on('request', (request: IncomingMessage, response: ServerResponse) =>
     begun.set(request.socket, response),

@@ -2,7 +2,7 @@ import type { Idempotency } from '../../shared/db/jobs-store.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import { InvariantBroken } from '../../shared/errors.ts';
 
-export interface StoredAnswer {
+export interface StoredResponse {
   readonly status: number;
   readonly body: unknown;
   readonly headers: Readonly<Record<string, string>>;
@@ -11,7 +11,7 @@ export interface StoredAnswer {
 export type Claim =
   /** Nobody used the key: it is ours now, until the answer is stored or the claim is given up. */
   | { readonly kind: 'claimed' }
-  | { readonly kind: 'answered'; readonly answer: StoredAnswer }
+  | { readonly kind: 'answered'; readonly answer: StoredResponse }
   | { readonly kind: 'in_progress' }
   | { readonly kind: 'body_mismatch' };
 
@@ -19,7 +19,7 @@ export type Claim =
 const abandonedSeconds = 60;
 
 /** Claims a key for a request whose effect is not a job. Committed at once, so no connection is held meanwhile. */
-export async function claimKey(db: Queryable, idempotency: Idempotency): Promise<Claim> {
+export async function claimIdempotencyKey(db: Queryable, idempotency: Idempotency): Promise<Claim> {
   const key = [idempotency.key_id, idempotency.route, idempotency.key];
   const claimed = await db.query({
     name: 'claim_idempotency_key',
@@ -50,10 +50,10 @@ export async function claimKey(db: Queryable, idempotency: Idempotency): Promise
   return { kind: 'answered', answer: { status, body, headers: headers ?? {} } };
 }
 
-export async function storeAnswer(
+export async function storeResponse(
   db: Queryable,
   idempotency: Idempotency,
-  answer: StoredAnswer,
+  answer: StoredResponse,
 ): Promise<void> {
   await db.query({
     name: 'store_idempotent_answer',
@@ -71,7 +71,7 @@ export async function storeAnswer(
 }
 
 /** For a request that was refused or failed: it changed nothing, so the key is free again. */
-export async function giveUpKey(db: Queryable, idempotency: Idempotency): Promise<void> {
+export async function releaseIdempotencyKey(db: Queryable, idempotency: Idempotency): Promise<void> {
   await db.query({
     name: 'give_up_idempotency_key',
     text: `delete from idempotency_keys where key_id = $1 and route = $2 and idempotency_key = $3 and response_status is null and job_id is null`,
@@ -80,7 +80,7 @@ export async function giveUpKey(db: Queryable, idempotency: Idempotency): Promis
 }
 
 /** Stores the key, or answers what is stored under it. Waits for a concurrent request with the same key to commit. */
-export async function rememberKey(
+export async function insertIdempotencyKey(
   tx: Queryable,
   idempotency: Idempotency,
   jobId: string | null,
@@ -105,7 +105,11 @@ export async function rememberKey(
 }
 
 /** Makes a remembered key stand for the job that was running already. */
-export async function pointKeyAt(tx: Queryable, idempotency: Idempotency, jobId: string): Promise<void> {
+export async function linkIdempotencyKey(
+  tx: Queryable,
+  idempotency: Idempotency,
+  jobId: string,
+): Promise<void> {
   await tx.query({
     name: 'point_idempotency_key',
     text: 'update idempotency_keys set job_id = $4 where key_id = $1 and route = $2 and idempotency_key = $3',

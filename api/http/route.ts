@@ -1,10 +1,10 @@
 import type { Request } from 'express';
 import type { z } from 'zod';
 import type { Scope, Selectors } from '../../shared/domain/api-key.ts';
-import type { Covered } from '../keys/selectors-store.ts';
+import type { SelectableKind } from '../keys/selectors-store.ts';
 
 /** What a handler gets: parsed, authenticated, with ids for logs and rows. */
-export interface Call<P = unknown, Q = unknown, B = unknown> {
+export interface RouteRequest<P = unknown, Q = unknown, B = unknown> {
   readonly params: P;
   readonly query: Q;
   readonly body: B;
@@ -24,7 +24,7 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
   readonly raw: Request;
 }
 
-export interface Answer {
+export interface RouteResponse {
   readonly status: number;
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
@@ -33,10 +33,10 @@ export interface Answer {
 /**
  * What a route reaches for, as keys with selectors are concerned. A resource, decision or job is the one its id names (in
  * the path, else `<kind>_id` in the body), and is checked before the handler runs. `filtered`: the handler gives
- * `call.selectors` to its SQL. `nothing`: there are no resources in it. `fleet`: all of them, so that only keys without
+ * `request.selectors` to its SQL. `nothing`: there are no resources in it. `fleet`: all of them, so that only keys without
  * selectors may; a route that does not say is taken for one of these.
  */
-export type Touches = Covered | 'filtered' | 'nothing' | 'fleet';
+export type Touches = SelectableKind | 'filtered' | 'nothing' | 'fleet';
 
 export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {
   readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
@@ -57,7 +57,9 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   readonly answersSecret?: boolean;
   /** Schema by success status. */
   readonly responses: Readonly<Record<number, { readonly description: string; readonly schema?: z.ZodType }>>;
-  readonly handle: (call: Call<z.output<P>, z.output<Q>, z.output<B>>) => Promise<Answer> | Answer;
+  readonly handle: (
+    request: RouteRequest<z.output<P>, z.output<Q>, z.output<B>>,
+  ) => Promise<RouteResponse> | RouteResponse;
 }
 
 export type Route = RouteSpec<z.ZodType, z.ZodType, z.ZodType>;

@@ -4,7 +4,7 @@ import { databaseError, withTransaction } from '../../shared/db/pool.ts';
 import { InvariantBroken } from '../../shared/errors.ts';
 import { Batcher } from '../../shared/jobs/batcher.ts';
 import { enqueue, packSize, type Queues } from '../../shared/queues/queues.ts';
-import { pointKeyAt, rememberKey } from '../http/idempotency-store.ts';
+import { insertIdempotencyKey, linkIdempotencyKey } from '../http/idempotency-store.ts';
 import { resourceNotFound } from '../resources/resources-store.ts';
 import { findRunningExecution } from './jobs-store.ts';
 
@@ -76,7 +76,7 @@ export class JobIntake {
     try {
       const earlier = await withTransaction(this.#pool, async (tx) => {
         if (idempotency !== undefined) {
-          const stored = await rememberKey(tx, idempotency, null, { job_ids: ids });
+          const stored = await insertIdempotencyKey(tx, idempotency, null, { job_ids: ids });
           if (stored !== null) return stored;
         }
         const inserted = await insertJobs(tx, jobs);
@@ -97,7 +97,7 @@ export class JobIntake {
 
   async #submitIdempotent(job: NewJob, idempotency: Idempotency): Promise<Submission> {
     const outcome = await withTransaction(this.#pool, async (tx): Promise<Submission> => {
-      const stored = await rememberKey(tx, idempotency, job.id, null);
+      const stored = await insertIdempotencyKey(tx, idempotency, job.id, null);
       if (stored !== null)
         return stored.same ? { kind: 'replayed', jobId: stored.jobId as string } : { kind: 'body_mismatch' };
       // What the insert met may be finished at the next look: then this one can start.
@@ -107,7 +107,7 @@ export class JobIntake {
         if (job.kind === 'decide') throw resourceNotFound(job.resource_id);
         const running = job.decision_id === null ? null : await findRunningExecution(tx, job.decision_id);
         if (running === null) continue;
-        await pointKeyAt(tx, idempotency, running);
+        await linkIdempotencyKey(tx, idempotency, running);
         return { kind: 'execution_running', jobId: running };
       }
       throw new InvariantBroken('a job was neither inserted nor found');

@@ -37,6 +37,6 @@ export function hashSecret(secret: string, pepper: string): Buffer {
   return createHmac('sha256', pepper).update(secret).digest();
 }
 
-export function sameHash(a: Buffer, b: Buffer): boolean {
+export function equalInConstantTime(a: Buffer, b: Buffer): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }

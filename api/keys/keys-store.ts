@@ -100,7 +100,7 @@ export async function hasLiveKey(db: Queryable): Promise<boolean> {
 }
 
 /** Notes that a key was used. */
-export async function touchKey(db: Queryable, id: string): Promise<void> {
+export async function recordKeyUse(db: Queryable, id: string): Promise<void> {
   await db.query({
     name: 'touch_key',
     text: `update api_keys set last_used_at = now() where id = $1 and (last_used_at is null or last_used_at < now() - interval '50 seconds')`,

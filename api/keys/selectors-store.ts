@@ -2,19 +2,19 @@ import type { Queryable } from '../../shared/db/pool.ts';
 import { coveredBy, selectorsParameter } from '../../shared/db/selectors-store.ts';
 import type { Selectors } from '../../shared/domain/api-key.ts';
 
-export type Covered = 'resource' | 'decision' | 'job';
+export type SelectableKind = 'resource' | 'decision' | 'job';
 
-const lookups: Readonly<Record<Covered, string>> = {
+const lookups: Readonly<Record<SelectableKind, string>> = {
   resource: 'select id as resource_id from resources where id = $1',
   decision: 'select resource_id from scaling_decisions where id = $1',
   job: 'select resource_id from jobs where id = $1',
 };
 
 /** True when it exists, and the selectors cover the resource it belongs to. */
-export async function covers(
+export async function selectorsCover(
   db: Queryable,
   selectors: Selectors,
-  kind: Covered,
+  kind: SelectableKind,
   id: string,
 ): Promise<boolean> {
   const { rowCount } = await db.query({
@@ -26,7 +26,7 @@ export async function covers(
 }
 
 /** Whether a resource that is about to be created would be covered. */
-export async function coversNew(
+export async function selectorsCoverNew(
   db: Queryable,
   selectors: Selectors,
   resource: { readonly provider: string; readonly scope: string | null; readonly name: string },

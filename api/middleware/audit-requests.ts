@@ -1,6 +1,6 @@
 import type { Request, Response } from 'express';
 import type { AuditedRequest, AuditTrail } from '../audit/audit-trail.ts';
-import { presentedId } from './authenticate.ts';
+import { presentedKeyId } from './authenticate.ts';
 
 const reading = new Set(['GET', 'HEAD', 'OPTIONS']);
 
@@ -15,7 +15,7 @@ export function auditRequests(trail: AuditTrail) {
       if (!mutating && status !== 401 && status !== 403 && foreign !== true) return;
       const audited: AuditedRequest = {
         keyId: keyId ?? null,
-        presentedKey: keyId === undefined ? presentedId(request.get('authorization')) : null,
+        presentedKey: keyId === undefined ? presentedKeyId(request.get('authorization')) : null,
         scope: scope ?? null,
         method: request.method,
         route: (request.route as { path?: string } | undefined)?.path ?? 'other',

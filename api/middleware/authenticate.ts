@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import type pg from 'pg';
 import { databaseError } from '../../shared/db/pool.ts';
 import { ScalerError } from '../../shared/errors.ts';
-import { hashSecret, parseKey, sameHash } from '../keys/api-key.ts';
-import { findLiveKey, type KeyRow, touchKey } from '../keys/keys-store.ts';
+import { equalInConstantTime, hashSecret, parseKey } from '../keys/api-key.ts';
+import { findLiveKey, type KeyRow, recordKeyUse } from '../keys/keys-store.ts';
 
 /** A revoked key works for no longer than this. */
 const cacheMs = 5_000;
@@ -30,7 +30,7 @@ export class Authenticator {
 
   /** True for a key whose id was valid not long ago here: it is looked up whatever its neighbours do. */
   isFamiliar(header: string | undefined): boolean {
-    const id = presentedId(header);
+    const id = presentedKeyId(header);
     return id !== null && this.#usedAt.has(id);
   }
 
@@ -46,7 +46,10 @@ export class Authenticator {
     const parsed = parseKey(token);
     // The same work for a key that is not one, so that timing tells nothing.
     const row = parsed === null ? null : await this.#find(parsed.id);
-    const matches = sameHash(row?.secret_hash ?? nobody, hashSecret(parsed?.secret ?? '', this.#pepper));
+    const matches = equalInConstantTime(
+      row?.secret_hash ?? nobody,
+      hashSecret(parsed?.secret ?? '', this.#pepper),
+    );
     if (row === null || !matches || Date.parse(row.expires_at) < Date.now()) {
       throw unauthenticated('The API key is not valid, or has expired or been revoked.');
     }
@@ -60,7 +63,7 @@ export class Authenticator {
     if (now - (this.#usedAt.get(id) ?? Number.NEGATIVE_INFINITY) < 60_000) return;
     if (this.#usedAt.size >= cacheSize) this.#usedAt.clear();
     this.#usedAt.set(id, now);
-    void touchKey(this.#pool, id).catch(() => {});
+    void recordKeyUse(this.#pool, id).catch(() => {});
   }
 
   async #find(id: string) {
@@ -93,7 +96,7 @@ function tokenOf(header: string | undefined): string | undefined {
 }
 
 /** The id in a well-formed key, whether it is one of ours or not. */
-export function presentedId(header: string | undefined): string | null {
+export function presentedKeyId(header: string | undefined): string | null {
   const token = tokenOf(header);
   return token === undefined ? null : (parseKey(token)?.id ?? null);
 }

@@ -1,23 +1,27 @@
 import type pg from 'pg';
 import { databaseError } from '../../shared/db/pool.ts';
 import { Conflict } from '../../shared/errors.ts';
-import { claimKey, giveUpKey, storeAnswer } from '../http/idempotency-store.ts';
-import type { Answer, Call, Route } from '../http/route.ts';
-import { reusedKey } from '../jobs/submit.ts';
+import { claimIdempotencyKey, releaseIdempotencyKey, storeResponse } from '../http/idempotency-store.ts';
+import type { Route, RouteRequest, RouteResponse } from '../http/route.ts';
+import { idempotencyKeyReused } from '../jobs/submit.ts';
 
 /**
  * Runs a POST that starts no job at most once per Idempotency-Key (routes that start one keep the key with the job). The
  * answer is stored right after the effect: a process that dies between the two leaves a key that is free after a minute.
  */
-export async function answerOnce(pool: pg.Pool, route: Route, call: Call): Promise<Answer> {
-  const { idempotency } = call;
-  if (idempotency === null) return await route.handle(call);
-  const claim = await claimKey(pool, idempotency).catch((error: unknown) => {
+export async function withIdempotencyKey(
+  pool: pg.Pool,
+  route: Route,
+  request: RouteRequest,
+): Promise<RouteResponse> {
+  const { idempotency } = request;
+  if (idempotency === null) return await route.handle(request);
+  const claim = await claimIdempotencyKey(pool, idempotency).catch((error: unknown) => {
     throw databaseError(error);
   });
   switch (claim.kind) {
     case 'body_mismatch':
-      throw reusedKey();
+      throw idempotencyKeyReused();
     case 'in_progress':
       throw new Conflict(
         'request_in_progress',
@@ -30,21 +34,21 @@ export async function answerOnce(pool: pg.Pool, route: Route, call: Call): Promi
       break;
   }
   try {
-    const answer = await route.handle(call);
+    const answer = await route.handle(request);
     const { status, headers = {} } = answer;
-    await storeAnswer(pool, idempotency, {
+    await storeResponse(pool, idempotency, {
       status,
       body: route.answersSecret === true ? null : answer.body,
       headers,
     });
     return answer;
   } catch (error) {
-    await giveUpKey(pool, idempotency).catch(() => {});
+    await releaseIdempotencyKey(pool, idempotency).catch(() => {});
     throw error;
   }
 }
 
-function replayed(route: Route, answer: { status: number; body: unknown; headers: object }): Answer {
+function replayed(route: Route, answer: { status: number; body: unknown; headers: object }): RouteResponse {
   if (route.answersSecret === true) {
     throw new Conflict(
       'secret_shown_once',

@@ -1,6 +1,6 @@
 import type { Request, Response } from 'express';
 import { InvalidInput } from '../../shared/errors.ts';
-import { mostHeaders } from '../http/create-server.ts';
+import { maxHeaders } from '../http/create-server.ts';
 
 /** Of these Node takes the first or joins all: what stands before us may have taken another. */
 const once = new Set([
@@ -15,12 +15,16 @@ const once = new Set([
 ]);
 
 /** Refuses headers that can be read in two ways, and more of them than are read at all. */
-export function refuseAmbiguous(request: Request, _response: Response, next: (error?: unknown) => void) {
+export function rejectAmbiguousHeaders(
+  request: Request,
+  _response: Response,
+  next: (error?: unknown) => void,
+) {
   const { rawHeaders } = request;
-  if (rawHeaders.length > mostHeaders * 2) {
+  if (rawHeaders.length > maxHeaders * 2) {
     next(
       // Newer Node counts them itself, and that answer has this code, too.
-      new InvalidInput('headers_too_large', `The request has more than ${mostHeaders} headers: send fewer.`, {
+      new InvalidInput('headers_too_large', `The request has more than ${maxHeaders} headers: send fewer.`, {
         httpStatus: 431,
       }),
     );

@@ -6,9 +6,9 @@ import express, { type Express, type Request, type Response } from 'express';
 import { audit } from '../../shared/db/audit-store.ts';
 import { ScalerError } from '../../shared/errors.ts';
 import type { Deps } from '../http/deps.ts';
-import { sameHash } from '../keys/api-key.ts';
+import { equalInConstantTime } from '../keys/api-key.ts';
 import type { Admission } from '../middleware/admission.ts';
-import { outsideSelectors } from '../middleware/guard-selectors.ts';
+import { forbiddenBySelectors } from '../middleware/guard-selectors.ts';
 import { problemOf, sendProblem } from '../middleware/problem-response.ts';
 
 const path = '/admin/queues';
@@ -81,7 +81,7 @@ async function open(
   const key = await admission.admit(header, request.ip, 'admin', (keyId) => {
     response.locals.keyId = keyId;
   });
-  if (key.selectors !== null) throw outsideSelectors('The queues hold the jobs of every resource');
+  if (key.selectors !== null) throw forbiddenBySelectors('The queues hold the jobs of every resource');
   await audit(deps.pool, {
     actor: key.id,
     action: 'board.opened',
@@ -115,7 +115,7 @@ class Sessions {
       `(?:^|; )${cookieName}=(([0-9A-Za-z]{12})\\.(\\d{13}))\\.([0-9a-f]{64})(?:;|$)`,
     );
     const [, session = '', keyId = '', expires = '', signature = ''] = pattern.exec(cookies ?? '') ?? [];
-    const genuine = sameHash(Buffer.from(signature, 'hex'), this.#sign(session));
+    const genuine = equalInConstantTime(Buffer.from(signature, 'hex'), this.#sign(session));
     return genuine && Number(expires) > Date.now() ? keyId : null;
   }
 

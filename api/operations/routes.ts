@@ -5,7 +5,11 @@ import { queueNames } from '../../shared/queues/queues.ts';
 import type { Deps } from '../http/deps.ts';
 import { type Route, route } from '../http/route.ts';
 import { countUnfinished, oldestWaitSeconds } from '../jobs/jobs-store.ts';
-import { countProtection, readCounted, sayProtection } from '../protection/protection-state-store.ts';
+import {
+  countProtection,
+  describeProtection,
+  readEnforcedProtection,
+} from '../protection/protection-state-store.ts';
 
 /** Liveness, readiness, metrics. */
 export function operationRoutes(deps: Deps): Route[] {
@@ -80,7 +84,7 @@ export function operationRoutes(deps: Deps): Route[] {
 /** The gauges that only PostgreSQL knows; with it away they keep what was known last. */
 async function measureProtection(deps: Deps): Promise<void> {
   try {
-    const active = await readCounted(deps.pool);
+    const active = await readEnforcedProtection(deps.pool);
     for (const [kind, count] of Object.entries(countProtection(active)))
       deps.metrics.protections.set({ kind }, count);
     deps.metrics.scopeCircuits.reset();
@@ -99,7 +103,7 @@ async function readiness(deps: Deps) {
     const [depth, oldest, protection, workers] = await Promise.all([
       countUnfinished(deps.pool),
       oldestWaitSeconds(deps.pool),
-      readCounted(deps.pool),
+      readEnforcedProtection(deps.pool),
       listLiveWorkers(deps.pool),
     ]);
     const able = workers.filter((worker) => !worker.outdated);
@@ -117,7 +121,7 @@ async function readiness(deps: Deps) {
       ...(redis === 'away' ? ['Redis is away: jobs are accepted and wait in PostgreSQL'] : []),
       ...(live > 0 && unserved.length > 0 ? [`no worker serves ${unserved.join(', ')}`] : []),
     ];
-    const held = sayProtection(protection);
+    const held = describeProtection(protection);
     const status = live === 0 ? 'not_ready' : reasons.length + held.length > 0 ? 'degraded' : 'ready';
     return {
       status,

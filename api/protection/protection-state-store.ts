@@ -27,7 +27,7 @@ export interface ActiveProtection {
 }
 
 /** What `/ready` and the metrics count. */
-export interface CountedProtection extends ActiveProtection {
+export interface EnforcedProtection extends ActiveProtection {
   /** Scopes whose budget has nothing left, of scaling in or of changes. */
   readonly budgets: readonly FleetUsage[];
 }
@@ -68,7 +68,7 @@ async function readUsages(db: Queryable): Promise<FleetUsage[]> {
 }
 
 /** The same, and the budgets that are used up. */
-export async function readCounted(db: Queryable): Promise<CountedProtection> {
+export async function readEnforcedProtection(db: Queryable): Promise<EnforcedProtection> {
   const [active, usages] = await Promise.all([readActive(db), readUsages(db)]);
   const budgets = usages.filter(
     (usage) => scaleInAllowance(usage).left === 0 || changeAllowance(usage).left === 0,
@@ -94,7 +94,7 @@ function presentAllowance({ limit, used, left, frees_ms }: Allowance) {
 }
 
 /** How many of each kind there are. */
-export function countProtection(protection: CountedProtection): Record<keyof CountedProtection, number> {
+export function countProtection(protection: EnforcedProtection): Record<keyof EnforcedProtection, number> {
   const { stops, freezes, holds, circuits, budgets, flapping, stopped_workers: workers } = protection;
   return {
     ...{ stops: stops.length, freezes: freezes.length, holds: holds.length, circuits: circuits.length },
@@ -103,7 +103,7 @@ export function countProtection(protection: CountedProtection): Record<keyof Cou
 }
 
 /** One plain sentence for each thing that holds, for `/ready`. Names no scope: `/ready` asks for no key. */
-export function sayProtection(protection: CountedProtection): string[] {
+export function describeProtection(protection: EnforcedProtection): string[] {
   const { stops, freezes, holds, circuits, budgets, flapping, stopped_workers: workers } = protection;
   const say = (count: number, what: string) =>
     count === 0 ? [] : [`${what}: ${count} (GET /protection tells which)`];

@@ -6,7 +6,7 @@ import { changeProtection, type ProtectionChange } from '../../shared/db/protect
 import { frozenUntil, nextFreeze } from '../../shared/domain/freeze-window.ts';
 import { isoOrNull } from '../../shared/domain/iso-time.ts';
 import { Conflict, NotFound } from '../../shared/errors.ts';
-import { note } from '../audit/record-change.ts';
+import { recordChange } from '../audit/record-change.ts';
 import { idParams } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
 import { type Route, route } from '../http/route.ts';
@@ -66,14 +66,18 @@ export function protectionRoutes(deps: Deps): Route[] {
       params: scopeParams,
       body: controlBody,
       responses: { 200: { description: 'Its state now', schema: controlSchema } },
-      handle: async (call) => {
-        const { scope } = call.params;
-        const { stopped, reason, release_code: code } = call.body;
-        const said = { scope, reason, actor: call.keyId };
+      handle: async (request) => {
+        const { scope } = request.params;
+        const { stopped, reason, release_code: code } = request.body;
+        const said = { scope, reason, actor: request.keyId };
         if (stopped) {
           await change(async (tx) => {
-            await stop(tx, scope, reason, call.keyId);
-            await note(tx, call, { action: 'control.stopped', subject: scope, detail: { reason } });
+            await stop(tx, scope, reason, request.keyId);
+            await recordChange(tx, request, {
+              action: 'control.stopped',
+              subject: scope,
+              detail: { reason },
+            });
           });
           return { status: 200, body: { ...said, state: 'stopped', stopped: true } };
         }
@@ -82,7 +86,11 @@ export function protectionRoutes(deps: Deps): Route[] {
             const given = await askRelease(tx, scope, releaseCodeSeconds);
             if (given === null)
               throw new Conflict('not_stopped', `${scope} is not stopped: GET /controls tells what is.`);
-            await note(tx, call, { action: 'control.release_asked', subject: scope, detail: { reason } });
+            await recordChange(tx, request, {
+              action: 'control.release_asked',
+              subject: scope,
+              detail: { reason },
+            });
             return given;
           });
           const next = `Send this again with "release_code": "${asked.code}" before ${asked.valid_until}. Until then it stays stopped.`;
@@ -98,15 +106,15 @@ export function protectionRoutes(deps: Deps): Route[] {
             },
           };
         }
-        const seconds = call.body.observe_seconds ?? observeSeconds;
+        const seconds = request.body.observe_seconds ?? observeSeconds;
         const released = await change(async (tx) => {
-          const done = await release(tx, scope, code, seconds, reason, call.keyId);
+          const done = await release(tx, scope, code, seconds, reason, request.keyId);
           if (done === null)
             throw new Conflict(
               'release_code_wrong',
               'The release code is not the one given out last, or is too old: ask for a new one by leaving it out.',
             );
-          await note(tx, call, {
+          await recordChange(tx, request, {
             action: 'control.released',
             subject: scope,
             detail: { reason, ...done },
@@ -136,11 +144,11 @@ export function protectionRoutes(deps: Deps): Route[] {
       summary: 'Forbid scaling in (or out) in a window of time, once or on a schedule in a time zone',
       body: freezeBody,
       responses: { 201: { description: 'The freeze', schema: freezeSchema } },
-      handle: async (call) => {
+      handle: async (request) => {
         const freeze = await change(async (tx) => {
-          const made = await createFreeze(tx, { ...call.body, actor: call.keyId });
-          const detail = { freeze_id: made.id, ...call.body };
-          await note(tx, call, { action: 'freeze.created', subject: made.scope, detail });
+          const made = await createFreeze(tx, { ...request.body, actor: request.keyId });
+          const detail = { freeze_id: made.id, ...request.body };
+          await recordChange(tx, request, { action: 'freeze.created', subject: made.scope, detail });
           return made;
         });
         return {
@@ -159,14 +167,14 @@ export function protectionRoutes(deps: Deps): Route[] {
       params: idParams,
       query: reasonQuery,
       responses: { 204: { description: 'Gone' } },
-      handle: async (call) => {
-        const { id } = call.params;
+      handle: async (request) => {
+        const { id } = request.params;
         await change(async (tx) => {
           const scope = await deleteFreeze(tx, id);
           if (scope === null)
             throw new NotFound('freeze_not_found', `There is no freeze ${id}: GET /freezes lists them.`);
-          const detail = { freeze_id: id, reason: call.query.reason };
-          await note(tx, call, { action: 'freeze.deleted', subject: scope, detail });
+          const detail = { freeze_id: id, reason: request.query.reason };
+          await recordChange(tx, request, { action: 'freeze.deleted', subject: scope, detail });
         });
         return { status: 204 };
       },
@@ -191,11 +199,15 @@ export function protectionRoutes(deps: Deps): Route[] {
       params: limitsParams,
       body: fleetLimitsBody,
       responses: { 200: { description: 'The limits', schema: fleetLimitsSchema } },
-      handle: async (call) => {
-        const limits = { scope: call.params.scope, ...call.body, actor: call.keyId };
+      handle: async (request) => {
+        const limits = { scope: request.params.scope, ...request.body, actor: request.keyId };
         await change(async (tx) => {
           await setFleetLimits(tx, limits);
-          await note(tx, call, { action: 'fleet_limits.set', subject: limits.scope, detail: call.body });
+          await recordChange(tx, request, {
+            action: 'fleet_limits.set',
+            subject: limits.scope,
+            detail: request.body,
+          });
         });
         return { status: 200, body: limits };
       },
@@ -209,8 +221,8 @@ export function protectionRoutes(deps: Deps): Route[] {
       params: limitsParams,
       query: reasonQuery,
       responses: { 204: { description: 'Gone' } },
-      handle: async (call) => {
-        const { scope } = call.params;
+      handle: async (request) => {
+        const { scope } = request.params;
         if (scope === 'default')
           throw new Conflict('default_stays', 'The default limits can be changed (PUT), not taken away.');
         await change(async (tx) => {
@@ -219,8 +231,8 @@ export function protectionRoutes(deps: Deps): Route[] {
               'fleet_limits_not_found',
               `${scope} has no limits of its own: GET /fleet-limits lists them.`,
             );
-          const detail = { reason: call.query.reason };
-          await note(tx, call, { action: 'fleet_limits.deleted', subject: scope, detail });
+          const detail = { reason: request.query.reason };
+          await recordChange(tx, request, { action: 'fleet_limits.deleted', subject: scope, detail });
         });
         return { status: 204 };
       },
@@ -234,14 +246,14 @@ export function protectionRoutes(deps: Deps): Route[] {
       params: holdParams,
       body: releaseHoldBody,
       responses: { 200: { description: 'Released', schema: z.looseObject({ scope: z.string() }) } },
-      handle: async (call) => {
-        const { scope } = call.params;
-        const { reason, quiet_seconds } = call.body;
+      handle: async (request) => {
+        const { scope } = request.params;
+        const { reason, quiet_seconds } = request.body;
         await withTransaction(pool, async (tx) => {
-          if (!(await releaseHold(tx, scope, quiet_seconds, call.keyId, reason)))
+          if (!(await releaseHold(tx, scope, quiet_seconds, request.keyId, reason)))
             throw new Conflict('not_held', `${scope} is not held: GET /protection tells what is.`);
           const detail = { reason, quiet_seconds };
-          await note(tx, call, { action: 'fleet.released', subject: scope, detail });
+          await recordChange(tx, request, { action: 'fleet.released', subject: scope, detail });
         });
         const hold = (await listHolds(pool)).find((row) => row.scope === scope);
         return { status: 200, body: { ...hold, scope } };

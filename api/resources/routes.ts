@@ -2,12 +2,12 @@ import { z } from 'zod';
 import { withTransaction } from '../../shared/db/pool.ts';
 import type { Resource } from '../../shared/domain/resource.ts';
 import { Conflict, InvalidInput } from '../../shared/errors.ts';
-import { note } from '../audit/record-change.ts';
+import { recordChange } from '../audit/record-change.ts';
 import { idParams } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
-import { type Answer, type Call, type Route, route } from '../http/route.ts';
-import { coversNew } from '../keys/selectors-store.ts';
-import { outsideSelectors } from '../middleware/guard-selectors.ts';
+import { type Route, type RouteRequest, type RouteResponse, route } from '../http/route.ts';
+import { selectorsCoverNew } from '../keys/selectors-store.ts';
+import { forbiddenBySelectors } from '../middleware/guard-selectors.ts';
 import * as contracts from './contract.ts';
 import {
   createResource,
@@ -34,17 +34,17 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'Register an Auto Scaling group or a workload',
       body: contracts.createResourceBody,
       responses: { 201: { description: 'Created', schema: contracts.resourceSchema } },
-      handle: async (call) => {
+      handle: async (request) => {
         const region =
-          call.body.cloud_provider === 'aws' ? (call.body.region ?? deps.config.AWS_REGION) : null;
-        await refuseOutside(deps, call, { ...call.body, region });
+          request.body.cloud_provider === 'aws' ? (request.body.region ?? deps.config.AWS_REGION) : null;
+        await requireSelectorsCover(deps, request, { ...request.body, region });
         const resource = await withTransaction(deps.pool, async (tx) => {
-          const made = await createResource(tx, { ...call.body, region });
+          const made = await createResource(tx, { ...request.body, region });
           const detail = { name: made.name };
-          await note(tx, call, { action: 'resource.created', resource_id: made.id, detail });
+          await recordChange(tx, request, { action: 'resource.created', resource_id: made.id, detail });
           return made;
         });
-        return shown(resource, 201, { Location: `/resources/${resource.id}` });
+        return resourceResponse(resource, 201, { Location: `/resources/${resource.id}` });
       },
     }),
     route({
@@ -79,7 +79,7 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'One resource with its policy',
       params: idParams,
       responses: { 200: { description: 'The resource', schema: contracts.resourceSchema } },
-      handle: async ({ params }) => shown(await present(deps, params.id)),
+      handle: async ({ params }) => resourceResponse(await present(deps, params.id)),
     }),
     route({
       method: 'patch',
@@ -91,18 +91,18 @@ export function resourceRoutes(deps: Deps): Route[] {
       params: idParams,
       body: contracts.patchResourceBody,
       responses: { 200: { description: 'The resource', schema: contracts.resourceSchema } },
-      handle: async (call) => {
-        const version = versionOf(call.raw.get('if-match'));
+      handle: async (request) => {
+        const version = versionFromIfMatch(request.raw.get('if-match'));
         if (version === null)
           throw new InvalidInput(
             'precondition_required',
             "Send If-Match with the ETag you read, so that nobody's change is overwritten.",
             { httpStatus: 428 },
           );
-        const before = await present(deps, call.params.id);
+        const before = await present(deps, request.params.id);
         const after = {
-          min_instances: call.body.min_instances ?? before.min_instances,
-          max_instances: call.body.max_instances ?? before.max_instances,
+          min_instances: request.body.min_instances ?? before.min_instances,
+          max_instances: request.body.max_instances ?? before.max_instances,
         };
         if (after.min_instances > after.max_instances) {
           throw new InvalidInput('invalid_request', 'min_instances must not exceed max_instances.', {
@@ -114,7 +114,7 @@ export function resourceRoutes(deps: Deps): Route[] {
             ],
           });
         }
-        if (before.cloud_provider === 'aws' && call.body.actuation === 'floor') {
+        if (before.cloud_provider === 'aws' && request.body.actuation === 'floor') {
           throw new InvalidInput(
             'invalid_request',
             'An Auto Scaling group has no floor that may be raised.',
@@ -124,12 +124,12 @@ export function resourceRoutes(deps: Deps): Route[] {
           );
         }
         const resource = await withTransaction(deps.pool, async (tx) => {
-          const changed = await updateResource(tx, call.params.id, version, call.body);
-          const detail = { ...call.body, version: changed.version };
-          await note(tx, call, { action: 'resource.updated', resource_id: changed.id, detail });
+          const changed = await updateResource(tx, request.params.id, version, request.body);
+          const detail = { ...request.body, version: changed.version };
+          await recordChange(tx, request, { action: 'resource.updated', resource_id: changed.id, detail });
           return changed;
         });
-        return shown(resource);
+        return resourceResponse(resource);
       },
     }),
     route({
@@ -141,11 +141,11 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'Forget a resource; its history stays',
       params: idParams,
       responses: { 204: { description: 'Deleted' } },
-      handle: async (call) => {
-        const version = versionOf(call.raw.get('if-match'));
+      handle: async (request) => {
+        const version = versionFromIfMatch(request.raw.get('if-match'));
         await withTransaction(deps.pool, async (tx) => {
-          await deleteResource(tx, call.params.id, version);
-          await note(tx, call, { action: 'resource.deleted', resource_id: call.params.id });
+          await deleteResource(tx, request.params.id, version);
+          await recordChange(tx, request, { action: 'resource.deleted', resource_id: request.params.id });
         });
         return { status: 204 };
       },
@@ -227,9 +227,9 @@ export function resourceRoutes(deps: Deps): Route[] {
 }
 
 /** @throws ScalerError 403 when the key's selectors do not cover the resource it would create. */
-async function refuseOutside(
+async function requireSelectorsCover(
   deps: Deps,
-  call: Call,
+  request: RouteRequest,
   resource: {
     readonly name: string;
     readonly cloud_provider: string;
@@ -237,10 +237,11 @@ async function refuseOutside(
     readonly cluster: string | null;
   },
 ): Promise<void> {
-  if (call.selectors === null) return;
+  if (request.selectors === null) return;
   const { name, cloud_provider: provider, region, cluster } = resource;
-  if (await coversNew(deps.pool, call.selectors, { provider, scope: region ?? cluster, name })) return;
-  throw outsideSelectors('The key may not register this resource');
+  if (await selectorsCoverNew(deps.pool, request.selectors, { provider, scope: region ?? cluster, name }))
+    return;
+  throw forbiddenBySelectors('The key may not register this resource');
 }
 
 async function present(deps: Deps, id: string): Promise<Resource> {
@@ -249,17 +250,21 @@ async function present(deps: Deps, id: string): Promise<Resource> {
   return resource;
 }
 
-function shown(resource: Resource, status = 200, headers: Record<string, string> = {}): Answer {
+function resourceResponse(
+  resource: Resource,
+  status = 200,
+  headers: Record<string, string> = {},
+): RouteResponse {
   return { status, body: resource, headers: { ...headers, ETag: `"${resource.version}"` } };
 }
 
-function written(id: string, result: { inserted: number; updated: number } | null): Answer {
+function written(id: string, result: { inserted: number; updated: number } | null): RouteResponse {
   if (result === null) throw resourceNotFound(id);
   return { status: 200, body: result };
 }
 
 /** @throws Conflict (412) for an ETag that is not ours: it cannot be the present one. */
-function versionOf(header: string | undefined): number | null {
+function versionFromIfMatch(header: string | undefined): number | null {
   if (header === undefined || header === '*') return null;
   const match = /^"(\d{1,9})"$/.exec(header.trim());
   if (match === null)

@@ -1,0 +1,29 @@
+import { estimateCost, unitPrice } from '../../shared/cost/estimate.ts';
+import type { Deps } from '../http/deps.ts';
+import { findOr404 } from '../http/find-or-404.ts';
+import { type Route, route } from '../http/route.ts';
+import { findResource, resourceNotFound } from '../resources/resources-store.ts';
+import { estimateBody, estimateSchema } from './contract.ts';
+
+export function costRoutes(deps: Deps): Route[] {
+  return [
+    route({
+      method: 'post',
+      path: '/cost/estimate',
+      scope: 'read',
+      touches: 'resource',
+      operationId: 'estimateCost',
+      summary: 'What a number of instances costs',
+      body: estimateBody,
+      responses: { 200: { description: 'The estimate', schema: estimateSchema } },
+      handle: async ({ body }) => {
+        const id = body.resource_id;
+        const resource = await findOr404(findResource(deps.pool, id), () => resourceNotFound(id));
+        return {
+          status: 200,
+          body: estimateCost(unitPrice(resource), body.instance_count, resource.current_instances),
+        };
+      },
+    }),
+  ];
+}
