@@ -1,8 +1,7 @@
 import { estimateCost, unitPrice } from '../../shared/cost/estimate.ts';
 import type { Deps } from '../http/deps.ts';
-import { findOr404 } from '../http/find-or-404.ts';
 import { type Route, route } from '../http/route.ts';
-import { findResource, resourceNotFound } from '../resources/resources-store.ts';
+import { getResource } from '../resources/resources-store.ts';
 import { estimateBody, estimateSchema } from './contract.ts';
 
 export function costRoutes(deps: Deps): Route[] {
@@ -17,8 +16,7 @@ export function costRoutes(deps: Deps): Route[] {
       body: estimateBody,
       responses: { 200: { description: 'The estimate', schema: estimateSchema } },
       handle: async ({ body }) => {
-        const id = body.resource_id;
-        const resource = await findOr404(findResource(deps.pool, id), () => resourceNotFound(id));
+        const resource = await getResource(deps.pool, body.resource_id);
         return {
           status: 200,
           body: estimateCost(unitPrice(resource), body.instance_count, resource.current_instances),

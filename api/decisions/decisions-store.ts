@@ -3,6 +3,7 @@ import type { Queryable } from '../../shared/db/pool.ts';
 import { coveredBy, selectorsParameter } from '../../shared/db/selectors-store.ts';
 import type { Selectors } from '../../shared/domain/api-key.ts';
 import { NotFound } from '../../shared/errors.ts';
+import { findOr404 } from '../http/find-or-404.ts';
 import { decodeSequenceCursor, nextCursor } from '../http/page-cursor.ts';
 
 /** A stored decision as the API shows it. */
@@ -46,6 +47,11 @@ export async function findDecision(db: Queryable, id: string): Promise<DecisionR
     values: [id],
   });
   return rows[0] ?? null;
+}
+
+/** @throws NotFound */
+export async function getDecision(db: Queryable, id: string): Promise<DecisionRow> {
+  return await findOr404(findDecision(db, id), () => decisionNotFound(id));
 }
 
 export function decisionNotFound(id: string): NotFound {

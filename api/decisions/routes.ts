@@ -1,21 +1,18 @@
 import { NotFound } from '../../shared/errors.ts';
 import { acceptedSchema, idParams } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
-import { findOr404 } from '../http/find-or-404.ts';
 import { pageResponse } from '../http/list-response.ts';
 import { type Route, route } from '../http/route.ts';
 import { idempotencyKeyReused, jobFor, preferredWaitSeconds, submitAndAnswer } from '../jobs/submit.ts';
 import { missingResources } from '../resources/resources-store.ts';
 import * as contracts from './contract.ts';
-import { decisionNotFound, findDecision, listDecisions } from './decisions-store.ts';
+import { getDecision, listDecisions } from './decisions-store.ts';
 
 /** A recomputation takes milliseconds: whoever asks for one by GET waits for it. */
 const replayWaitSeconds = 10;
 
 /** Asking for decisions, reading them, and replaying one from its stored inputs. */
 export function decisionRoutes(deps: Deps): Route[] {
-  const findDecisionOr404 = (id: string) =>
-    findOr404(findDecision(deps.pool, id), () => decisionNotFound(id));
   return [
     route({
       method: 'post',
@@ -101,7 +98,7 @@ export function decisionRoutes(deps: Deps): Route[] {
       summary: 'One decision with its explanation',
       params: idParams,
       responses: { 200: { description: 'The decision', schema: contracts.storedDecisionSchema } },
-      handle: async ({ params }) => ({ status: 200, body: await findDecisionOr404(params.id) }),
+      handle: async ({ params }) => ({ status: 200, body: await getDecision(deps.pool, params.id) }),
     }),
     route({
       method: 'get',
@@ -117,7 +114,7 @@ export function decisionRoutes(deps: Deps): Route[] {
         202: { description: 'Not done in time: see the job', schema: acceptedSchema },
       },
       handle: async (request) => {
-        const decision = await findDecisionOr404(request.params.id);
+        const decision = await getDecision(deps.pool, request.params.id);
         const job = jobFor(request, {
           kind: 'verify',
           queue: 'forecast',

@@ -1,12 +1,11 @@
 import { Conflict } from '../../shared/errors.ts';
 import { recordChange } from '../audit/record-change.ts';
-import { type DecisionRow, decisionNotFound, findDecision } from '../decisions/decisions-store.ts';
+import { type DecisionRow, getDecision } from '../decisions/decisions-store.ts';
 import { acceptedSchema } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
-import { findOr404 } from '../http/find-or-404.ts';
 import { type Route, route } from '../http/route.ts';
 import { jobFor, submitAndAnswer } from '../jobs/submit.ts';
-import { findResource, resourceNotFound } from '../resources/resources-store.ts';
+import { getResource } from '../resources/resources-store.ts';
 import { executeBody, executionSchema } from './contract.ts';
 
 export function executionRoutes(deps: Deps): Route[] {
@@ -25,13 +24,10 @@ export function executionRoutes(deps: Deps): Route[] {
         200: { description: 'With Prefer: wait, the outcome', schema: executionSchema },
       },
       handle: async (request) => {
-        const id = request.body.decision_id;
-        const decision = await findOr404(findDecision(deps.pool, id), () => decisionNotFound(id));
+        const decision = await getDecision(deps.pool, request.body.decision_id);
         // With an Idempotency-Key this may be a retry, which gets its first response whatever happened since.
         if (request.idempotency === null) rejectFinished(decision);
-        const resource = await findOr404(findResource(deps.pool, decision.resource_id), () =>
-          resourceNotFound(decision.resource_id),
-        );
+        const resource = await getResource(deps.pool, decision.resource_id);
         const job = jobFor(request, {
           kind: 'execute',
           queue: resource.cloud_provider === 'aws' ? 'execute-aws' : 'execute-kubernetes',

@@ -1,10 +1,9 @@
 import type { Resource } from '../../shared/domain/resource.ts';
 import { acceptedSchema, idParams } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
-import { findOr404 } from '../http/find-or-404.ts';
 import { type Route, type RouteRequest, type RouteResponse, route } from '../http/route.ts';
 import { answerSubmission, idempotencyKeyReused, jobFor, submitAndAnswer } from '../jobs/submit.ts';
-import { findResource, resourceNotFound } from '../resources/resources-store.ts';
+import { getResource } from '../resources/resources-store.ts';
 import * as contracts from './contract.ts';
 import { type FrontierView, findForecastView, findFrontier } from './forecasts-store.ts';
 
@@ -18,8 +17,6 @@ const minStepSeconds = 60;
 
 /** Demand forecasts, the risk-cost frontier of a resource, and simulations of another policy. */
 export function forecastRoutes(deps: Deps): Route[] {
-  const findResourceOr404 = (id: string) =>
-    findOr404(findResource(deps.pool, id), () => resourceNotFound(id));
   return [
     route({
       method: 'get',
@@ -31,7 +28,7 @@ export function forecastRoutes(deps: Deps): Route[] {
       params: idParams,
       responses: { 200: { description: 'The forecast', schema: contracts.forecastSchema } },
       handle: async ({ params }) => {
-        await findResourceOr404(params.id);
+        await getResource(deps.pool, params.id);
         const view = await findForecastView(deps.pool, params.id);
         const none = {
           state: 'none',
@@ -59,7 +56,7 @@ export function forecastRoutes(deps: Deps): Route[] {
         202: { description: 'It is being computed: see the job, or ask again', schema: acceptedSchema },
       },
       handle: async (request) => {
-        const resource = await findResourceOr404(request.params.id);
+        const resource = await getResource(deps.pool, request.params.id);
         const view = await findFrontier(deps.pool, resource.id);
         const isFresh = (view.age_seconds ?? Number.POSITIVE_INFINITY) < frontierMaxAgeSeconds;
         const jobId =
@@ -88,7 +85,7 @@ export function forecastRoutes(deps: Deps): Route[] {
       },
       handle: async (request) => {
         const { resource_id, ...input } = request.body;
-        await findResourceOr404(resource_id);
+        await getResource(deps.pool, resource_id);
         const job = jobFor(request, {
           kind: 'simulate',
           queue: 'forecast',

@@ -5,6 +5,7 @@ import type { Selectors } from '../../shared/domain/api-key.ts';
 import type { JobKind, JobRow, JobStatus } from '../../shared/domain/job.ts';
 import { NotFound } from '../../shared/errors.ts';
 import { jobQueueNames } from '../../shared/queues/queues.ts';
+import { findOr404 } from '../http/find-or-404.ts';
 import { decodeTimestampCursor, nextCursor } from '../http/page-cursor.ts';
 
 const columns = `id, kind, queue, resource_id, decision_id, status, outcome, attempts, result, error, replay_of,
@@ -37,6 +38,11 @@ export async function findJob(db: Queryable, id: string): Promise<JobRow | null>
     values: [id],
   });
   return rows[0] ?? null;
+}
+
+/** @throws NotFound */
+export async function getJob(db: Queryable, id: string): Promise<JobRow> {
+  return await findOr404(findJob(db, id), () => jobNotFound(id));
 }
 
 export interface JobFilter {

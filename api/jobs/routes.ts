@@ -3,16 +3,14 @@ import { recordChange } from '../audit/record-change.ts';
 import { findDecision } from '../decisions/decisions-store.ts';
 import { acceptedSchema, idParams } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
-import { findOr404 } from '../http/find-or-404.ts';
 import { pageResponse } from '../http/list-response.ts';
 import { type Route, route } from '../http/route.ts';
 import { jobPageSchema, jobSchema, jobsQuery } from './contract.ts';
-import { findJob, findJobInput, jobNotFound, listJobs } from './jobs-store.ts';
+import { findJobInput, getJob, listJobs } from './jobs-store.ts';
 import { presentJob } from './present-job.ts';
 import { jobFor, submitAndAnswer } from './submit.ts';
 
 export function jobRoutes(deps: Deps): Route[] {
-  const findJobOr404 = (id: string) => findOr404(findJob(deps.pool, id), () => jobNotFound(id));
   return [
     route({
       method: 'get',
@@ -37,7 +35,7 @@ export function jobRoutes(deps: Deps): Route[] {
       summary: 'State and result of a job',
       params: idParams,
       responses: { 200: { description: 'The job', schema: jobSchema } },
-      handle: async ({ params }) => ({ status: 200, body: presentJob(await findJobOr404(params.id)) }),
+      handle: async ({ params }) => ({ status: 200, body: presentJob(await getJob(deps.pool, params.id)) }),
     }),
     route({
       method: 'post',
@@ -50,7 +48,7 @@ export function jobRoutes(deps: Deps): Route[] {
       params: idParams,
       responses: { 202: { description: 'Accepted', schema: acceptedSchema } },
       handle: async (request) => {
-        const failed = await findJobOr404(request.params.id);
+        const failed = await getJob(deps.pool, request.params.id);
         if (failed.status !== 'failed')
           throw new Conflict(
             'job_not_failed',

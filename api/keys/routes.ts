@@ -3,6 +3,7 @@ import { withTransaction } from '../../shared/db/pool.ts';
 import { NotFound } from '../../shared/errors.ts';
 import { recordChange } from '../audit/record-change.ts';
 import type { Deps } from '../http/deps.ts';
+import { findOr404 } from '../http/find-or-404.ts';
 import { type Route, route } from '../http/route.ts';
 import * as contracts from './contract.ts';
 import { createKey, listKeys, revokeKey, rotateKey } from './keys-store.ts';
@@ -61,8 +62,7 @@ export function keyRoutes(deps: Deps): Route[] {
         const { id } = request.params;
         const { overlap_seconds } = request.body;
         const { key, row } = await withTransaction(deps.pool, async (tx) => {
-          const made = await rotateKey(tx, pepper, id, overlap_seconds);
-          if (made === null) throw keyNotFound(id);
+          const made = await findOr404(rotateKey(tx, pepper, id, overlap_seconds), () => keyNotFound(id));
           const detail = { new_key: made.row.id, overlap_seconds };
           await recordChange(tx, request, { action: 'key.rotated', subject: id, detail });
           return made;

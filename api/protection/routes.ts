@@ -1,14 +1,13 @@
 import { z } from 'zod';
 import { listHolds, releaseHold } from '../../shared/db/fleet-holds-store.ts';
-import { type FreezeRow, listFreezes } from '../../shared/db/freezes-store.ts';
+import { listFreezes } from '../../shared/db/freezes-store.ts';
 import { withTransaction } from '../../shared/db/pool.ts';
 import { changeProtection, type ProtectionChange } from '../../shared/db/protection-lock.ts';
-import { frozenUntil, nextFreeze } from '../../shared/domain/freeze-window.ts';
-import { isoOrNull } from '../../shared/domain/iso-time.ts';
 import { Conflict, NotFound } from '../../shared/errors.ts';
 import { recordChange } from '../audit/record-change.ts';
 import { idParams } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
+import { findOr404 } from '../http/find-or-404.ts';
 import { type Route, route } from '../http/route.ts';
 import {
   controlBody,
@@ -26,17 +25,18 @@ import {
 } from './contract.ts';
 import { deleteFleetLimits, listFleetLimits, setFleetLimits } from './fleet-limits-store.ts';
 import { createFreeze, deleteFreeze } from './freezes-store.ts';
-import { readProtection } from './protection-state-store.ts';
+import { presentFreeze, presentProtection } from './present-protection.ts';
+import { readProtectionState } from './protection-state.ts';
 import { askRelease, listStops, release, stop } from './stops-store.ts';
 
-/** Long enough to think, too short to be forgotten. */
+/** Time to think between the two steps of a release, too short for a code to lie about forgotten. */
 const releaseCodeSeconds = 600;
-const observeSeconds = 60;
+const defaultObserveSeconds = 60;
 
-/** What stops, freezes, limits and holds executions of whole scopes, for people who must act fast and those who look later. */
+/** Stops (kill switches), freeze windows, fleet limits and holds of whole scopes. */
 export function protectionRoutes(deps: Deps): Route[] {
   const { pool } = deps;
-  /** Never without its audit row. */
+  /** Its audit row is written in the same transaction: `recordChange` belongs into `work`. */
   const change = <T>(work: (tx: ProtectionChange) => Promise<T>): Promise<T> => changeProtection(pool, work);
   return [
     route({
@@ -46,7 +46,7 @@ export function protectionRoutes(deps: Deps): Route[] {
       operationId: 'getProtection',
       summary: 'What is stopped, frozen, held or short of budget now',
       responses: { 200: { description: 'Protection', schema: protectionSchema } },
-      handle: async () => ({ status: 200, body: await readProtection(pool) }),
+      handle: async () => ({ status: 200, body: presentProtection(await readProtectionState(pool)) }),
     }),
     route({
       method: 'get',
@@ -69,7 +69,7 @@ export function protectionRoutes(deps: Deps): Route[] {
       handle: async (request) => {
         const { scope } = request.params;
         const { stopped, reason, release_code: code } = request.body;
-        const said = { scope, reason, actor: request.keyId };
+        const control = { scope, reason, actor: request.keyId };
         if (stopped) {
           await change(async (tx) => {
             await stop(tx, scope, reason, request.keyId);
@@ -79,34 +79,36 @@ export function protectionRoutes(deps: Deps): Route[] {
               detail: { reason },
             });
           });
-          return { status: 200, body: { ...said, state: 'stopped', stopped: true } };
+          return { status: 200, body: { ...control, state: 'stopped', stopped: true } };
         }
         if (code === undefined) {
-          const asked = await withTransaction(pool, async (tx) => {
-            const given = await askRelease(tx, scope, releaseCodeSeconds);
-            if (given === null)
+          const { code: release_code, valid_until } = await withTransaction(pool, async (tx) => {
+            const issued = await askRelease(tx, scope, releaseCodeSeconds);
+            if (issued === null)
               throw new Conflict('not_stopped', `${scope} is not stopped: GET /controls tells what is.`);
             await recordChange(tx, request, {
               action: 'control.release_asked',
               subject: scope,
               detail: { reason },
             });
-            return given;
+            return issued;
           });
-          const next = `Send this again with "release_code": "${asked.code}" before ${asked.valid_until}. Until then it stays stopped.`;
+          const next =
+            `Send this again with "release_code": "${release_code}" before ${valid_until}. ` +
+            'Until then it stays stopped.';
           return {
             status: 200,
             body: {
-              ...said,
+              ...control,
               state: 'stopped',
               stopped: true,
-              release_code: asked.code,
-              valid_until: asked.valid_until,
+              release_code,
+              valid_until,
               next,
             },
           };
         }
-        const seconds = request.body.observe_seconds ?? observeSeconds;
+        const seconds = request.body.observe_seconds ?? defaultObserveSeconds;
         const released = await change(async (tx) => {
           const done = await release(tx, scope, code, seconds, reason, request.keyId);
           if (done === null)
@@ -121,7 +123,7 @@ export function protectionRoutes(deps: Deps): Route[] {
           });
           return done;
         });
-        return { status: 200, body: { ...said, state: 'observing', stopped: false, ...released } };
+        return { status: 200, body: { ...control, state: 'observing', stopped: false, ...released } };
       },
     }),
     route({
@@ -170,9 +172,7 @@ export function protectionRoutes(deps: Deps): Route[] {
       handle: async (request) => {
         const { id } = request.params;
         await change(async (tx) => {
-          const scope = await deleteFreeze(tx, id);
-          if (scope === null)
-            throw new NotFound('freeze_not_found', `There is no freeze ${id}: GET /freezes lists them.`);
+          const scope = await findOr404(deleteFreeze(tx, id), () => freezeNotFound(id));
           const detail = { freeze_id: id, reason: request.query.reason };
           await recordChange(tx, request, { action: 'freeze.deleted', subject: scope, detail });
         });
@@ -262,15 +262,6 @@ export function protectionRoutes(deps: Deps): Route[] {
   ];
 }
 
-function presentFreeze(freeze: FreezeRow, nowMs: number): Record<string, unknown> {
-  const { starts_at_ms, ends_at_ms, ...row } = freeze;
-  const until = frozenUntil(freeze, nowMs);
-  return {
-    ...row,
-    starts_at: isoOrNull(starts_at_ms),
-    ends_at: isoOrNull(ends_at_ms),
-    active: until !== null,
-    active_until: isoOrNull(until),
-    next_start: isoOrNull(nextFreeze(freeze, nowMs)),
-  };
+function freezeNotFound(id: string): NotFound {
+  return new NotFound('freeze_not_found', `There is no freeze ${id}: GET /freezes lists them.`);
 }

@@ -5,6 +5,7 @@ import {
   kubernetesNamePattern,
 } from '../../shared/domain/resource.ts';
 import { cursorSchema, instancesSchema, limitSchema, timestampSchema } from '../http/contract.ts';
+import { listSchema, pageSchema } from '../http/list-response.ts';
 
 const percent = z.number().gt(0).max(100);
 const seconds = (max: number, min = 0) => z.int().min(min).max(max);
@@ -81,17 +82,18 @@ export const createResourceBody = z
   });
 
 export const patchResourceBody = z.strictObject(policyFields).partial();
-export const listQuery = z.strictObject({ limit: limitSchema, cursor: cursorSchema });
+export const resourcesQuery = z.strictObject({ limit: limitSchema, cursor: cursorSchema });
 
 export const resourceSchema = z
   .looseObject({ id: z.uuid(), name: z.string(), version: z.int() })
   .meta({ id: 'Resource' });
+export const resourcePageSchema = pageSchema('resources', resourceSchema);
 
 /** Percent; may exceed 100 where usage is measured against a request. */
 const usage = z.number().min(0).max(10_000).nullable();
 const requests = z.number().min(0).max(1e12).nullable();
 
-/** What one instance was, where it is not what the resource says now: demand is converted by it. */
+/** The instance size at the time, where it differs from the resource's present one: demand is converted by it. */
 const instanceFields = {
   instance_type: z.string().min(1).max(64).nullable().default(null),
   cpu_request: z.number().positive().max(100_000).nullable().default(null).describe('vCPU per replica'),
@@ -149,3 +151,7 @@ export const rangeQuery = z.strictObject({
   to: timestampSchema.optional(),
   limit: z.coerce.number().int().min(1).max(10_000).default(1_000),
 });
+
+export const sampleListSchema = listSchema('samples', z.unknown());
+export const predictionListSchema = listSchema('predictions', z.unknown());
+export const upsertedSchema = z.object({ inserted: z.int(), updated: z.int() });

@@ -4,6 +4,7 @@ import { coveredBy, selectorsParameter } from '../../shared/db/selectors-store.t
 import type { Selectors } from '../../shared/domain/api-key.ts';
 import type { Resource } from '../../shared/domain/resource.ts';
 import { Conflict, NotFound } from '../../shared/errors.ts';
+import { findOr404 } from '../http/find-or-404.ts';
 import { decodeTimestampCursor, nextCursor } from '../http/page-cursor.ts';
 
 const columns = `id, name, resource_type, cloud_provider, min_instances, max_instances, current_instances,
@@ -83,6 +84,11 @@ export async function findResource(db: Queryable, id: string): Promise<Resource 
     values: [id],
   });
   return rows[0] ?? null;
+}
+
+/** @throws NotFound */
+export async function getResource(db: Queryable, id: string): Promise<Resource> {
+  return await findOr404(findResource(db, id), () => resourceNotFound(id));
 }
 
 /** Of these ids, those that do not exist or are not covered: a client cannot tell the two apart. */
