@@ -2,7 +2,10 @@ import { audit } from '../../shared/db/audit-store.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import type { RouteRequest } from '../http/route.ts';
 
-/** Writes what a request did into the audit log, with its key, scope, address and id. Give it the request's transaction. */
+/**
+ * Writes what a request changed into the audit log, with its key, scope, address and id. Pass the transaction of the
+ * change, so that neither is committed without the other.
+ */
 export async function recordChange(
   db: Queryable,
   request: RouteRequest,
