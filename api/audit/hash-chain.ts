@@ -112,7 +112,10 @@ export class ChainVerifier {
         `position ${position} where ${expected} was to come: it is there twice, or late`,
       );
     else if (number <= this.#number)
-      yield finding('reordered', `its number ${number} is not above ${this.#number}, that of the row before it`);
+      yield finding(
+        'reordered',
+        `its number ${number} is not above ${this.#number}, that of the row before it`,
+      );
     if (rowHash(given) !== given.hash)
       yield finding('changed', 'what it says does not give its hash: it was changed after it was written');
     if (anchored && position === expected && given.prev_hash !== this.hash)

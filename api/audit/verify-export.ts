@@ -1,7 +1,14 @@
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
-import { type ChainedRow, ChainVerifier, chainPrefix, type Finding, type Head, historyTables } from './hash-chain.ts';
+import {
+  type ChainedRow,
+  ChainVerifier,
+  chainPrefix,
+  type Finding,
+  type Head,
+  historyTables,
+} from './hash-chain.ts';
 import { VerificationReport, type VerifyOptions, type VerifyResult } from './verification-report.ts';
 
 const rowSchema = z.object({
@@ -37,7 +44,8 @@ export async function verifyFile(path: string, options: VerifyOptions = {}): Pro
   for (const [chain, head] of options.known ?? []) {
     const [prefix, resource] = chain.split(':');
     const asked = options.resource === undefined || options.resource === resource;
-    if (asked && prefixes.has(prefix) && !verifiers.has(chain)) verifiers.set(chain, new ChainVerifier(chain, head));
+    if (asked && prefixes.has(prefix) && !verifiers.has(chain))
+      verifiers.set(chain, new ChainVerifier(chain, head));
   }
   for (const verifier of verifiers.values()) report.addFindings(verifier.verifyEnd(undefined));
   return report.result();

@@ -10,6 +10,7 @@ import { findRunningExecution } from './jobs-store.ts';
 
 export type { Idempotency, NewJob } from '../../shared/db/jobs-store.ts';
 
+/** What became of a submitted job; `replayed`: the Idempotency-Key was used before, with the same body. */
 export type Submission =
   | { readonly kind: 'created'; readonly jobId: string }
   | { readonly kind: 'replayed'; readonly jobId: string }
@@ -21,12 +22,12 @@ export type BatchSubmission =
   | { readonly kind: 'replayed'; readonly jobIds: readonly string[] }
   | { readonly kind: 'body_mismatch' };
 
-/** Executions of one decision that end within one request: more than two are no coincidence. */
-const startTries = 5;
+/** Each further try means that another execution of the decision ended meanwhile: more than two are no coincidence. */
+const maxInsertTries = 5;
 
 /**
- * Accepts jobs: the rows are committed before anything is promised, then put on the queue. What arrives together is
- * committed together. A queue that is away delays a job, it never loses one: the relay finds the row.
+ * Accepts jobs (transactional outbox): commits their rows, then enqueues them. Concurrent submissions share a commit. While
+ * Redis is away jobs are delayed, never lost: the relay enqueues their rows later.
  */
 export class JobIntake {
   readonly #pool: pg.Pool;
@@ -50,13 +51,13 @@ export class JobIntake {
     this.#inserts = new Batcher((jobs) => this.#insertAndEnqueue(jobs));
   }
 
-  /** Jobs accepted so far. */
+  /** Jobs this process has accepted so far. */
   get accepted(): number {
     return this.#accepted;
   }
 
   /**
-   * @throws NotFound when it is to decide for a resource that does not exist.
+   * @throws NotFound for a decide job whose resource does not exist.
    * @throws DependencyUnavailable when PostgreSQL is away: then the job was not accepted.
    */
   async submit(job: NewJob): Promise<Submission> {
@@ -70,7 +71,10 @@ export class JobIntake {
     return await this.#running(job);
   }
 
-  /** Accepts all of them or none. With an idempotency key the answer's ids are those of the first request. */
+  /**
+   * Accepts all jobs or none. A replayed idempotency key gets the ids of the first request.
+   * @throws DependencyUnavailable when PostgreSQL is away: then none was accepted.
+   */
   async submitMany(jobs: readonly NewJob[], idempotency?: Idempotency): Promise<BatchSubmission> {
     const ids = jobs.map((job) => job.id);
     try {
@@ -100,10 +104,10 @@ export class JobIntake {
       const stored = await insertIdempotencyKey(tx, idempotency, job.id, null);
       if (stored !== null)
         return stored.same ? { kind: 'replayed', jobId: stored.jobId as string } : { kind: 'body_mismatch' };
-      // What the insert met may be finished at the next look: then this one can start.
-      for (let tried = 0; tried < startTries; tried++) {
+      // The execution in the way may end before it is looked up: then this one can start.
+      for (let tried = 0; tried < maxInsertTries; tried++) {
         if ((await insertJobs(tx, [job])).size === 1) return { kind: 'created', jobId: job.id };
-        // Thrown inside, so that the key is not remembered either.
+        // Thrown inside, so that the key is rolled back as well.
         if (job.kind === 'decide') throw resourceNotFound(job.resource_id);
         const running = job.decision_id === null ? null : await findRunningExecution(tx, job.decision_id);
         if (running === null) continue;
@@ -119,7 +123,7 @@ export class JobIntake {
   async #running(job: NewJob): Promise<Submission> {
     if (job.kind === 'decide') throw resourceNotFound(job.resource_id);
     const running = job.decision_id === null ? null : await findRunningExecution(this.#pool, job.decision_id);
-    // It may have finished between the insert that met it and this look: then this one can start.
+    // The execution in the way may have ended before it was looked up: then this one can start.
     if (running === null) return await this.submit(job);
     return { kind: 'execution_running', jobId: running };
   }

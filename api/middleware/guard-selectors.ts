@@ -9,15 +9,18 @@ import { resourceNotFound } from '../resources/resources-store.ts';
 
 const notFound = { resource: resourceNotFound, decision: decisionNotFound, job: jobNotFound };
 
-/** Before the request is even read. @throws ScalerError 403 when a key with selectors asks for a route that reaches the whole fleet. */
+/**
+ * Before the request is parsed.
+ * @throws ScalerError 403 when a key with selectors asks for a route that touches the whole fleet.
+ */
 export function requireFleetAccess(route: Route, selectors: Selectors): void {
   if (selectors !== null && route.scope !== 'public' && (route.touches ?? 'fleet') === 'fleet')
     throw forbiddenBySelectors('This reaches every resource, and the key only some');
 }
 
 /**
- * Holds a key with selectors to them, before the handler runs. What it may not touch is answered like what does not exist.
- * @throws NotFound for a foreign id.
+ * Limits a key with selectors to the resources they cover, before the handler runs.
+ * @throws NotFound for the id of another resource: the client cannot tell it from one that does not exist.
  */
 export async function enforceSelectors(db: Queryable, route: Route, request: RouteRequest): Promise<void> {
   if (request.selectors === null || route.scope === 'public') return;
@@ -27,7 +30,7 @@ export async function enforceSelectors(db: Queryable, route: Route, request: Rou
   if (!(await selectorsCover(db, request.selectors, touches, id))) throw notFound[touches](id);
 }
 
-/** 403: for what is refused as a whole, so that nothing is given away by it. */
+/** 403, where refusing reveals nothing about single resources. */
 export function forbiddenBySelectors(what: string): ScalerError {
   return new ScalerError({
     code: 'outside_selectors',

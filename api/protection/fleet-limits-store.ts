@@ -1,4 +1,9 @@
-import { type FleetLimits, type FleetUsage, limitColumns, readFleetUsage } from '../../shared/db/fleet-limits-store.ts';
+import {
+  type FleetLimits,
+  type FleetUsage,
+  limitColumns,
+  readFleetUsage,
+} from '../../shared/db/fleet-limits-store.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import type { ProtectionChange } from '../../shared/db/protection-lock.ts';
 

@@ -9,7 +9,7 @@ import { listSchema, pageSchema } from '../http/list-response.ts';
 
 const percent = z.number().gt(0).max(100);
 const seconds = (max: number, min = 0) => z.int().min(min).max(max);
-/** Names a context of the worker's kubeconfig; it is looked up there, and never an address. */
+/** A context of the worker's kubeconfig; never an address (SSRF). */
 const clusterName = z
   .string()
   .min(1)
@@ -44,7 +44,7 @@ const policyFields = {
   scale_down_paused_until: timestampSchema.nullable(),
 };
 
-/** Why an Auto Scaling group cannot have `actuation: floor`. */
+/** The field error for `actuation: floor` of an Auto Scaling group. */
 export const floorIsKubernetes = 'must be desired: only a Kubernetes autoscaler has a floor to raise';
 
 export const createResourceBody = z
@@ -89,7 +89,7 @@ export const resourceSchema = z
   .meta({ id: 'Resource' });
 export const resourcePageSchema = pageSchema('resources', resourceSchema);
 
-/** Percent; may exceed 100 where usage is measured against a request. */
+/** Percent; may exceed 100, where usage is measured against a Kubernetes request. */
 const usage = z.number().min(0).max(10_000).nullable();
 const requests = z.number().min(0).max(1e12).nullable();
 

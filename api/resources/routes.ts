@@ -182,7 +182,9 @@ export function resourceRoutes(deps: Deps): Route[] {
       responses: { 200: { description: 'Predictions', schema: contracts.predictionListSchema } },
       handle: async ({ params, query }) => {
         await getResource(deps.pool, params.id);
-        return listResponse('predictions', { predictions: await listPredictions(deps.pool, params.id, query) });
+        return listResponse('predictions', {
+          predictions: await listPredictions(deps.pool, params.id, query),
+        });
       },
     }),
   ];
