@@ -108,7 +108,7 @@ interface Guards {
 
 const anonymous: Principal = { id: 'anonymous', selectors: null };
 
-/** Guards first, cheapest first: what is refused costs no parsing and no database. Then parse, handle, and respond. */
+/** Runs the guards, cheapest first, before anything is parsed; then parses, handles, and responds. */
 function routeHandler(deps: Deps, route: Route, { line, admission, overload, gate }: Guards) {
   const parseRequest = createRequestParser(route);
   return async (request: Request, response: Response): Promise<void> => {
@@ -149,8 +149,8 @@ function routeHandler(deps: Deps, route: Route, { line, admission, overload, gat
 }
 
 /**
- * Helmet's defaults, except: no framing at all, and no `upgrade-insecure-requests`. TLS ends at the proxy, and without
- * one (a laptop, a private network) that directive would keep the pages' scripts from loading.
+ * Helmet's defaults, except: no framing at all, and no `upgrade-insecure-requests`. TLS ends at the proxy, and
+ * without one (a laptop, a private network) that directive would keep the pages' scripts from loading.
  */
 function securityHeaders() {
   return helmet({

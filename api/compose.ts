@@ -25,8 +25,8 @@ export interface Api {
 }
 
 /**
- * Connections the kernel queues until the process accepts them, capped by net.core.somaxconn. With Node's default of 511 a
- * spike's connections are dropped, and clients retransmit after 1, 3 and 7 s: worse than a 503.
+ * Connections the kernel queues until the process accepts them, capped by net.core.somaxconn. With Node's default of
+ * 511 a spike's connections are dropped, and clients retransmit after 1, 3 and 7 s: worse than a 503.
  */
 const acceptBacklog = 4_096;
 

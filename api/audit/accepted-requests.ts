@@ -12,8 +12,8 @@ interface Group {
 }
 
 /**
- * Batches accepted mutating requests into one audit entry, grouped by key, scope, address and route. What each request
- * changed is in entries of its own, or in its job.
+ * Batches accepted mutating requests into one audit entry, grouped by key, scope, address and route. What each
+ * request changed is in entries of its own, or in its job.
  */
 export class AcceptedRequests {
   #groups = new Map<string, Group>();

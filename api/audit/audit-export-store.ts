@@ -5,7 +5,8 @@ import { type ChainedRow, chainOf, type Head, type HistoryTable, numberColumn } 
 
 /** Columns of a StoredRow. Built-in functions only: one of ours could be tampered with together with the rows. */
 export const chainedColumns = `encode(t.prev_hash, 'hex') as prev_hash, encode(t.hash, 'hex') as hash,
-  (select jsonb_object_agg(key, value) from jsonb_each_text(to_jsonb(t) - 'hash' - 'prev_hash') where value is not null) as row`;
+  (select jsonb_object_agg(key, value) from jsonb_each_text(to_jsonb(t) - 'hash' - 'prev_hash')
+    where value is not null) as row`;
 
 export interface StoredRow {
   readonly prev_hash: string;
@@ -30,8 +31,8 @@ export interface ExportRange {
 const pageRows = 500;
 
 /**
- * Pages of history in the order of `seq` or `id`, each read when it is asked for: a slow client holds one page in memory
- * and no connection. No row is skipped, whatever is being written meanwhile.
+ * Pages of history in the order of `seq` or `id`, each read when it is asked for: a slow client holds one page in
+ * memory and no connection. No row is skipped, whatever is being written meanwhile.
  * @throws DependencyUnavailable when a transaction that writes the table stays open for longer than 10 s.
  */
 export async function* exportRows(pool: pg.Pool, range: ExportRange): AsyncGenerator<ChainedRow[]> {
@@ -104,9 +105,9 @@ const writersTimeoutMs = 10_000;
 const writersPollMs = 20;
 
 /**
- * The highest visible number, once no lower one can still appear: numbers come from a sequence before the commit, so rows
- * do not become visible in their order. A transaction that holds such a number also holds the table's write lock, so this
- * waits until every writer of now has ended.
+ * The highest visible number, once no lower one can still appear: numbers come from a sequence before the commit, so
+ * rows do not become visible in their order. A transaction that holds such a number also holds the table's write
+ * lock, so this waits until every writer of now has ended.
  * @throws DependencyUnavailable when a transaction stays open for longer than 10 s.
  */
 async function highWaterMark(pool: pg.Pool, table: HistoryTable): Promise<string> {

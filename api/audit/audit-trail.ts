@@ -38,10 +38,10 @@ const bucketPerSource = { burst: 30, perSecond: 0.5, maxNames: 10_000 };
 const bucketOfAll = { burst: 300, perSecond: 5, maxNames: 1 };
 
 /**
- * Write-behind audit log of requests: refused ones in an entry each, accepted ones by id in an entry for many. No response
- * waits for it. Refusals are rate limited, so that a flood of them is no flood of writes; those over the limit are
- * summarised in one entry a minute. While PostgreSQL is away entries are buffered; those that do not fit are dropped and
- * counted, in the metric and in the next summary.
+ * Write-behind audit log of requests: refused ones in an entry each, accepted ones by id in an entry for many. No
+ * response waits for it. Refusals are rate limited, so that a flood of them is no flood of writes; those over the
+ * limit are summarised in one entry a minute. While PostgreSQL is away entries are buffered; those that do not fit
+ * are dropped and counted, in the metric and in the next summary.
  */
 export class AuditTrail {
   readonly #db: Queryable;

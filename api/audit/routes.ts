@@ -65,8 +65,8 @@ async function* headLines(pages: ReturnType<typeof exportHeads>, at: string): As
 const stallTimeoutMs = 60_000;
 
 /**
- * Streams pages as NDJSON, with backpressure. A failure before the first page is a problem response; a later one cuts the
- * transfer short, which the client sees.
+ * Streams pages as NDJSON, with backpressure. A failure before the first page is a problem response; a later one cuts
+ * the transfer short, which the client sees.
  */
 async function streamNdjson(
   request: RouteRequest,

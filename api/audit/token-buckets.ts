@@ -4,8 +4,8 @@ interface Bucket {
 }
 
 /**
- * A token bucket a name: `burst` tokens, refilled at `perSecond`. All buckets are dropped (and so begin full again) when
- * there are more than `maxNames`, to bound memory.
+ * A token bucket a name: `burst` tokens, refilled at `perSecond`. All buckets are dropped (and so begin full again)
+ * when there are more than `maxNames`, to bound memory.
  */
 export class TokenBuckets {
   readonly #burst: number;

@@ -17,9 +17,9 @@ import { readHeads, verifyFile } from './verify-export.ts';
 
 const help = `Usage: npm run audit:verify -- [--resource ID] [--head FILE] [--file EXPORT] [--json]
 
-  Works every hash of scaling_events and audit_log out again and compares the chains with their heads. Reads the database
-  in DATABASE_URL (rights of scaler_auditor are enough), or an export. Status 1 when anything was changed, is missing, was
-  put in or stands in the wrong place; 2 when it could not look.
+  Works every hash of scaling_events and audit_log out again and compares the chains with their heads. Reads the
+  database in DATABASE_URL (rights of scaler_auditor are enough), or an export. Status 1 when anything was changed, is
+  missing, was put in or stands in the wrong place; 2 when it could not look.
 
   --resource ID   only the chains of this resource; \`global\` for the rows without one
   --head FILE     heads kept elsewhere (GET /audit/heads): finds a chain that was written again as a whole
@@ -28,8 +28,8 @@ const help = `Usage: npm run audit:verify -- [--resource ID] [--head FILE] [--fi
   --help          this text`;
 
 /**
- * Verifies the chains of a database in one snapshot. Rows and heads are read side by side in the order of the chains, so
- * memory does not grow with either.
+ * Verifies the chains of a database in one snapshot. Rows and heads are read side by side in the order of the chains,
+ * so memory does not grow with either.
  * @throws what `pg` throws when it cannot connect or read.
  */
 export async function verifyDatabase(

@@ -35,7 +35,8 @@ export async function findFrontier(db: Queryable, resourceId: string): Promise<F
         select id, finished_at from mine where status = 'completed' order by created_at desc limit 1)
       select (select j.result from jobs j join newest on j.id = newest.id) as result,
         (select extract(epoch from clock_timestamp() - finished_at)::double precision from newest) as age_seconds,
-        (select id from mine where status not in ('completed', 'failed') order by created_at limit 1) as unfinished_job_id`,
+        (select id from mine where status not in ('completed', 'failed') order by created_at limit 1)
+          as unfinished_job_id`,
     values: [resourceId],
   });
   return rows[0] as FrontierView;

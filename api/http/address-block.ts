@@ -1,8 +1,8 @@
 import { isIPv6 } from 'node:net';
 
 /**
- * The address block that one client controls, for rate limits: an IPv6 /56, the usual delegation to a customer, or one
- * IPv4 address (also IPv4-mapped).
+ * The address block that one client controls, for rate limits: an IPv6 /56, the usual delegation to a customer, or
+ * one IPv4 address (also IPv4-mapped).
  */
 export function addressBlock(address: string | undefined): string {
   if (address === undefined) return 'unknown';

@@ -6,9 +6,9 @@ import type { Express } from 'express';
 export const maxHeaders = 100;
 
 /**
- * An HTTP server whose requests and responses have Express's prototypes from the start. Express sets them on every request,
- * which costs three quarters of its throughput unless they are there already (expressjs/express#5998). The server has no
- * request listener yet.
+ * An HTTP server whose requests and responses have Express's prototypes from the start. Express sets them on every
+ * request, which costs three quarters of its throughput unless they are there already (expressjs/express#5998). The
+ * server has no request listener yet.
  * @param limits how long a client may take to send the headers, and the whole request.
  */
 export function createMatchedServer(

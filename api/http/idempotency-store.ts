@@ -18,7 +18,9 @@ export type Claim =
 /** An older claim without a response was left by a process that died. */
 const claimTimeoutSeconds = 60;
 
-/** Claims a key for a request that starts no job. Commits at once, so the handler runs without holding a connection. */
+/**
+ * Claims a key for a request that starts no job. Commits at once, so the handler runs without holding a connection.
+ */
 export async function claimIdempotencyKey(db: Queryable, idempotency: Idempotency): Promise<Claim> {
   const key = [idempotency.key_id, idempotency.route, idempotency.key];
   const claimed = await db.query({

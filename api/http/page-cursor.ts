@@ -25,7 +25,10 @@ export function decodeSequenceCursor(cursor: string | undefined): string | null 
   return cursor === undefined ? null : (decode(cursor, sequenceKey)[0] ?? null);
 }
 
-/** The creation time and id a page begins behind; nulls for the first page. @throws InvalidInput for a foreign cursor. */
+/**
+ * The creation time and id a page begins behind; nulls for the first page.
+ * @throws InvalidInput for a foreign cursor.
+ */
 export function decodeTimestampCursor(cursor: string | undefined): readonly (string | null | undefined)[] {
   return cursor === undefined ? [null, null] : decode(cursor, timestampKey);
 }

@@ -19,7 +19,8 @@ export type RequestParser = (
 
 /**
  * Parses and validates a route's requests with its schemas.
- * @returns a parser that throws InvalidInput (400, 413, 415) naming the fields. It expects `response.locals.requestId`.
+ * @returns a parser that throws InvalidInput (400, 413, 415) naming the fields. It expects
+ *   `response.locals.requestId`.
  */
 export function createRequestParser(route: Route): RequestParser {
   const readBody = express.raw({

@@ -10,10 +10,10 @@ const shortTurnMs = 0;
 const removeFrom = 256;
 
 /**
- * FIFO queue of requests that are not begun. Node reads all ready requests in one turn of its event loop, but accepts one
- * new connection in it (libuv/libuv#3696): under load a turn that serves hundreds takes half a second, and a new client
- * waits for many turns before it can even be refused. This queue keeps turns short (one request while connections
- * arrive), and measures how long requests wait.
+ * FIFO queue of requests that are not begun. Node reads all ready requests in one turn of its event loop, but accepts
+ * one new connection in it (libuv/libuv#3696): under load a turn that serves hundreds takes half a second, and a new
+ * client waits for many turns before it can even be refused. This queue keeps turns short (one request while
+ * connections arrive), and measures how long requests wait.
  */
 export class RequestLine {
   readonly #handle: Handle;

@@ -32,9 +32,10 @@ export interface RouteResponse {
 }
 
 /**
- * The resources a route touches, for keys with selectors. `resource`, `decision`, `job`: the one named by `id` in the path,
- * else by `<kind>_id` in the body; checked before the handler runs. `filtered`: the handler passes `request.selectors` to
- * its SQL. `nothing`: no resource. `fleet`: all of them, for keys without selectors only; the default.
+ * The resources a route touches, for keys with selectors. `resource`, `decision`, `job`: the one named by `id` in the
+ * path, else by `<kind>_id` in the body; checked before the handler runs. `filtered`: the handler passes
+ * `request.selectors` to its SQL. `nothing`: no resource. `fleet`: all of them, for keys without selectors only; the
+ * default.
  */
 export type Touches = SelectableKind | 'filtered' | 'nothing' | 'fleet';
 

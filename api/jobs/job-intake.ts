@@ -22,12 +22,14 @@ export type BatchSubmission =
   | { readonly kind: 'replayed'; readonly jobIds: readonly string[] }
   | { readonly kind: 'body_mismatch' };
 
-/** Each further try means that another execution of the decision ended meanwhile: more than two are no coincidence. */
+/**
+ * Each further try means that another execution of the decision ended meanwhile: more than two are no coincidence.
+ */
 const maxInsertTries = 5;
 
 /**
- * Accepts jobs (transactional outbox): commits their rows, then enqueues them. Concurrent submissions share a commit. While
- * Redis is away jobs are delayed, never lost: the relay enqueues their rows later.
+ * Accepts jobs (transactional outbox): commits their rows, then enqueues them. Concurrent submissions share a commit.
+ * While Redis is away jobs are delayed, never lost: the relay enqueues their rows later.
  */
 export class JobIntake {
   readonly #pool: pg.Pool;

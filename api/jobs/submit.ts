@@ -55,7 +55,8 @@ export async function submitAndAnswer(
 
 /**
  * 202 with the job's address, or, when the client waits and the job is done in time, 200 with its result.
- * @throws InvalidInput (422) for a reused Idempotency-Key; ScalerError with the job's own error when it failed in time.
+ * @throws InvalidInput (422) for a reused Idempotency-Key; ScalerError with the job's own error when it failed in
+ *   time.
  */
 export async function answerSubmission(
   deps: Deps,

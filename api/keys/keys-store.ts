@@ -64,8 +64,8 @@ export async function listKeys(db: Queryable): Promise<KeyRow[]> {
 }
 
 /**
- * Creates the successor of a key: same name, scopes and selectors, valid for as many days. The old one stays valid for
- * `overlapSeconds`, so that clients can change over.
+ * Creates the successor of a key: same name, scopes and selectors, valid for as many days. The old one stays valid
+ * for `overlapSeconds`, so that clients can change over.
  * @returns null when there is no such live key.
  */
 export async function rotateKey(

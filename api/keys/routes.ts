@@ -9,8 +9,8 @@ import * as contracts from './contract.ts';
 import { createKey, listKeys, revokeKey, rotateKey } from './keys-store.ts';
 
 /**
- * API keys. All routes touch the whole fleet: otherwise a key with selectors could create one without, and so escalate
- * its privileges.
+ * API keys. All routes touch the whole fleet: otherwise a key with selectors could create one without, and so
+ * escalate its privileges.
  */
 export function keyRoutes(deps: Deps): Route[] {
   const pepper = deps.config.API_KEY_PEPPER;

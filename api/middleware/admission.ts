@@ -7,7 +7,8 @@ import { Authenticator } from './authenticate.ts';
 import { RateLimit, tooManyRequests } from './rate-limit.ts';
 
 /**
- * Authentication, authorization by scope, and rate limits: requests by key and scope, failed authentications by address.
+ * Authentication, authorization by scope, and rate limits: requests by key and scope, failed authentications by
+ * address.
  */
 export class Admission {
   readonly #authenticator: Authenticator;
@@ -25,7 +26,8 @@ export class Admission {
   }
 
   /**
-   * @param onAuthenticated gets the key's id before anything else can refuse the request, so that the refusal can name it.
+   * @param onAuthenticated gets the key's id before anything else can refuse the request, so that the refusal can
+   *   name it.
    * @throws ScalerError 401, 403 or 429; 503 while PostgreSQL is away.
    */
   async admit(

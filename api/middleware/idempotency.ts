@@ -6,9 +6,9 @@ import type { Route, RouteRequest, RouteResponse } from '../http/route.ts';
 import { idempotencyKeyReused } from '../jobs/submit.ts';
 
 /**
- * Runs a POST that starts no job at most once per Idempotency-Key (for routes that start one, the key is stored with the
- * job). The response is stored after the handler's commit: a process that dies in between leaves a claim that expires
- * after a minute, and a retry then runs the handler again.
+ * Runs a POST that starts no job at most once per Idempotency-Key (for routes that start one, the key is stored with
+ * the job). The response is stored after the handler's commit: a process that dies in between leaves a claim that
+ * expires after a minute, and a retry then runs the handler again.
  * @throws InvalidInput (422) for another body under the same key; Conflict while the first request is in progress.
  */
 export async function withIdempotencyKey(

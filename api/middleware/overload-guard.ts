@@ -14,9 +14,9 @@ interface InFlight {
 }
 
 /**
- * Load shedding: refuses requests when the oldest in flight is over the limit, and more are in flight than were answered
- * in as long. A burst passes, and so does one slow request among quick ones; a standing queue does not. Without it every
- * response would come after its client's timeout.
+ * Load shedding: refuses requests when the oldest in flight is over the limit, and more are in flight than were
+ * answered in as long. A burst passes, and so does one slow request among quick ones; a standing queue does not.
+ * Without it every response would come after its client's timeout.
  */
 export class OverloadGuard {
   readonly #inFlight = new Set<InFlight>();
@@ -44,8 +44,8 @@ export class OverloadGuard {
   /**
    * @param arrivedAt when the request came, by the same clock.
    * @param waits the client asked to wait for its job: shed like others, but its duration is no sign of overload.
-   * @returns a function to call when the request is answered, with whether it was served: refusals are quick, and would
-   *   distort the measured throughput.
+   * @returns a function to call when the request is answered, with whether it was served: refusals are quick, and
+   *   would distort the measured throughput.
    * @throws ScalerError 503 with the time the queue needs.
    */
   enter(lane: Lane, waits: boolean, arrivedAt: number): (served: boolean) => void {

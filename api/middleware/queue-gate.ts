@@ -18,8 +18,8 @@ const defaultRetrySeconds = 5;
 
 /**
  * Admission control by queue depth: refuses new jobs while too many wait, or wait too long. Decisions and other
- * computations are refused when `maxWaiting` jobs of any kind wait; executions only when as many executions do, so a flood
- * of decisions never blocks an execution. Jobs this process accepted since the last poll count as waiting.
+ * computations are refused when `maxWaiting` jobs of any kind wait; executions only when as many executions do, so a
+ * flood of decisions never blocks an execution. Jobs this process accepted since the last poll count as waiting.
  */
 export class QueueGate {
   readonly #pool: pg.Pool;
@@ -58,7 +58,9 @@ export class QueueGate {
     if (!this.#isClosed(lane)) return;
     throw new ScalerError({
       code: 'queue_full',
-      message: `Too many jobs are waiting (limit ${this.#maxWaiting} jobs, ${maxWaitSeconds} s): try again later, or add workers.`,
+      message:
+        `Too many jobs are waiting (limit ${this.#maxWaiting} jobs, ${maxWaitSeconds} s): ` +
+        'try again later, or add workers.',
       retry: 'after',
       httpStatus: 503,
       retryAfterMs: this.#retryAfterSeconds() * 1_000,

@@ -5,8 +5,8 @@ import { ScalerError } from '../../shared/errors.ts';
 /** A process leases this share of a minute's requests from Redis at once, instead of asking for each request. */
 const leaseShare = 1 / 200;
 /**
- * Limits from 600 a minute up are counted in windows of 10 s: a burst exhausts a sixth of a minute's requests, and the
- * client may go on after seconds. A smaller limit in a short window would refuse harmless bursts.
+ * Limits from 600 a minute up are counted in windows of 10 s: a burst exhausts a sixth of a minute's requests, and
+ * the client may go on after seconds. A smaller limit in a short window would refuse harmless bursts.
  */
 const shortWindowSeconds = 10;
 const shortWindowMinLimit = 600;
@@ -19,8 +19,9 @@ interface Lease {
 }
 
 /**
- * Requests a minute by key, counted in Redis for all API processes. While Redis is away each of the `replicas` allows its
- * share, so requests are never unlimited. Counted in leases: a process that stops loses up to 0.5 % of a minute's requests.
+ * Requests a minute by key, counted in Redis for all API processes. While Redis is away each of the `replicas` allows
+ * its share, so requests are never unlimited. Counted in leases: a process that stops loses up to 0.5 % of a minute's
+ * requests.
  */
 export class RateLimit {
   readonly #limiter: RateLimiterRedis;

@@ -16,8 +16,8 @@ const cookieName = 'scaler_board';
 const sessionMs = 15 * 60_000;
 
 /**
- * Bull Board, which has no authentication of its own. Browsers do not send an Authorization header, so an admin key posted
- * to `/admin/queues/login` is exchanged for a 15-minute session cookie, which also ends with its key.
+ * Bull Board, which has no authentication of its own. Browsers do not send an Authorization header, so an admin key
+ * posted to `/admin/queues/login` is exchanged for a 15-minute session cookie, which also ends with its key.
  */
 export function mountDashboard(app: Express, deps: Deps, admission: Admission): void {
   const sessions = new Sessions(deps.config.API_KEY_PEPPER);
@@ -67,7 +67,11 @@ export function mountDashboard(app: Express, deps: Deps, admission: Admission): 
   app.use(path, board.getRouter());
 }
 
-/** Authenticates the key in the form or the Authorization header. @returns its id. @throws ScalerError 401, 403, 429. */
+/**
+ * Authenticates the key in the form or the Authorization header.
+ * @returns its id.
+ * @throws ScalerError 401, 403, 429.
+ */
 async function logIn(
   deps: Deps,
   admission: Admission,
@@ -134,7 +138,9 @@ function isCrossSite(request: Request): boolean {
   return origin !== undefined && origin.replace(/^https?:\/\//, '') !== request.get('host');
 }
 
-/** Drops the page's links to Google Fonts: they would tell a third party who is there, and there may be no network. */
+/**
+ * Drops the page's links to Google Fonts: they would tell a third party who is there, and there may be no network.
+ */
 function dropExternalFonts(response: Response): void {
   const send = response.send.bind(response);
   response.send = (body: unknown) =>
