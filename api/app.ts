@@ -117,7 +117,7 @@ function routeHandler(deps: Deps, route: Route, { line, admission, overload, gat
     let leave = (_served: boolean) => {};
     let served = false;
     try {
-      // Before authentication: whoever is shed must not wait for PostgreSQL or Redis.
+      // Before authentication: a request that is shed must not wait for PostgreSQL or Redis.
       if (isSheddable(route))
         leave = overload.enter(laneOf(route), waitsForJob(route, request), line.arrivalOf(request));
       const key =

@@ -3,7 +3,7 @@ import { type Queryable, withTransaction } from '../../shared/db/pool.ts';
 import { DependencyUnavailable } from '../../shared/errors.ts';
 import { type ChainedRow, chainOf, type Head, type HistoryTable, numberColumn } from './hash-chain.ts';
 
-/** Columns of a StoredRow. Built-in functions only: one of ours could be tampered with together with the rows. */
+/** Columns of a StoredRow. Built-in functions only: others could be tampered with together with the rows. */
 export const chainedColumns = `encode(t.prev_hash, 'hex') as prev_hash, encode(t.hash, 'hex') as hash,
   (select jsonb_object_agg(key, value) from jsonb_each_text(to_jsonb(t) - 'hash' - 'prev_hash')
     where value is not null) as row`;
@@ -32,7 +32,7 @@ const pageRows = 500;
 
 /**
  * Pages of history in the order of `seq` or `id`, each read when it is asked for: a slow client holds one page in
- * memory and no connection. No row is skipped, whatever is being written meanwhile.
+ * memory and no connection. No row is skipped, even while others are being written.
  * @throws DependencyUnavailable when a transaction that writes the table stays open for longer than 10 s.
  */
 export async function* exportRows(pool: pg.Pool, range: ExportRange): AsyncGenerator<ChainedRow[]> {

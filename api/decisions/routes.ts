@@ -8,7 +8,7 @@ import { missingResources } from '../resources/resources-store.ts';
 import * as contracts from './contract.ts';
 import { getDecision, listDecisions } from './decisions-store.ts';
 
-/** A recomputation takes milliseconds: whoever asks for one by GET waits for it. */
+/** A replay takes milliseconds, so this GET waits for its job without being asked to. */
 const replayWaitSeconds = 10;
 
 /** Asking for decisions, reading them, and replaying one from its stored inputs. */

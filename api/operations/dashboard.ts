@@ -165,7 +165,7 @@ function sessionRequired(): ScalerError {
   });
 }
 
-/** The login page, with the problem unless it is only that nobody is logged in. */
+/** The login page, with the problem, unless that is just a missing session. */
 function sendLoginPage(response: Response, problem: ScalerError): void {
   response.locals.problemCode = problem.code;
   if (problem.retryAfterMs !== undefined)

@@ -1,14 +1,15 @@
+import type pg from 'pg';
 import { z } from 'zod';
 import { listHolds, releaseHold } from '../../shared/db/fleet-holds-store.ts';
 import { listFreezes } from '../../shared/db/freezes-store.ts';
 import { withTransaction } from '../../shared/db/pool.ts';
-import { changeProtection, type ProtectionChange } from '../../shared/db/protection-lock.ts';
+import { changeProtection } from '../../shared/db/protection-lock.ts';
 import { Conflict, NotFound } from '../../shared/errors.ts';
 import { recordChange } from '../audit/record-change.ts';
 import { idParams } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
 import { findOr404 } from '../http/find-or-404.ts';
-import { type Route, route } from '../http/route.ts';
+import { type Route, type RouteRequest, type RouteResponse, route } from '../http/route.ts';
 import {
   controlBody,
   controlSchema,
@@ -36,8 +37,6 @@ const defaultObserveSeconds = 60;
 /** Stops (kill switches), freeze windows, fleet limits and holds of whole scopes. */
 export function protectionRoutes(deps: Deps): Route[] {
   const { pool } = deps;
-  /** Its audit row is written in the same transaction: `recordChange` belongs into `work`. */
-  const change = <T>(work: (tx: ProtectionChange) => Promise<T>): Promise<T> => changeProtection(pool, work);
   return [
     route({
       method: 'get',
@@ -67,63 +66,11 @@ export function protectionRoutes(deps: Deps): Route[] {
       body: controlBody,
       responses: { 200: { description: 'Its state now', schema: controlSchema } },
       handle: async (request) => {
-        const { scope } = request.params;
-        const { stopped, reason, release_code: code } = request.body;
-        const control = { scope, reason, actor: request.keyId };
-        if (stopped) {
-          await change(async (tx) => {
-            await stop(tx, scope, reason, request.keyId);
-            await recordChange(tx, request, {
-              action: 'control.stopped',
-              subject: scope,
-              detail: { reason },
-            });
-          });
-          return { status: 200, body: { ...control, state: 'stopped', stopped: true } };
-        }
-        if (code === undefined) {
-          const { code: release_code, valid_until } = await withTransaction(pool, async (tx) => {
-            const issued = await askRelease(tx, scope, releaseCodeSeconds);
-            if (issued === null)
-              throw new Conflict('not_stopped', `${scope} is not stopped: GET /controls tells what is.`);
-            await recordChange(tx, request, {
-              action: 'control.release_asked',
-              subject: scope,
-              detail: { reason },
-            });
-            return issued;
-          });
-          const next =
-            `Send this again with "release_code": "${release_code}" before ${valid_until}. ` +
-            'Until then it stays stopped.';
-          return {
-            status: 200,
-            body: {
-              ...control,
-              state: 'stopped',
-              stopped: true,
-              release_code,
-              valid_until,
-              next,
-            },
-          };
-        }
-        const seconds = request.body.observe_seconds ?? defaultObserveSeconds;
-        const released = await change(async (tx) => {
-          const done = await release(tx, scope, code, seconds, reason, request.keyId);
-          if (done === null)
-            throw new Conflict(
-              'release_code_wrong',
-              'The release code is not the one given out last, or is too old: ask for a new one by leaving it out.',
-            );
-          await recordChange(tx, request, {
-            action: 'control.released',
-            subject: scope,
-            detail: { reason, ...done },
-          });
-          return done;
-        });
-        return { status: 200, body: { ...control, state: 'observing', stopped: false, ...released } };
+        if (request.body.stopped) return await stopScope(pool, request);
+        const code = request.body.release_code;
+        return code === undefined
+          ? await issueReleaseCode(pool, request)
+          : await releaseScope(pool, request, code);
       },
     }),
     route({
@@ -147,7 +94,7 @@ export function protectionRoutes(deps: Deps): Route[] {
       body: freezeBody,
       responses: { 201: { description: 'The freeze', schema: freezeSchema } },
       handle: async (request) => {
-        const freeze = await change(async (tx) => {
+        const freeze = await changeProtection(pool, async (tx) => {
           const made = await createFreeze(tx, { ...request.body, actor: request.keyId });
           const detail = { freeze_id: made.id, ...request.body };
           await recordChange(tx, request, { action: 'freeze.created', subject: made.scope, detail });
@@ -171,7 +118,7 @@ export function protectionRoutes(deps: Deps): Route[] {
       responses: { 204: { description: 'Gone' } },
       handle: async (request) => {
         const { id } = request.params;
-        await change(async (tx) => {
+        await changeProtection(pool, async (tx) => {
           const scope = await findOr404(deleteFreeze(tx, id), () => freezeNotFound(id));
           const detail = { freeze_id: id, reason: request.query.reason };
           await recordChange(tx, request, { action: 'freeze.deleted', subject: scope, detail });
@@ -201,7 +148,7 @@ export function protectionRoutes(deps: Deps): Route[] {
       responses: { 200: { description: 'The limits', schema: fleetLimitsSchema } },
       handle: async (request) => {
         const limits = { scope: request.params.scope, ...request.body, actor: request.keyId };
-        await change(async (tx) => {
+        await changeProtection(pool, async (tx) => {
           await setFleetLimits(tx, limits);
           await recordChange(tx, request, {
             action: 'fleet_limits.set',
@@ -225,7 +172,7 @@ export function protectionRoutes(deps: Deps): Route[] {
         const { scope } = request.params;
         if (scope === 'default')
           throw new Conflict('default_stays', 'The default limits can be changed (PUT), not taken away.');
-        await change(async (tx) => {
+        await changeProtection(pool, async (tx) => {
           if (!(await deleteFleetLimits(tx, scope)))
             throw new NotFound(
               'fleet_limits_not_found',
@@ -264,4 +211,65 @@ export function protectionRoutes(deps: Deps): Route[] {
 
 function freezeNotFound(id: string): NotFound {
   return new NotFound('freeze_not_found', `There is no freeze ${id}: GET /freezes lists them.`);
+}
+
+type ControlRequest = RouteRequest<z.output<typeof scopeParams>, unknown, z.output<typeof controlBody>>;
+
+async function stopScope(pool: pg.Pool, request: ControlRequest): Promise<RouteResponse> {
+  const { scope } = request.params;
+  const { reason } = request.body;
+  await changeProtection(pool, async (tx) => {
+    await stop(tx, scope, reason, request.keyId);
+    const detail = { reason };
+    await recordChange(tx, request, { action: 'control.stopped', subject: scope, detail });
+  });
+  const body = { scope, reason, actor: request.keyId, state: 'stopped', stopped: true };
+  return { status: 200, body };
+}
+
+/** First step of a release. @throws Conflict when the scope is not stopped. */
+async function issueReleaseCode(pool: pg.Pool, request: ControlRequest): Promise<RouteResponse> {
+  const { scope } = request.params;
+  const { reason } = request.body;
+  const { code, valid_until } = await withTransaction(pool, async (tx) => {
+    const issued = await askRelease(tx, scope, releaseCodeSeconds);
+    if (issued === null)
+      throw new Conflict('not_stopped', `${scope} is not stopped: GET /controls tells what is.`);
+    const detail = { reason };
+    await recordChange(tx, request, { action: 'control.release_asked', subject: scope, detail });
+    return issued;
+  });
+  const next = `Send this again with "release_code": "${code}" before ${valid_until}. Until then it stays stopped.`;
+  return {
+    status: 200,
+    body: {
+      scope,
+      reason,
+      actor: request.keyId,
+      state: 'stopped',
+      stopped: true,
+      release_code: code,
+      valid_until,
+      next,
+    },
+  };
+}
+
+/** Second step of a release. @throws Conflict for a wrong or expired code. */
+async function releaseScope(pool: pg.Pool, request: ControlRequest, code: string): Promise<RouteResponse> {
+  const { scope } = request.params;
+  const { reason, observe_seconds = defaultObserveSeconds } = request.body;
+  const released = await changeProtection(pool, async (tx) => {
+    const done = await release(tx, scope, code, observe_seconds, reason, request.keyId);
+    if (done === null)
+      throw new Conflict(
+        'release_code_wrong',
+        'The release code is not the one given out last, or is too old: ask for a new one by leaving it out.',
+      );
+    const detail = { reason, ...done };
+    await recordChange(tx, request, { action: 'control.released', subject: scope, detail });
+    return done;
+  });
+  const body = { scope, reason, actor: request.keyId, state: 'observing', stopped: false, ...released };
+  return { status: 200, body };
 }

@@ -36,8 +36,8 @@ export const codeGuards: readonly CodeGuard[] = [
     file: 'api/protection/routes.ts',
     edits: [
       [
-        `await recordChange(tx, request, { action: 'control.stopped', subject: scope, detail: { reason } });`,
-        `await recordChange(pool, request, { action: 'control.stopped', subject: scope, detail: { reason } }).catch(() => {});`,
+        `await recordChange(tx, request, { action: 'control.stopped', subject: scope, detail });`,
+        `await recordChange(pool, request, { action: 'control.stopped', subject: scope, detail }).catch(() => {});`,
       ],
     ],
     killers: test('integration/api-audit.test.ts', 'never kept without one'),
