@@ -8,6 +8,7 @@ export const chainedColumns = `encode(t.prev_hash, 'hex') as prev_hash, encode(t
   (select jsonb_object_agg(key, value) from jsonb_each_text(to_jsonb(t) - 'hash' - 'prev_hash')
     where value is not null) as row`;
 
+/** A row as `chainedColumns` selects it; hashes in hexadecimal, all columns as text. */
 export interface StoredRow {
   readonly prev_hash: string;
   readonly hash: string;

@@ -60,6 +60,7 @@ export type Fault =
   | 'unguarded' // an integrity trigger of the table is dropped or disabled
   | 'rewritten'; // the chain is consistent in itself, but differs from the head that was kept elsewhere
 
+/** One fault of a chain; the CLI prints it, and `--json` has these fields. */
 export interface Finding {
   readonly chain: string;
   /** Position in the chain, from 1. */

@@ -8,6 +8,7 @@ export interface VerifyOptions {
   readonly progress?: (line: string) => void;
 }
 
+/** What `--json` prints. */
 export interface VerifyResult {
   readonly ok: boolean;
   readonly rows: number;

@@ -4,6 +4,7 @@ import { type Route, route } from '../http/route.ts';
 import { getResource } from '../resources/resources-store.ts';
 import { estimateBody, estimateSchema } from './contract.ts';
 
+/** Cost estimates from list prices or the resource's own hourly price. */
 export function costRoutes(deps: Deps): Route[] {
   return [
     route({

@@ -4,6 +4,7 @@ import { type Route, route } from '../http/route.ts';
 import { historyPageSchema, historyQuery } from './contract.ts';
 import { listEvents } from './events-store.ts';
 
+/** The history of scaling events. */
 export function eventRoutes(deps: Deps): Route[] {
   return [
     route({

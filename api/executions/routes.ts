@@ -8,6 +8,7 @@ import { jobFor, submitAndAnswer } from '../jobs/submit.ts';
 import { getResource } from '../resources/resources-store.ts';
 import { executeBody, executionSchema } from './contract.ts';
 
+/** Executing decisions. */
 export function executionRoutes(deps: Deps): Route[] {
   return [
     route({

@@ -2,6 +2,7 @@ import type { Idempotency } from '../../shared/db/jobs-store.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import { InvariantBroken } from '../../shared/errors.ts';
 
+/** The response stored under an idempotency key. */
 export interface StoredResponse {
   readonly status: number;
   readonly body: unknown;

@@ -39,6 +39,7 @@ export interface RouteResponse {
  */
 export type Touches = SelectableKind | 'filtered' | 'nothing' | 'fleet';
 
+/** A route: what it validates, who may call it, how it is documented and handled. */
 export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {
   readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   /** OpenAPI style: `/jobs/{id}`. */

@@ -95,6 +95,7 @@ export async function countUnfinished(db: Queryable): Promise<Record<string, num
   return Object.fromEntries(rows.map((row) => [row.queue, Number(row.n)]));
 }
 
+/** Jobs in the state queued or retrying, up to the limit of `countWaiting`. */
 export interface WaitingJobs {
   readonly total: number;
   readonly executions: number;

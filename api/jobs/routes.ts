@@ -10,6 +10,7 @@ import { findJobInput, getJob, listJobs } from './jobs-store.ts';
 import { presentJob } from './present-job.ts';
 import { jobFor, submitAndAnswer } from './submit.ts';
 
+/** Jobs: their state and results, and replaying failed ones. */
 export function jobRoutes(deps: Deps): Route[] {
   return [
     route({

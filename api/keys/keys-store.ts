@@ -3,6 +3,7 @@ import { selectorsParameter } from '../../shared/db/selectors-store.ts';
 import type { Scope, Selectors } from '../../shared/domain/api-key.ts';
 import { generateKey, hashSecret } from './api-key.ts';
 
+/** A key as the API shows it: never with its secret. */
 export interface KeyRow {
   readonly id: string;
   readonly name: string;
@@ -59,6 +60,7 @@ export async function findLiveKey(
   return rows[0] ?? null;
 }
 
+/** Oldest first, with the revoked and expired ones. */
 export async function listKeys(db: Queryable): Promise<KeyRow[]> {
   return (await db.query<KeyRow>(`select ${columns} from api_keys order by api_keys.created_at`)).rows;
 }
@@ -97,6 +99,7 @@ export async function revokeKey(db: Queryable, id: string): Promise<boolean> {
   );
 }
 
+/** Whether there is any key that is neither revoked nor expired. */
 export async function hasLiveKey(db: Queryable): Promise<boolean> {
   return (
     (await db.query('select 1 from api_keys where revoked_at is null and expires_at > now() limit 1'))

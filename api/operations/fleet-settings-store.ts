@@ -14,6 +14,7 @@ export async function readFleetSettings(db: Queryable): Promise<FleetSettings> {
   return (await db.query<FleetSettings>(`select ${columns} from fleet_settings`)).rows[0] as FleetSettings;
 }
 
+/** Workers with a lower version claim nothing from their next claim on. */
 export async function setMinWorkerVersion(
   db: Queryable,
   values: Pick<FleetSettings, 'min_worker_version' | 'reason' | 'actor'>,

@@ -15,6 +15,7 @@ export async function listFleetLimits(db: Queryable): Promise<FleetLimits[]> {
   return rows;
 }
 
+/** Sets all limits of a scope, replacing those it had. */
 export async function setFleetLimits(tx: ProtectionChange, limits: FleetLimits): Promise<void> {
   const names = limitColumns.split(',').map((name) => name.trim());
   const placeholders = names.map((_, index) => `$${index + 2}`);

@@ -3,6 +3,7 @@ import { iso } from '../../shared/db/iso-column.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import type { ProtectionChange } from '../../shared/db/protection-lock.ts';
 
+/** A stop (kill switch) of a scope. */
 export interface StopRow {
   readonly scope: string;
   /** `observing`: released, but nothing is executed before `observe_until`. */
@@ -13,6 +14,7 @@ export interface StopRow {
   readonly observe_until: string | null;
 }
 
+/** Every stop there was, with its state by the database's clock; ordered by scope. */
 export async function listStops(db: Queryable): Promise<StopRow[]> {
   const { rows } = await db.query<StopRow>({
     name: 'list_stops',

@@ -192,7 +192,7 @@ export function resourceRoutes(deps: Deps): Route[] {
 
 type PolicyPatch = z.output<typeof contracts.patchResourceBody>;
 
-/** @throws InvalidInput when the resource as it is, with the patch, would have a policy that cannot be. */
+/** @throws InvalidInput when the patch and the resource's other fields contradict each other. */
 function rejectInconsistentPolicy(resource: Resource, patch: PolicyPatch): void {
   const min = patch.min_instances ?? resource.min_instances;
   const max = patch.max_instances ?? resource.max_instances;
@@ -202,7 +202,7 @@ function rejectInconsistentPolicy(resource: Resource, patch: PolicyPatch): void 
     });
   if (resource.cloud_provider === 'aws' && patch.actuation === 'floor')
     throw new InvalidInput('invalid_request', 'An Auto Scaling group has no floor that may be raised.', {
-      fields: [{ field: 'actuation', message: contracts.floorIsKubernetes }],
+      fields: [{ field: 'actuation', message: contracts.floorNeedsKubernetes }],
     });
 }
 
@@ -224,6 +224,7 @@ async function requireSelectorsCover(
   throw forbiddenBySelectors('The key may not register this resource');
 }
 
+/** A resource with its version as ETag. */
 function resourceResponse(
   resource: Resource,
   status = 200,
