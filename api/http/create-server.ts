@@ -31,7 +31,7 @@ export function createMatchedServer(
     headersTimeout: limits.headersTimeoutMs,
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: 65_000,
-    // The app refuses it with a problem+json.
+    // The app refuses a missing Host, with a problem+json.
     requireHostHeader: false,
     // Node's default is 30 s, longer than the timeouts it would enforce.
     connectionsCheckingInterval: 1_000,

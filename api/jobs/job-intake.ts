@@ -70,7 +70,7 @@ export class JobIntake {
     } catch (error) {
       throw databaseError(error);
     }
-    return await this.#running(job);
+    return await this.#runningExecution(job);
   }
 
   /**
@@ -122,7 +122,7 @@ export class JobIntake {
     return outcome;
   }
 
-  async #running(job: NewJob): Promise<Submission> {
+  async #runningExecution(job: NewJob): Promise<Submission> {
     if (job.kind === 'decide') throw resourceNotFound(job.resource_id);
     const running = job.decision_id === null ? null : await findRunningExecution(this.#pool, job.decision_id);
     // The execution in the way may have ended before it was looked up: then this one can start.
