@@ -25,34 +25,35 @@ export interface Api {
 }
 
 /**
- * Connections the kernel holds until we accept them, as far as it allows (net.core.somaxconn). Past Node's 511 a spike's
- * connections are dropped, and their clients try again after 1, 3 and 7 s: slower than any refusal of ours.
+ * Connections the kernel queues until the process accepts them, capped by net.core.somaxconn. With Node's default of
+ * 511 a spike's connections are dropped, and clients retransmit after 1, 3 and 7 s: worse than a 503.
  */
 const acceptBacklog = 4_096;
 
 const loopback = new Set(['127.0.0.1', '::1', 'localhost']);
 
-/** Builds the API process's parts. The only place of this process that constructs shared resources. */
+/** Builds the API process. The only place of this process that opens connections and constructs shared parts. */
 export function composeApi(config: Readonly<ApiConfig>): Api {
   const logger = createLogger({ level: config.LOG_LEVEL, name: 'api' });
   const metrics = createMetrics();
   const closers = createClosers(logger);
-  const quietly = (event: string) => (error: unknown) => logger.warn({ event, detail: errorMessage(error) });
+  const logWarning = (event: string) => (error: unknown) =>
+    logger.warn({ event, detail: errorMessage(error) });
   const pool = createPool(config.DATABASE_URL, {
     size: config.DATABASE_POOL,
     name: 'scaler-api',
-    onError: quietly('postgres.error'),
+    onError: logWarning('postgres.error'),
   });
   closers.add('postgres', () => pool.end());
-  const redis = createProducerConnection(config.REDIS_URL, quietly('redis.error'));
+  const redis = createProducerConnection(config.REDIS_URL, logWarning('redis.error'));
   closers.add('redis', () => redis.disconnect());
-  const subscriber = createConsumerConnection(config.REDIS_URL, quietly('redis.error'));
+  const subscriber = createConsumerConnection(config.REDIS_URL, logWarning('redis.error'));
   closers.add('redis subscriber', () => subscriber.disconnect());
-  const queues = createQueues(redis, config.QUEUE_PREFIX, quietly('queue.error'));
+  const queues = createQueues(redis, config.QUEUE_PREFIX, logWarning('queue.error'));
   closers.add('queues', () => Promise.all(Object.values(queues).map((queue) => queue.close())));
-  const intake = new JobIntake(pool, queues, quietly('enqueue.failed'), config.DECIDE_PACK_SIZE);
+  const intake = new JobIntake(pool, queues, logWarning('enqueue.failed'), config.DECIDE_PACK_SIZE);
   const waiters = new JobWaiters(pool, subscriber, config.QUEUE_PREFIX);
-  const auditTrail = new AuditTrail(pool, metrics.registry, quietly('audit.failed'));
+  const auditTrail = new AuditTrail(pool, metrics.registry, logWarning('audit.failed'));
   closers.add('audit trail', () => auditTrail.close());
   const deps: Deps = { config, pool, redis, queues, intake, waiters, auditTrail, logger, metrics };
   const { app, routes, line } = buildApp(deps);
@@ -70,15 +71,17 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
   };
 }
 
-/** @throws Error when it would listen beyond this machine and nobody has a key yet. */
-export async function refuseOpenDoor(api: Api): Promise<void> {
+/** @throws Error when the API would listen beyond this machine while there is no API key. */
+export async function requireKeyBeyondLoopback(api: Api): Promise<void> {
   const { HOST } = api.deps.config;
   if (loopback.has(HOST) || (await hasLiveKey(api.deps.pool))) return;
   throw new Error(
-    `HOST is ${HOST} and there is no API key yet: make one first (npm run keys -- create --name admin --scopes admin,read,decide,execute), or set HOST=127.0.0.1.`,
+    `HOST is ${HOST} and there is no API key yet: make one first ` +
+      '(npm run keys -- create --name admin --scopes admin,read,decide,execute), or set HOST=127.0.0.1.',
   );
 }
 
+/** Starts listening. @returns the port. @throws Error when the address is taken. */
 export async function listen(api: Api): Promise<number> {
   const { server, deps, closers } = api;
   await new Promise<void>((resolve, reject) => {

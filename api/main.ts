@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { errorMessage } from '../shared/errors.ts';
 import { onSignals } from '../shared/lifecycle/closers.ts';
-import { composeApi, listen, refuseOpenDoor } from './compose.ts';
+import { composeApi, listen, requireKeyBeyondLoopback } from './compose.ts';
 import { readApiConfig } from './config.ts';
 
 const help = `Usage: npm run api
@@ -18,7 +18,7 @@ try {
   }
   const api = composeApi(readApiConfig(process.env));
   onSignals(() => api.closers.closeAll(10_000));
-  await refuseOpenDoor(api);
+  await requireKeyBeyondLoopback(api);
   const port = await listen(api);
   api.deps.logger.info({ event: 'api.listening', host: api.deps.config.HOST, port });
 } catch (error) {

@@ -1,7 +1,7 @@
 import type { AuditEntry } from '../../shared/db/audit-store.ts';
 import type { AuditedRequest } from './audit-trail.ts';
 
-/** Requests alike in all but their id. */
+/** Requests that differ only in their id. */
 interface Group {
   readonly key: string;
   readonly scope: string | null;
@@ -12,8 +12,8 @@ interface Group {
 }
 
 /**
- * Requests that changed something, gathered into one row: each with its key, scope, address, route and request id. What
- * it changed is told by rows of its own, or by its job.
+ * Batches accepted mutating requests into one audit entry, grouped by key, scope, address and route. What each
+ * request changed is in entries of its own, or in its job.
  */
 export class AcceptedRequests {
   #groups = new Map<string, Group>();
@@ -40,7 +40,7 @@ export class AcceptedRequests {
       });
   }
 
-  /** The row of all since the last one; null when there were none. */
+  /** The entry for all requests since the last call; null when there were none. */
   take(): AuditEntry | null {
     if (this.#count === 0) return null;
     const detail = {

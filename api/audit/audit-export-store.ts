@@ -3,16 +3,19 @@ import { type Queryable, withTransaction } from '../../shared/db/pool.ts';
 import { DependencyUnavailable } from '../../shared/errors.ts';
 import { type ChainedRow, chainOf, type Head, type HistoryTable, numberColumn } from './hash-chain.ts';
 
-/** `row` as ChainedRow has it. Only PostgreSQL's own functions: one of ours could be bent together with the rows. */
+/** Columns of a StoredRow. Built-in functions only: others could be tampered with together with the rows. */
 export const chainedColumns = `encode(t.prev_hash, 'hex') as prev_hash, encode(t.hash, 'hex') as hash,
-  (select jsonb_object_agg(key, value) from jsonb_each_text(to_jsonb(t) - 'hash' - 'prev_hash') where value is not null) as row`;
+  (select jsonb_object_agg(key, value) from jsonb_each_text(to_jsonb(t) - 'hash' - 'prev_hash')
+    where value is not null) as row`;
 
+/** A row as `chainedColumns` selects it; hashes in hexadecimal, all columns as text. */
 export interface StoredRow {
   readonly prev_hash: string;
   readonly hash: string;
   readonly row: Readonly<Record<string, string>>;
 }
 
+/** A stored row with the name of its chain. */
 export function chainedRow(table: HistoryTable, { prev_hash, hash, row }: StoredRow): ChainedRow {
   return { table, chain: chainOf(table, row.resource_id), prev_hash, hash, row };
 }
@@ -21,7 +24,7 @@ export interface ExportRange {
   readonly table: HistoryTable;
   /** A resource's id, `global` for the rows without one, or undefined for all. */
   readonly resource?: string | undefined;
-  /** The number (`seq` of events, `id` of the audit log) after which to begin. */
+  /** Exclusive start: the `seq` of an event or the `id` of an audit entry. */
   readonly after: string;
   readonly limit: number;
 }
@@ -29,8 +32,9 @@ export interface ExportRange {
 const pageRows = 500;
 
 /**
- * History in the order of its numbers, a page of rows at a time, each page read when it is asked for: a slow reader
- * holds one page and no connection. Complete up to where it ends, whatever is being written meanwhile.
+ * Pages of history in the order of `seq` or `id`, each read when it is asked for: a slow client holds one page in
+ * memory and no connection. No row is skipped, even while others are being written.
+ * @throws DependencyUnavailable when a transaction that writes the table stays open for longer than 10 s.
  */
 export async function* exportRows(pool: pg.Pool, range: ExportRange): AsyncGenerator<ChainedRow[]> {
   const page =
@@ -49,12 +53,13 @@ type NextPage = (limit: number) => Promise<StoredRow[]>;
 
 async function pagesOfTable(pool: pg.Pool, { table, after }: ExportRange): Promise<NextPage> {
   const number = numberColumn[table];
-  const last = await settledNumber(pool, table);
+  const last = await highWaterMark(pool, table);
   let at = after;
   return async (limit) => {
     const rows = await readPage(
       pool,
-      `select ${chainedColumns} from ${table} t where t.${number} > $1 and t.${number} <= $2 order by t.${number} limit $3`,
+      `select ${chainedColumns} from ${table} t where t.${number} > $1 and t.${number} <= $2
+        order by t.${number} limit $3`,
       [at, last, limit],
     );
     at = rows.at(-1)?.row[number] ?? at;
@@ -62,7 +67,7 @@ async function pagesOfTable(pool: pg.Pool, { table, after }: ExportRange): Promi
   };
 }
 
-/** One chain commits in the order of its positions, so whatever is visible is complete. */
+/** A chain commits in the order of its positions, so what is visible of it has no gaps. */
 async function pagesOfChain(
   pool: pg.Pool,
   { table, after }: ExportRange,
@@ -72,14 +77,16 @@ async function pagesOfChain(
   const where = resource === 'global' ? 't.resource_id is null and $1::uuid is null' : 't.resource_id = $1';
   const id = resource === 'global' ? null : resource;
   const { rows: begin } = await pool.query<{ chain_no: string }>(
-    `select t.chain_no::text from ${table} t where ${where} and t.${number} <= $2 order by t.resource_id desc, t.chain_no desc limit 1`,
+    `select t.chain_no::text from ${table} t where ${where} and t.${number} <= $2
+      order by t.resource_id desc, t.chain_no desc limit 1`,
     [id, after],
   );
   let at = begin[0]?.chain_no ?? '0';
   return async (limit) => {
     const rows = await readPage(
       pool,
-      `select ${chainedColumns} from ${table} t where ${where} and t.chain_no > $2 order by t.resource_id, t.chain_no limit $3`,
+      `select ${chainedColumns} from ${table} t where ${where} and t.chain_no > $2
+        order by t.resource_id, t.chain_no limit $3`,
       [id, at, limit],
     );
     at = rows.at(-1)?.row.chain_no ?? at;
@@ -89,28 +96,30 @@ async function pagesOfChain(
 
 async function readPage(pool: pg.Pool, sql: string, values: unknown[]): Promise<StoredRow[]> {
   return await withTransaction(pool, async (tx) => {
-    // Times are hashed as UTC, and so exported.
+    // Times are hashed as UTC, so they are exported as UTC.
     await tx.query(`set local timezone = 'UTC'`);
     return (await tx.query<StoredRow>(sql, values)).rows;
   });
 }
 
-const settleLimitMs = 10_000;
+const writersTimeoutMs = 10_000;
+const writersPollMs = 20;
 
 /**
- * The highest number up to which nothing can appear any more. Numbers are drawn before the commit, so a row may become
- * visible after others with higher ones; whoever holds a lower number than the highest now visible holds the table's lock.
+ * The highest visible number, once no lower one can still appear: numbers come from a sequence before the commit, so
+ * rows do not become visible in their order. A transaction that holds such a number also holds the table's write
+ * lock, so this waits until every writer of now has ended.
  * @throws DependencyUnavailable when a transaction stays open for longer than 10 s.
  */
-async function settledNumber(pool: pg.Pool, table: HistoryTable): Promise<string> {
+async function highWaterMark(pool: pg.Pool, table: HistoryTable): Promise<string> {
   const { rows } = await pool.query<{ n: string }>(
     `select coalesce(max(${numberColumn[table]}), 0)::text as n from ${table}`,
   );
   const writers = await writersOf(pool, table);
-  const end = performance.now() + settleLimitMs;
+  const end = performance.now() + writersTimeoutMs;
   while (writers.size > 0) {
-    const still = await writersOf(pool, table);
-    for (const writer of writers) if (!still.has(writer)) writers.delete(writer);
+    const present = await writersOf(pool, table);
+    for (const writer of writers) if (!present.has(writer)) writers.delete(writer);
     if (writers.size === 0) break;
     if (performance.now() > end)
       throw new DependencyUnavailable(
@@ -118,21 +127,24 @@ async function settledNumber(pool: pg.Pool, table: HistoryTable): Promise<string
         `A transaction that writes ${table} has been open for more than 10 s: try again when it has ended.`,
         { retryAfterMs: 5_000 },
       );
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, writersPollMs));
   }
   return rows[0]?.n ?? '0';
 }
 
+/** The transactions that hold the table's write lock. */
 async function writersOf(db: Queryable, table: HistoryTable): Promise<Set<string>> {
   const { rows } = await db.query<{ writer: string }>(
-    `select distinct virtualtransaction as writer from pg_locks where locktype = 'relation' and relation = $1::regclass
-      and database = (select oid from pg_database where datname = current_database()) and mode = 'RowExclusiveLock' and granted`,
+    `select distinct virtualtransaction as writer from pg_locks
+      where locktype = 'relation' and relation = $1::regclass
+        and database = (select oid from pg_database where datname = current_database())
+        and mode = 'RowExclusiveLock' and granted`,
     [table],
   );
   return new Set(rows.map((row) => row.writer));
 }
 
-/** The heads of all chains, or of one resource's, in the order of their names, a page at a time. */
+/** Pages of the heads of all chains, ordered by name. */
 export async function* exportHeads(pool: pg.Pool): AsyncGenerator<Head[]> {
   for (let after = ''; ; ) {
     const { rows } = await pool.query<{ chain: string; length: string; hash: string }>(

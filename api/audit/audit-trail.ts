@@ -3,12 +3,12 @@ import { type AuditEntry, auditMany } from '../../shared/db/audit-store.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import { addressBlock } from '../http/address-block.ts';
 import { AcceptedRequests } from './accepted-requests.ts';
-import { Tally } from './tally.ts';
+import { NamedCounts } from './named-counts.ts';
 import { TokenBuckets } from './token-buckets.ts';
 
-/** A request as the audit log names it. */
+/** A request as the audit log records it. */
 export interface AuditedRequest {
-  /** Null when nobody was authenticated. */
+  /** Null when the request was not authenticated. */
   readonly keyId: string | null;
   /** The id in a well-formed key that was not accepted: a claim, not an identity. */
   readonly presentedKey: string | null;
@@ -21,34 +21,37 @@ export interface AuditedRequest {
   readonly code: string;
   readonly address: string | null;
   readonly requestId: string;
-  /** Refused because the key's selectors do not cover what it names. */
+  /** Refused because the key's selectors do not cover the resource. */
   readonly bySelectors: boolean;
 }
 
-const mostWaiting = 5_000;
-const mostPerStatement = 500;
-const gatherMs = 200;
-const retryMs = 2_000;
-const summaryMs = 60_000;
-/** Accepted requests share a row: so many, or those of so long. */
-const mostAccepted = 200;
-const acceptedMs = 5_000;
+const maxBuffered = 5_000;
+const maxPerStatement = 500;
+const flushDelayMs = 200;
+const retryDelayMs = 2_000;
+const summaryIntervalMs = 60_000;
+/** One entry for accepted requests: after so many, or after so long. */
+const maxAcceptedPerEntry = 200;
+const acceptedIntervalMs = 5_000;
+/** Rate limits of single entries for refusals: of one key or address, and of all together. */
+const bucketPerSource = { burst: 30, perSecond: 0.5, maxNames: 10_000 };
+const bucketOfAll = { burst: 300, perSecond: 5, maxNames: 1 };
 
 /**
- * Refused requests, each as a row of audit_log, and accepted ones, each by its id in a row for many. A flood of refusals must not
- * become a flood of writes: a key or address gets 30 rows at once and one every two seconds, all of them 300 and five a
- * second; what exceeds that is counted and told in one row a minute. Nothing here makes an answer wait: rows are gathered
- * in memory and written behind. What does not fit while PostgreSQL is away is counted as dropped, in the metric and the row.
+ * Write-behind audit log of requests: refused ones in an entry each, accepted ones by id in an entry for many. No
+ * response waits for it. Refusals are rate limited, so that a flood of them is no flood of writes; those over the
+ * limit are summarised in one entry a minute. While PostgreSQL is away entries are buffered; those that do not fit
+ * are dropped and counted, in the metric and in the next summary.
  */
 export class AuditTrail {
   readonly #db: Queryable;
   readonly #onError: (error: unknown) => void;
-  readonly #each = new TokenBuckets({ burst: 30, perSecond: 0.5, mostNames: 10_000 });
-  readonly #together = new TokenBuckets({ burst: 300, perSecond: 5, mostNames: 1 });
+  readonly #perSource = new TokenBuckets(bucketPerSource);
+  readonly #ofAll = new TokenBuckets(bucketOfAll);
   readonly #dropped: Counter;
   readonly #summarised: Counter;
-  #waiting: AuditEntry[] = [];
-  #droppedSince = 0;
+  #buffer: AuditEntry[] = [];
+  #droppedSinceSummary = 0;
   readonly #accepted = new AcceptedRequests();
   #refused = newCounts();
   #writing: Promise<void> | null = null;
@@ -74,35 +77,35 @@ export class AuditTrail {
       name: 'scaler_audit_waiting',
       help: 'Audit rows not written yet',
       registers,
-      collect: () => waiting.set(this.#waiting.length),
+      collect: () => waiting.set(this.#buffer.length),
     });
     this.#summaryTimer = setInterval(() => {
-      // While nothing can be written, counting goes on.
-      if (this.#waiting.length < mostWaiting) this.#summarise();
-    }, summaryMs);
+      // With a full buffer the counting goes on, and the summary waits.
+      if (this.#buffer.length < maxBuffered) this.#summarise();
+    }, summaryIntervalMs);
     this.#summaryTimer.unref();
-    this.#acceptedTimer = setInterval(() => this.#flushAccepted(), acceptedMs);
+    this.#acceptedTimer = setInterval(() => this.#flushAccepted(), acceptedIntervalMs);
     this.#acceptedTimer.unref();
   }
 
-  /** @param nowMs a clock that only goes forward. */
+  /** Records a refused request, or counts it in the next summary. @param nowMs a monotonic clock. */
   refused(request: AuditedRequest, nowMs: number = performance.now()): void {
     const source = request.keyId ?? addressBlock(request.address ?? undefined);
-    if (this.#each.take(source, nowMs) && this.#together.take('all', nowMs)) {
-      this.#add(rowOf(request));
+    if (this.#perSource.take(source, nowMs) && this.#ofAll.take('all', nowMs)) {
+      this.#addUnlessFull(refusalEntry(request));
       return;
     }
     this.#summarised.inc();
     count(this.#refused, source, request);
   }
 
-  /** A request that changed something; its own row, or its job's, says what. */
+  /** Records an accepted mutating request; what it changed is in an entry of its own, or in its job. */
   accepted(request: AuditedRequest): void {
     this.#accepted.add(request);
-    if (this.#accepted.count >= mostAccepted) this.#flushAccepted();
+    if (this.#accepted.count >= maxAcceptedPerEntry) this.#flushAccepted();
   }
 
-  /** Writes what is left. Resolves when it is written, or could not be. */
+  /** Flushes. Resolves when everything is written, or could not be. */
   async close(): Promise<void> {
     clearInterval(this.#summaryTimer);
     clearInterval(this.#acceptedTimer);
@@ -112,21 +115,21 @@ export class AuditTrail {
     await this.#write();
   }
 
-  #add(entry: AuditEntry): void {
-    if (this.#waiting.length >= mostWaiting) {
+  #addUnlessFull(entry: AuditEntry): void {
+    if (this.#buffer.length >= maxBuffered) {
       this.#dropped.inc();
-      this.#droppedSince++;
+      this.#droppedSinceSummary++;
       return;
     }
-    this.#put(entry);
+    this.#add(entry);
   }
 
-  #put(entry: AuditEntry): void {
-    this.#waiting.push(entry);
-    this.#writeIn(gatherMs);
+  #add(entry: AuditEntry): void {
+    this.#buffer.push(entry);
+    this.#scheduleWrite(flushDelayMs);
   }
 
-  #writeIn(ms: number): void {
+  #scheduleWrite(ms: number): void {
     if (this.#timer !== null) return;
     this.#timer = setTimeout(() => {
       this.#timer = null;
@@ -143,14 +146,14 @@ export class AuditTrail {
   }
 
   async #writeAll(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const entries = this.#waiting.slice(0, mostPerStatement);
+    while (this.#buffer.length > 0) {
+      const entries = this.#buffer.slice(0, maxPerStatement);
       try {
         await auditMany(this.#db, entries);
-        this.#waiting.splice(0, entries.length);
+        this.#buffer.splice(0, entries.length);
       } catch (error) {
         this.#onError(error);
-        this.#writeIn(retryMs);
+        this.#scheduleWrite(retryDelayMs);
         return;
       }
     }
@@ -158,26 +161,27 @@ export class AuditTrail {
 
   #summarise(): void {
     const { count: refused } = this.#refused;
-    if (refused + this.#droppedSince > 0) {
-      const dropped = this.#droppedSince;
-      this.#droppedSince = 0;
-      this.#put(summaryOf(this.#refused, dropped));
+    if (refused + this.#droppedSinceSummary > 0) {
+      const dropped = this.#droppedSinceSummary;
+      this.#droppedSinceSummary = 0;
+      this.#add(summaryEntry(this.#refused, dropped));
     }
     this.#refused = newCounts();
   }
 
   #flushAccepted(): void {
     const entry = this.#accepted.take();
-    if (entry !== null) this.#add(entry);
+    if (entry !== null) this.#addUnlessFull(entry);
   }
 }
 
+/** Refusals over the rate limit, since the last summary. */
 interface Counts {
   count: number;
   readonly since: string;
-  readonly bySource: Tally;
-  readonly byRoute: Tally;
-  readonly byCode: Tally;
+  readonly bySource: NamedCounts;
+  readonly byRoute: NamedCounts;
+  readonly byCode: NamedCounts;
   firstRequestId: string | null;
   lastRequestId: string | null;
 }
@@ -186,9 +190,9 @@ function newCounts(): Counts {
   return {
     count: 0,
     since: new Date().toISOString(),
-    bySource: new Tally(100),
-    byRoute: new Tally(100),
-    byCode: new Tally(50),
+    bySource: new NamedCounts(100),
+    byRoute: new NamedCounts(100),
+    byCode: new NamedCounts(50),
     firstRequestId: null,
     lastRequestId: null,
   };
@@ -203,8 +207,7 @@ function count(counts: Counts, source: string, request: AuditedRequest): void {
   counts.lastRequestId = request.requestId;
 }
 
-/** Of refusals that were counted, not written one by one. */
-function summaryOf(counts: Counts, droppedRows: number): AuditEntry {
+function summaryEntry(counts: Counts, droppedRows: number): AuditEntry {
   return {
     actor: 'scaler',
     action: 'requests.refused',
@@ -224,7 +227,7 @@ function summaryOf(counts: Counts, droppedRows: number): AuditEntry {
   };
 }
 
-function rowOf(request: AuditedRequest): AuditEntry {
+function refusalEntry(request: AuditedRequest): AuditEntry {
   return {
     actor: request.keyId ?? 'anonymous',
     action: 'request.refused',

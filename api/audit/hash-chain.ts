@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 export const historyTables = ['scaling_events', 'audit_log'] as const;
 export type HistoryTable = (typeof historyTables)[number];
 
-/** What a table's chains are called, and the column that numbers its rows. */
+/** The prefix of a table's chain names; below, the column that numbers its rows. */
 export const chainPrefix: Readonly<Record<HistoryTable, string>> = {
   scaling_events: 'events',
   audit_log: 'audit',
@@ -13,7 +13,7 @@ export const numberColumn: Readonly<Record<HistoryTable, 'seq' | 'id'>> = {
   audit_log: 'id',
 };
 
-/** A row of history as it is exported: `row` has every column that is not null, but the two hashes, as text. */
+/** A row of history as it is exported. `row` has every non-null column but the two hashes, as text. */
 export interface ChainedRow {
   readonly table: HistoryTable;
   readonly chain: string;
@@ -23,6 +23,7 @@ export interface ChainedRow {
   readonly row: Readonly<Record<string, string>>;
 }
 
+/** Where a chain ends. */
 export interface Head {
   readonly chain: string;
   readonly length: bigint;
@@ -31,11 +32,12 @@ export interface Head {
 
 const genesis = '0'.repeat(64);
 
+/** A chain's name: one chain a resource and table, and one for the rows without a resource. */
 export function chainOf(table: HistoryTable, resourceId: string | undefined): string {
   return `${chainPrefix[table]}:${resourceId ?? 'global'}`;
 }
 
-/** The hash a row must have, worked out from what it says; docs/audit.md has the format. The database's own is `audit_hash`. */
+/** The hash a row must have (SHA-256, hexadecimal). The format is in docs/audit.md; `audit_hash` is its SQL twin. */
 export function rowHash({ table, prev_hash, row }: Omit<ChainedRow, 'hash' | 'chain'>): string {
   const fields = { ...row, prev_hash };
   let text = netstring('scaler-audit-1') + netstring(table);
@@ -49,15 +51,16 @@ function netstring(text: string): string {
 }
 
 export type Fault =
-  | 'changed' // the row does not give its hash
+  | 'changed' // the row's content does not match its hash
   | 'missing' // positions are left out
-  | 'reordered' // a position comes twice or late, or the rows' own numbers fall
-  | 'broken_link' // the row does not follow on the one before it
+  | 'reordered' // a position comes twice or late, or the rows' own numbers decrease
+  | 'broken_link' // prev_hash is not the hash of the row before it
   | 'truncated' // the chain ends before its head
   | 'head_mismatch' // the chain does not end as its head says
-  | 'unguarded' // a trigger that guards the table is gone or switched off
-  | 'rewritten'; // the chain is sound in itself, but is not the one whose head was kept elsewhere
+  | 'unguarded' // an integrity trigger of the table is dropped or disabled
+  | 'rewritten'; // the chain is consistent in itself, but differs from the head that was kept elsewhere
 
+/** One fault of a chain; the CLI prints it, and `--json` has these fields. */
 export interface Finding {
   readonly chain: string;
   /** Position in the chain, from 1. */
@@ -68,8 +71,8 @@ export interface Finding {
   readonly message: string;
 }
 
-/** Walks along one chain, row by row, in the order of positions. */
-export class ChainWalk {
+/** Verifies one chain, row by row, in the order of positions. */
+export class ChainVerifier {
   readonly chain: string;
   length = 0n;
   hash = genesis;
@@ -83,16 +86,16 @@ export class ChainWalk {
     this.#known = known;
   }
 
-  /** @param whole false when the chain may begin after its first row. */
-  *step(given: ChainedRow, whole: boolean): Generator<Finding> {
+  /** @param complete false when the chain may begin after its first row, as in an export. */
+  *verifyRow(given: ChainedRow, complete: boolean): Generator<Finding> {
     const position = BigInt(given.row.chain_no ?? 0);
     const number = BigInt(given.row[numberColumn[given.table]] ?? 0);
     const id = given.row.id ?? null;
-    // Where the rows before the first one were left out, only what follows it can be checked.
-    const anchored = whole || this.#begun || position === 1n;
+    // In a partial chain the first row has no predecessor to be compared with.
+    const anchored = complete || this.#begun || position === 1n;
     const expected = anchored ? this.length + 1n : position;
     this.#begun = true;
-    const say = (fault: Fault, message: string): Finding => ({
+    const finding = (fault: Fault, message: string): Finding => ({
       chain: this.chain,
       position: String(position),
       row: id,
@@ -100,26 +103,29 @@ export class ChainWalk {
       message,
     });
     if (position > expected)
-      yield say(
+      yield finding(
         'missing',
         `${position - expected} row(s) before this one are gone: positions ${expected} to ${position - 1n}`,
       );
     else if (position < expected)
-      yield say(
+      yield finding(
         'reordered',
         `position ${position} where ${expected} was to come: it is there twice, or late`,
       );
     else if (number <= this.#number)
-      yield say('reordered', `its number ${number} is not above ${this.#number}, that of the row before it`);
+      yield finding(
+        'reordered',
+        `its number ${number} is not above ${this.#number}, that of the row before it`,
+      );
     if (rowHash(given) !== given.hash)
-      yield say('changed', 'what it says does not give its hash: it was changed after it was written');
+      yield finding('changed', 'what it says does not give its hash: it was changed after it was written');
     if (anchored && position === expected && given.prev_hash !== this.hash)
-      yield say(
+      yield finding(
         'broken_link',
         'it does not follow on the row before it: one of the two was put in, replaced or written again',
       );
     if (this.#known?.length === position && this.#known.hash !== given.hash)
-      yield say(
+      yield finding(
         'rewritten',
         'its hash is not the one kept elsewhere: the chain was written again up to here',
       );
@@ -128,30 +134,30 @@ export class ChainWalk {
     this.hash = given.hash;
   }
 
-  /** @param head this chain's own head; undefined where there is none to compare with, as in a file. */
-  *end(head: Head | null | undefined): Generator<Finding> {
-    const say = (position: bigint, fault: Fault, message: string): Finding => ({
+  /** @param head the stored head: null when it is missing, undefined when there is none to compare with (exports). */
+  *verifyEnd(head: Head | null | undefined): Generator<Finding> {
+    const finding = (position: bigint, fault: Fault, message: string): Finding => ({
       chain: this.chain,
       position: String(position),
       row: null,
       fault,
       message,
     });
-    if (head === null) yield say(this.length, 'head_mismatch', 'the chain has rows and no head');
+    if (head === null) yield finding(this.length, 'head_mismatch', 'the chain has rows and no head');
     else if (head !== undefined && head.length > this.length)
-      yield say(
+      yield finding(
         head.length,
         'truncated',
         `the head says ${head.length} rows, the last one here is ${this.length}`,
       );
     else if (head !== undefined && (head.length < this.length || head.hash !== this.hash))
-      yield say(
+      yield finding(
         this.length,
         'head_mismatch',
         `the head (length ${head.length}) is not that of the chain's last row (${this.length})`,
       );
     if (this.#known !== undefined && this.#known.length > this.length)
-      yield say(
+      yield finding(
         this.#known.length,
         'truncated',
         `the head kept elsewhere says ${this.#known.length} rows, the last one here is ${this.length}`,

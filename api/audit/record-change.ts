@@ -1,11 +1,14 @@
 import { audit } from '../../shared/db/audit-store.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
-import type { Call } from '../http/route.ts';
+import type { RouteRequest } from '../http/route.ts';
 
-/** Writes what a request did into the audit log, with its key, scope, address and id. Give it the request's transaction. */
-export async function note(
+/**
+ * Writes what a request changed into the audit log, with its key, scope, address and id. Pass the transaction of the
+ * change, so that neither is committed without the other.
+ */
+export async function recordChange(
   db: Queryable,
-  call: Call,
+  request: RouteRequest,
   entry: {
     readonly action: string;
     readonly resource_id?: string;
@@ -15,9 +18,9 @@ export async function note(
 ): Promise<void> {
   await audit(db, {
     ...entry,
-    actor: call.keyId,
-    request_id: call.requestId,
-    remote_address: call.remoteAddress,
-    detail: { ...entry.detail, scope: call.scope },
+    actor: request.keyId,
+    request_id: request.requestId,
+    remote_address: request.remoteAddress,
+    detail: { ...entry.detail, scope: request.scope },
   });
 }

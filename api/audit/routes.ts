@@ -1,14 +1,14 @@
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { z } from 'zod';
 import { databaseError } from '../../shared/db/pool.ts';
 import type { Deps } from '../http/deps.ts';
-import { type Answer, type Call, type Route, route } from '../http/route.ts';
+import { pageResponse } from '../http/list-response.ts';
+import { type Route, type RouteRequest, type RouteResponse, route } from '../http/route.ts';
 import { listAuditEntries } from './audit-entries-store.ts';
 import { exportHeads, exportRows } from './audit-export-store.ts';
 import * as contracts from './contract.ts';
 
-/** History for auditors: to look through, and to take away and verify elsewhere. */
+/** The audit log, and exports of history with its hashes for verification elsewhere. */
 export function auditRoutes(deps: Deps): Route[] {
   return [
     route({
@@ -19,20 +19,8 @@ export function auditRoutes(deps: Deps): Route[] {
       operationId: 'listAudit',
       summary: 'The audit log, newest first',
       query: contracts.auditQuery,
-      responses: {
-        200: {
-          description: 'Entries',
-          schema: z.object({
-            entries: z.array(contracts.auditEntrySchema),
-            count: z.int(),
-            cursor: z.string().nullable(),
-          }),
-        },
-      },
-      handle: async ({ query }) => {
-        const { entries, cursor } = await listAuditEntries(deps.pool, query);
-        return { status: 200, body: { entries, count: entries.length, cursor } };
-      },
+      responses: { 200: { description: 'Entries', schema: contracts.auditPageSchema } },
+      handle: async ({ query }) => pageResponse('entries', await listAuditEntries(deps.pool, query)),
     }),
     route({
       method: 'get',
@@ -43,9 +31,12 @@ export function auditRoutes(deps: Deps): Route[] {
       summary: 'History with its hashes as NDJSON, oldest first; npm run audit:verify -- --file verifies it',
       query: contracts.exportQuery,
       responses: { 200: { description: 'application/x-ndjson: a row of history on each line' } },
-      handle: async (call) => {
-        const { table, resource_id, after, limit } = call.query;
-        return await streamLines(call, exportRows(deps.pool, { table, resource: resource_id, after, limit }));
+      handle: async (request) => {
+        const { table, resource_id, after, limit } = request.query;
+        return await streamNdjson(
+          request,
+          exportRows(deps.pool, { table, resource: resource_id, after, limit }),
+        );
       },
     }),
     route({
@@ -57,9 +48,9 @@ export function auditRoutes(deps: Deps): Route[] {
       summary:
         'Where each chain of history ends, as NDJSON: to be kept where nobody who can change the database can write',
       responses: { 200: { description: 'application/x-ndjson: chain, length and hash on each line' } },
-      handle: async (call) => {
+      handle: async (request) => {
         const at = new Date().toISOString();
-        return await streamLines(call, headLines(exportHeads(deps.pool), at));
+        return await streamNdjson(request, headLines(exportHeads(deps.pool), at));
       },
     }),
   ];
@@ -70,21 +61,24 @@ async function* headLines(pages: ReturnType<typeof exportHeads>, at: string): As
     yield heads.map(({ chain, length, hash }) => ({ chain, length: String(length), hash, at }));
 }
 
-/** A reader that takes nothing for this long is let go. */
-const stalledMs = 60_000;
+/** The connection of a client that reads nothing for so long is closed. */
+const stallTimeoutMs = 60_000;
 
 /**
- * Writes each page when the reader has taken the one before it. The answer begins with the first page, so what fails
- * before that is a problem like any other; what fails later cuts the transfer short, which the client sees.
+ * Streams pages as NDJSON, with backpressure. A failure before the first page is a problem response; a later one cuts
+ * the transfer short, which the client sees.
  */
-async function streamLines(call: Call, pages: AsyncGenerator<readonly object[]>): Promise<Answer> {
-  const response = call.raw.res;
+async function streamNdjson(
+  request: RouteRequest,
+  pages: AsyncGenerator<readonly object[]>,
+): Promise<RouteResponse> {
+  const response = request.raw.res;
   if (response === undefined) throw new Error('a request without a response');
   const first = await pages.next().catch((error: unknown) => {
     throw databaseError(error);
   });
   response.setHeader('Content-Type', 'application/x-ndjson; charset=utf-8');
-  response.setTimeout(stalledMs, () => response.destroy());
+  response.setTimeout(stallTimeoutMs, () => response.destroy());
   const text = (rows: readonly object[]) => rows.map((row) => `${JSON.stringify(row)}\n`).join('');
   async function* chunks(): AsyncGenerator<string> {
     if (first.done === true) return;
@@ -92,7 +86,7 @@ async function streamLines(call: Call, pages: AsyncGenerator<readonly object[]>)
     for await (const rows of pages) yield text(rows);
   }
   try {
-    // Not ended here: that is the caller's, as for every answer.
+    // Not ended here: `sendResponse` ends every response.
     await pipeline(Readable.from(chunks(), { highWaterMark: 1 }), response, { end: false });
   } catch (error) {
     if (!response.destroyed) throw error;

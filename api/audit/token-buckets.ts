@@ -3,28 +3,31 @@ interface Bucket {
   filledAt: number;
 }
 
-/** Allows each name `burst` at once and `perSecond` lasting. Forgets all when too many names come: then they begin full. */
+/**
+ * A token bucket a name: `burst` tokens, refilled at `perSecond`. All buckets are dropped (and so begin full again)
+ * when there are more than `maxNames`, to bound memory.
+ */
 export class TokenBuckets {
   readonly #burst: number;
   readonly #perSecond: number;
-  readonly #mostNames: number;
+  readonly #maxNames: number;
   readonly #buckets = new Map<string, Bucket>();
 
   constructor(options: {
     readonly burst: number;
     readonly perSecond: number;
-    readonly mostNames: number;
+    readonly maxNames: number;
   }) {
     this.#burst = options.burst;
     this.#perSecond = options.perSecond;
-    this.#mostNames = options.mostNames;
+    this.#maxNames = options.maxNames;
   }
 
-  /** @param nowMs any clock that only goes forward. */
+  /** Takes a token. @param nowMs a monotonic clock. @returns false when the bucket is empty. */
   take(name: string, nowMs: number): boolean {
     let bucket = this.#buckets.get(name);
     if (bucket === undefined) {
-      if (this.#buckets.size >= this.#mostNames) this.#buckets.clear();
+      if (this.#buckets.size >= this.#maxNames) this.#buckets.clear();
       bucket = { tokens: this.#burst, filledAt: nowMs };
       this.#buckets.set(name, bucket);
     }

@@ -1,11 +1,12 @@
 import { iso } from '../../shared/db/iso-column.ts';
-import { decodeCursor, encodeCursor } from '../../shared/db/page-cursor.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import { coveredBy, selectorsParameter } from '../../shared/db/selectors-store.ts';
 import type { Selectors } from '../../shared/domain/api-key.ts';
 import { NotFound } from '../../shared/errors.ts';
+import { findOr404 } from '../http/find-or-404.ts';
+import { decodeSequenceCursor, nextCursor } from '../http/page-cursor.ts';
 
-/** A decision as the API shows it: the platform's fields, then ours. */
+/** A stored decision as the API shows it. */
 export interface DecisionRow {
   readonly id: string;
   readonly resource_id: string;
@@ -34,9 +35,10 @@ export type DecisionState =
   | 'expired'
   | 'superseded';
 
-const columns = `id, resource_id, decision_type, current_instances, target_instances, reason, estimated_cost::double precision as estimated_cost,
-  confidence, ${iso('created_at')}, executed, explanation, reason_code,
-  case when state = 'pending' and expires_at < now() then 'expired' else state end as state, ${iso('expires_at')}, seq::double precision as seq`;
+const columns = `id, resource_id, decision_type, current_instances, target_instances, reason,
+  estimated_cost::double precision as estimated_cost, confidence, ${iso('created_at')}, executed, explanation,
+  reason_code, case when state = 'pending' and expires_at < now() then 'expired' else state end as state,
+  ${iso('expires_at')}, seq::double precision as seq`;
 
 export async function findDecision(db: Queryable, id: string): Promise<DecisionRow | null> {
   const { rows } = await db.query<DecisionRow>({
@@ -45,6 +47,11 @@ export async function findDecision(db: Queryable, id: string): Promise<DecisionR
     values: [id],
   });
   return rows[0] ?? null;
+}
+
+/** @throws NotFound */
+export async function getDecision(db: Queryable, id: string): Promise<DecisionRow> {
+  return await findOr404(findDecision(db, id), () => decisionNotFound(id));
 }
 
 export function decisionNotFound(id: string): NotFound {
@@ -58,11 +65,11 @@ export async function listDecisions(
     readonly resource_id?: string | undefined;
     readonly limit: number;
     readonly cursor?: string | undefined;
-    /** Only decisions of resources these cover. */
+    /** Only decisions of the resources these cover. */
     readonly selectors: Selectors;
   },
 ): Promise<{ decisions: DecisionRow[]; cursor: string | null }> {
-  const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 'seq')[0] ?? null);
+  const before = decodeSequenceCursor(filter.cursor);
   const { rows } = await db.query<DecisionRow>(
     `select ${columns} from scaling_decisions
       where ($1::uuid is null or resource_id = $1) and ($2::bigint is null or scaling_decisions.seq < $2)
@@ -70,9 +77,5 @@ export async function listDecisions(
       order by scaling_decisions.seq desc limit $3`,
     [filter.resource_id ?? null, before, filter.limit, selectorsParameter(filter.selectors)],
   );
-  const last = rows.at(-1);
-  return {
-    decisions: rows,
-    cursor: rows.length < filter.limit || last === undefined ? null : encodeCursor([last.seq]),
-  };
+  return { decisions: rows, cursor: nextCursor(rows, filter.limit, (row) => [row.seq]) };
 }

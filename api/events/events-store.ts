@@ -1,8 +1,8 @@
 import { type EventRow, eventColumns } from '../../shared/db/event-row.ts';
-import { decodeCursor, encodeCursor } from '../../shared/db/page-cursor.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import { coveredBy, selectorsParameter } from '../../shared/db/selectors-store.ts';
 import type { Selectors } from '../../shared/domain/api-key.ts';
+import { decodeSequenceCursor, nextCursor } from '../http/page-cursor.ts';
 
 /** Newest first. Index: scaling_events_by_resource, or the unique one on seq. */
 export async function listEvents(
@@ -12,11 +12,11 @@ export async function listEvents(
     readonly limit: number;
     readonly offset: number;
     readonly cursor?: string | undefined;
-    /** Only events of resources these cover. */
+    /** Only events of the resources these cover. */
     readonly selectors: Selectors;
   },
 ): Promise<{ events: EventRow[]; cursor: string | null }> {
-  const before = filter.cursor === undefined ? null : (decodeCursor(filter.cursor, 'seq')[0] ?? null);
+  const before = decodeSequenceCursor(filter.cursor);
   const { rows } = await db.query<EventRow>(
     `select ${eventColumns} from scaling_events
       where ($1::uuid is null or resource_id = $1) and ($2::bigint is null or scaling_events.seq < $2)
@@ -24,9 +24,5 @@ export async function listEvents(
       order by scaling_events.seq desc limit $3 offset $4`,
     [filter.resource_id ?? null, before, filter.limit, filter.offset, selectorsParameter(filter.selectors)],
   );
-  const last = rows.at(-1);
-  return {
-    events: rows,
-    cursor: rows.length < filter.limit || last === undefined ? null : encodeCursor([last.seq]),
-  };
+  return { events: rows, cursor: nextCursor(rows, filter.limit, (row) => [row.seq]) };
 }

@@ -4,7 +4,7 @@ import { patchResourceBody } from '../resources/contract.ts';
 
 const demand = z.number().describe("instances' worth of work");
 
-/** One metric's forecast, with what it rests on. */
+/** One metric's forecast, with its accuracy so far. */
 const metricForecast = z.object({
   metric: z.enum(['cpu', 'memory']),
   demand: demand.describe('of the newest step'),
@@ -45,7 +45,7 @@ export const forecastSchema = z
   })
   .meta({ id: 'Forecast' });
 
-/** What a way of planning would have cost, or did cost, and what came of it. */
+/** Cost and quality of service of a plan, simulated or actual. */
 const figures = z.looseObject({
   breach_percent: z.number().describe('share of time above 90 % utilisation'),
   unserved_percent: z.number().describe('share of demand above capacity'),
@@ -72,19 +72,6 @@ export const frontierSchema = z
   })
   .meta({ id: 'Frontier' });
 
-export const verificationSchema = z
-  .object({
-    decision_id: idSchema,
-    equal: z.boolean().nullable(),
-    engine_version: z.string(),
-    running_engine_version: z.string().optional(),
-    message: z.string().optional(),
-    differences: z
-      .array(z.object({ field: z.string(), stored: z.unknown(), recomputed: z.unknown() }))
-      .optional(),
-  })
-  .meta({ id: 'DecisionReplay' });
-
 const dayMs = 86_400_000;
 const longestDays = 31;
 
@@ -94,7 +81,7 @@ export const simulationBody = z
     from: timestampSchema,
     to: timestampSchema,
     policy: patchResourceBody.default({}),
-    /** Other risks to try beside the policy's own: the frontier. */
+    /** Risk levels to simulate beside the policy's own: the frontier. */
     risks: z.array(z.number().min(0.001).max(0.5)).max(10).default([]),
   })
   .refine((body) => Date.parse(body.to) > Date.parse(body.from), {

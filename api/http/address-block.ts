@@ -1,8 +1,8 @@
 import { isIPv6 } from 'node:net';
 
 /**
- * What one client can easily change is one address here: an IPv6 /56, which is what a customer is given, or one IPv4
- * address (also when it comes mapped into IPv6).
+ * The address block that one client controls, for rate limits: an IPv6 /56, the usual delegation to a customer, or
+ * one IPv4 address (also IPv4-mapped).
  */
 export function addressBlock(address: string | undefined): string {
   if (address === undefined) return 'unknown';

@@ -7,8 +7,8 @@ export const limitSchema = z.coerce.number().int().min(1).max(100).default(50);
 export const cursorSchema = z.string().min(1).max(500).optional();
 
 /**
- * ISO 8601 with a zone, in this century, so that a wrong unit or a typing error cannot store nonsense. Comes out in UTC:
- * PostgreSQL takes fewer offsets than ISO 8601 has.
+ * ISO 8601 with an offset, between 2000 and 2100 to catch wrong units and typing errors. Converted to UTC, because
+ * PostgreSQL accepts fewer offsets than ISO 8601 has.
  */
 export const timestampSchema = z.iso
   .datetime({ offset: true })

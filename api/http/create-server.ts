@@ -2,13 +2,14 @@ import { createServer, IncomingMessage, type Server, ServerResponse } from 'node
 import type { Duplex } from 'node:stream';
 import type { Express } from 'express';
 
-/** Headers a request may have; one more is read, so that the app can refuse it instead of not seeing it. */
-export const mostHeaders = 100;
+/** Headers a request may have. The server reads one more, so that the app can refuse the request. */
+export const maxHeaders = 100;
 
 /**
- * An HTTP server whose requests and responses are born with Express's prototypes. Express sets them on every request,
- * which costs three quarters of its speed unless they are there already (expressjs/express#5998). Nothing listens to its requests yet.
- * @param limits how long a client may take to send the head, and the whole request.
+ * An HTTP server whose requests and responses have Express's prototypes from the start. Express sets them on every
+ * request, which costs three quarters of its throughput unless they are there already (expressjs/express#5998). The
+ * server has no request listener yet.
+ * @param limits how long a client may take to send the headers, and the whole request.
  */
 export function createMatchedServer(
   app: Express,
@@ -30,17 +31,17 @@ export function createMatchedServer(
     headersTimeout: limits.headersTimeoutMs,
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: 65_000,
-    // The app says it in a problem of its own.
+    // The app refuses a missing Host, with a problem+json.
     requireHostHeader: false,
-    // Node looks for requests that take too long only every 30 s by itself.
+    // Node's default is 30 s, longer than the timeouts it would enforce.
     connectionsCheckingInterval: 1_000,
   });
-  server.maxHeadersCount = mostHeaders + 1;
-  answerUnreadable(server);
+  server.maxHeadersCount = maxHeaders + 1;
+  answerParserErrors(server);
   return server;
 }
 
-const answers: Readonly<Record<string, readonly [number, string, string, string]>> = {
+const parserProblems: Readonly<Record<string, readonly [number, string, string, string]>> = {
   HPE_HEADER_OVERFLOW: [
     431,
     'Request Header Fields Too Large',
@@ -56,26 +57,29 @@ const malformed = [
   'This is not a well-formed HTTP request.',
 ] as const;
 
-/** What Node cannot read never reaches the app: it gets a problem, too, and its connection is closed. */
-function answerUnreadable(server: Server): void {
-  const begun = new WeakMap<Duplex, ServerResponse>();
+/** What Node's parser refuses never reaches the app: it gets a problem+json here, and its connection is closed. */
+function answerParserErrors(server: Server): void {
+  const responses = new WeakMap<Duplex, ServerResponse>();
   server.on('request', (request: IncomingMessage, response: ServerResponse) =>
-    begun.set(request.socket, response),
+    responses.set(request.socket, response),
   );
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
-    const response = begun.get(socket);
-    const isAnswering = response?.headersSent === true && !response.writableFinished;
-    if (!socket.writable || error.code === 'ECONNRESET' || isAnswering) {
+    const response = responses.get(socket);
+    const isPartlySent = response?.headersSent === true && !response.writableFinished;
+    if (!socket.writable || error.code === 'ECONNRESET' || isPartlySent) {
       socket.destroy();
       return;
     }
-    const [status, title, code, detail] = answers[error.code ?? ''] ?? malformed;
+    const [status, title, code, detail] = parserProblems[error.code ?? ''] ?? malformed;
     const type = `urn:scaler:problem:${code}`;
     const body = JSON.stringify({ type, title, status, code, detail, request_id: 'none' });
-    socket.end(
-      `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-      () => socket.destroy(),
-    );
+    const head = [
+      `HTTP/1.1 ${status} ${title}`,
+      'Content-Type: application/problem+json',
+      `Content-Length: ${Buffer.byteLength(body)}`,
+      'Connection: close',
+    ];
+    socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy());
   });
   server.on('checkExpectation', (_request: IncomingMessage, response: ServerResponse) => {
     const code = 'expectation_failed';

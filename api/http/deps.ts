@@ -8,7 +8,7 @@ import type { ApiConfig } from '../config.ts';
 import type { JobIntake } from '../jobs/job-intake.ts';
 import type { JobWaiters } from '../jobs/job-waiters.ts';
 
-/** What the routes work with; built in compose.ts. */
+/** Dependencies of the routes; built in compose.ts. */
 export interface Deps {
   readonly config: Readonly<ApiConfig>;
   readonly pool: pg.Pool;

@@ -2,17 +2,18 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 
 type Handle = (request: IncomingMessage, response: ServerResponse) => void;
 
-/** How long the loop may be kept before it looks at its sockets again, milliseconds. */
+/** How long requests may occupy the event loop before it polls its sockets again. */
 const turnMs = 2;
-/** While connections come: where one was accepted, others wait. */
+/** While connections arrive: where one was accepted, others wait. */
 const shortTurnMs = 0;
-/** Requests begun that are kept until they are let go together: to take each from the front would be slow. */
-const forgetFrom = 256;
+/** Begun requests are removed from the array in batches: shifting each one would be slow. */
+const removeFrom = 256;
 
 /**
- * Takes requests in the order they came, a few at a time. Node reads all that is ready in one turn of its event loop, but accepts
- * one new connection in it (libuv/libuv#3696): under load a turn that serves hundreds takes half a second, and whoever comes
- * new waits for many turns before he can even be refused. Here turns stay short, one request long while connections come, and how long a request waits is known.
+ * FIFO queue of requests that are not begun. Node reads all ready requests in one turn of its event loop, but accepts
+ * one new connection in it (libuv/libuv#3696): under load a turn that serves hundreds takes half a second, and a new
+ * client waits for many turns before it can even be refused. This queue keeps turns short (one request while
+ * connections arrive), and measures how long requests wait.
  */
 export class RequestLine {
   readonly #handle: Handle;
@@ -26,17 +27,17 @@ export class RequestLine {
     this.#handle = handle;
   }
 
-  /** Requests that have come and are not begun. */
+  /** Requests that arrived and are not begun. */
   get length(): number {
     return this.#waiting.length - this.#next;
   }
 
-  /** When the request came, milliseconds of `performance.now()`; now, when it did not come through here. */
+  /** Arrival, milliseconds of `performance.now()`; now, for a request that did not come through this queue. */
   arrivalOf(request: IncomingMessage): number {
     return this.#arrivals.get(request) ?? performance.now();
   }
 
-  /** From here on the server's requests go through this line. */
+  /** Makes this the server's request listener. */
   attachTo(server: Pick<Server, 'on'>): void {
     server.on('request', this.#add);
     server.on('connection', () => {
@@ -57,13 +58,13 @@ export class RequestLine {
     this.#hasAccepted = false;
     while (this.#next < this.#waiting.length) {
       const [request, response] = this.#waiting[this.#next++] as [IncomingMessage, ServerResponse];
-      // Nobody waits for the answer any more.
+      // The client has disconnected.
       if (!request.socket.destroyed) this.#handle(request, response);
       if (performance.now() >= end) break;
     }
     this.#isTurning = this.length > 0;
     if (this.#isTurning) setImmediate(this.#turn);
-    if (this.#isTurning && this.#next < forgetFrom) return;
+    if (this.#isTurning && this.#next < removeFrom) return;
     this.#waiting.splice(0, this.#next);
     this.#next = 0;
   };

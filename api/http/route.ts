@@ -1,15 +1,15 @@
 import type { Request } from 'express';
 import type { z } from 'zod';
 import type { Scope, Selectors } from '../../shared/domain/api-key.ts';
-import type { Covered } from '../keys/selectors-store.ts';
+import type { SelectableKind } from '../keys/selectors-store.ts';
 
-/** What a handler gets: parsed, authenticated, with ids for logs and rows. */
-export interface Call<P = unknown, Q = unknown, B = unknown> {
+/** A parsed, validated and authenticated request, with ids for logs and rows. */
+export interface RouteRequest<P = unknown, Q = unknown, B = unknown> {
   readonly params: P;
   readonly query: Q;
   readonly body: B;
   readonly keyId: string;
-  /** What the key may touch: lists are filtered with it, in SQL. */
+  /** The resources the key covers: lists are filtered with them, in SQL. */
   readonly selectors: Selectors;
   readonly scope: Scope | 'public';
   readonly requestId: string;
@@ -24,20 +24,22 @@ export interface Call<P = unknown, Q = unknown, B = unknown> {
   readonly raw: Request;
 }
 
-export interface Answer {
+/** What a handler returns; `sendResponse` writes it. */
+export interface RouteResponse {
   readonly status: number;
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
 /**
- * What a route reaches for, as keys with selectors are concerned. A resource, decision or job is the one its id names (in
- * the path, else `<kind>_id` in the body), and is checked before the handler runs. `filtered`: the handler gives
- * `call.selectors` to its SQL. `nothing`: there are no resources in it. `fleet`: all of them, so that only keys without
- * selectors may; a route that does not say is taken for one of these.
+ * The resources a route touches, for keys with selectors. `resource`, `decision`, `job`: the one named by `id` in the
+ * path, else by `<kind>_id` in the body; checked before the handler runs. `filtered`: the handler passes
+ * `request.selectors` to its SQL. `nothing`: no resource. `fleet`: all of them, for keys without selectors only; the
+ * default.
  */
-export type Touches = Covered | 'filtered' | 'nothing' | 'fleet';
+export type Touches = SelectableKind | 'filtered' | 'nothing' | 'fleet';
 
+/** A route: what it validates, who may call it, how it is documented and handled. */
 export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {
   readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   /** OpenAPI style: `/jobs/{id}`. */
@@ -49,20 +51,22 @@ export interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z
   readonly params?: P;
   readonly query?: Q;
   readonly body?: B;
-  /** Bytes; 64 KiB unless a route carries batches. */
+  /** Bytes; 64 KiB by default. */
   readonly bodyLimit?: number;
-  /** Puts work on a queue: refused while too much waits, and keeps its Idempotency-Key with the job. */
+  /** Submits jobs: refused while too many wait, and stores its Idempotency-Key with the job. */
   readonly startsJob?: boolean;
-  /** Its answer holds a secret: it is never stored, and so never repeated. */
+  /** Its response holds a secret: it is not stored for the Idempotency-Key, and cannot be replayed. */
   readonly answersSecret?: boolean;
   /** Schema by success status. */
   readonly responses: Readonly<Record<number, { readonly description: string; readonly schema?: z.ZodType }>>;
-  readonly handle: (call: Call<z.output<P>, z.output<Q>, z.output<B>>) => Promise<Answer> | Answer;
+  readonly handle: (
+    request: RouteRequest<z.output<P>, z.output<Q>, z.output<B>>,
+  ) => Promise<RouteResponse> | RouteResponse;
 }
 
 export type Route = RouteSpec<z.ZodType, z.ZodType, z.ZodType>;
 
-/** Ties a handler's types to its schemas. */
+/** Types a handler by its route's schemas. */
 export function route<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
   spec: RouteSpec<P, Q, B>,
 ): Route {

@@ -1,12 +1,12 @@
 import { InvalidInput } from '../../shared/errors.ts';
 
-const deepest = 32;
+const maxDepth = 32;
 const forbiddenKeys = new Set(['__proto__', 'constructor', 'prototype']);
 
 /**
- * JSON.parse, and refuses what it lets through: keys given twice, keys that reach for the prototype, deep nesting, NUL and
- * half characters, bytes that are not UTF-8.
- * @throws InvalidInput naming the place.
+ * JSON.parse that also refuses duplicate keys, keys for prototype pollution, deep nesting, NUL and lone surrogates in
+ * strings, and bytes that are not UTF-8.
+ * @throws InvalidInput with a code for each of these.
  */
 export function parseStrictJson(bytes: Buffer): unknown {
   let text: string;
@@ -32,13 +32,13 @@ function checkDepth(text: string): void {
     const char = text[index];
     if (char === '"') index = endOfString(text, index);
     else if (char === '{' || char === '[') {
-      if (++depth > deepest)
-        throw new InvalidInput('json_too_deep', `The body is nested more than ${deepest} levels deep.`);
+      if (++depth > maxDepth)
+        throw new InvalidInput('json_too_deep', `The body is nested more than ${maxDepth} levels deep.`);
     } else if (char === '}' || char === ']') depth--;
   }
 }
 
-/** Index of the closing quote, or the end of a text that has none. */
+/** Index of the closing quote; the end of the text when there is none. */
 function endOfString(text: string, start: number): number {
   let index = start + 1;
   while (index < text.length && text[index] !== '"') index += text[index] === '\\' ? 2 : 1;

@@ -4,12 +4,13 @@ import { databaseError, withTransaction } from '../../shared/db/pool.ts';
 import { InvariantBroken } from '../../shared/errors.ts';
 import { Batcher } from '../../shared/jobs/batcher.ts';
 import { enqueue, packSize, type Queues } from '../../shared/queues/queues.ts';
-import { pointKeyAt, rememberKey } from '../http/idempotency-store.ts';
+import { insertIdempotencyKey, linkIdempotencyKey } from '../http/idempotency-store.ts';
 import { resourceNotFound } from '../resources/resources-store.ts';
 import { findRunningExecution } from './jobs-store.ts';
 
 export type { Idempotency, NewJob } from '../../shared/db/jobs-store.ts';
 
+/** What became of a submitted job; `replayed`: the Idempotency-Key was used before, with the same body. */
 export type Submission =
   | { readonly kind: 'created'; readonly jobId: string }
   | { readonly kind: 'replayed'; readonly jobId: string }
@@ -21,12 +22,14 @@ export type BatchSubmission =
   | { readonly kind: 'replayed'; readonly jobIds: readonly string[] }
   | { readonly kind: 'body_mismatch' };
 
-/** Executions of one decision that end within one request: more than two are no coincidence. */
-const startTries = 5;
+/**
+ * Each further try means that another execution of the decision ended meanwhile: more than two are no coincidence.
+ */
+const maxInsertTries = 5;
 
 /**
- * Accepts jobs: the rows are committed before anything is promised, then put on the queue. What arrives together is
- * committed together. A queue that is away delays a job, it never loses one: the relay finds the row.
+ * Accepts jobs (transactional outbox): commits their rows, then enqueues them. Concurrent submissions share a commit.
+ * While Redis is away jobs are delayed, never lost: the relay enqueues their rows later.
  */
 export class JobIntake {
   readonly #pool: pg.Pool;
@@ -50,13 +53,13 @@ export class JobIntake {
     this.#inserts = new Batcher((jobs) => this.#insertAndEnqueue(jobs));
   }
 
-  /** Jobs accepted so far. */
+  /** Jobs this process has accepted so far. */
   get accepted(): number {
     return this.#accepted;
   }
 
   /**
-   * @throws NotFound when it is to decide for a resource that does not exist.
+   * @throws NotFound for a decide job whose resource does not exist.
    * @throws DependencyUnavailable when PostgreSQL is away: then the job was not accepted.
    */
   async submit(job: NewJob): Promise<Submission> {
@@ -67,16 +70,19 @@ export class JobIntake {
     } catch (error) {
       throw databaseError(error);
     }
-    return await this.#running(job);
+    return await this.#runningExecution(job);
   }
 
-  /** Accepts all of them or none. With an idempotency key the answer's ids are those of the first request. */
+  /**
+   * Accepts all jobs or none. A replayed idempotency key gets the ids of the first request.
+   * @throws DependencyUnavailable when PostgreSQL is away: then none was accepted.
+   */
   async submitMany(jobs: readonly NewJob[], idempotency?: Idempotency): Promise<BatchSubmission> {
     const ids = jobs.map((job) => job.id);
     try {
       const earlier = await withTransaction(this.#pool, async (tx) => {
         if (idempotency !== undefined) {
-          const stored = await rememberKey(tx, idempotency, null, { job_ids: ids });
+          const stored = await insertIdempotencyKey(tx, idempotency, null, { job_ids: ids });
           if (stored !== null) return stored;
         }
         const inserted = await insertJobs(tx, jobs);
@@ -97,17 +103,17 @@ export class JobIntake {
 
   async #submitIdempotent(job: NewJob, idempotency: Idempotency): Promise<Submission> {
     const outcome = await withTransaction(this.#pool, async (tx): Promise<Submission> => {
-      const stored = await rememberKey(tx, idempotency, job.id, null);
+      const stored = await insertIdempotencyKey(tx, idempotency, job.id, null);
       if (stored !== null)
         return stored.same ? { kind: 'replayed', jobId: stored.jobId as string } : { kind: 'body_mismatch' };
-      // What the insert met may be finished at the next look: then this one can start.
-      for (let tried = 0; tried < startTries; tried++) {
+      // The execution in the way may end before it is looked up: then this one can start.
+      for (let tried = 0; tried < maxInsertTries; tried++) {
         if ((await insertJobs(tx, [job])).size === 1) return { kind: 'created', jobId: job.id };
-        // Thrown inside, so that the key is not remembered either.
+        // Thrown inside, so that the key is rolled back as well.
         if (job.kind === 'decide') throw resourceNotFound(job.resource_id);
         const running = job.decision_id === null ? null : await findRunningExecution(tx, job.decision_id);
         if (running === null) continue;
-        await pointKeyAt(tx, idempotency, running);
+        await linkIdempotencyKey(tx, idempotency, running);
         return { kind: 'execution_running', jobId: running };
       }
       throw new InvariantBroken('a job was neither inserted nor found');
@@ -116,10 +122,10 @@ export class JobIntake {
     return outcome;
   }
 
-  async #running(job: NewJob): Promise<Submission> {
+  async #runningExecution(job: NewJob): Promise<Submission> {
     if (job.kind === 'decide') throw resourceNotFound(job.resource_id);
     const running = job.decision_id === null ? null : await findRunningExecution(this.#pool, job.decision_id);
-    // It may have finished between the insert that met it and this look: then this one can start.
+    // The execution in the way may have ended before it was looked up: then this one can start.
     if (running === null) return await this.submit(job);
     return { kind: 'execution_running', jobId: running };
   }

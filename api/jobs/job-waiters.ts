@@ -4,9 +4,9 @@ import { Batcher } from '../../shared/jobs/batcher.ts';
 import { type FinishedJob, finishedChannel } from '../../shared/jobs/finished-jobs.ts';
 import { findFinishedJobs } from './jobs-store.ts';
 
-/** Lets requests wait for their jobs on one shared subscription. */
+/** Lets requests wait for their jobs on one shared Redis subscription. */
 export class JobWaiters {
-  /** Looks are shared by those who look at the same moment. */
+  /** Concurrent lookups share one query. */
   readonly #finished: Batcher<string, FinishedJob | null>;
   readonly #waiting = new Map<string, Set<(job: FinishedJob) => void>>();
 
@@ -22,11 +22,11 @@ export class JobWaiters {
     if (subscriber.status === 'ready') subscribe();
   }
 
-  /** Resolves with the finished job, or null when `timeoutMs` ran out first. */
+  /** Resolves with the finished job; null when `timeoutMs` ran out first. */
   async wait(jobId: string, timeoutMs: number): Promise<FinishedJob | null> {
     let timer: NodeJS.Timeout | undefined;
     let resolveWith: (job: FinishedJob | null) => void = () => {};
-    const told = new Promise<FinishedJob | null>((resolve) => {
+    const notified = new Promise<FinishedJob | null>((resolve) => {
       resolveWith = resolve;
       timer = setTimeout(() => resolve(null), timeoutMs);
     });
@@ -34,10 +34,10 @@ export class JobWaiters {
     waiters.add(resolveWith);
     this.#waiting.set(jobId, waiters);
     try {
-      // The job may have finished before we listened.
+      // The job may have finished before this subscribed.
       const before = await this.#finished.add(jobId);
       if (before !== null) return before;
-      return (await told) ?? (await this.#finished.add(jobId));
+      return (await notified) ?? (await this.#finished.add(jobId));
     } finally {
       clearTimeout(timer);
       waiters.delete(resolveWith);
@@ -50,7 +50,7 @@ export class JobWaiters {
     try {
       jobs = JSON.parse(message) as FinishedJob[];
     } catch {
-      return; // Not ours: whoever can write to Redis must not be able to crash the API.
+      return; // A foreign message must not crash the API.
     }
     if (!Array.isArray(jobs)) return;
     for (const job of jobs) for (const resolve of this.#waiting.get(job?.id) ?? []) resolve(job);

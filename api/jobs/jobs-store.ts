@@ -1,16 +1,17 @@
 import { iso } from '../../shared/db/iso-column.ts';
-import { decodeCursor, encodeCursor } from '../../shared/db/page-cursor.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import { coveredBy, selectorsParameter } from '../../shared/db/selectors-store.ts';
 import type { Selectors } from '../../shared/domain/api-key.ts';
 import type { JobKind, JobRow, JobStatus } from '../../shared/domain/job.ts';
 import { NotFound } from '../../shared/errors.ts';
 import { jobQueueNames } from '../../shared/queues/queues.ts';
+import { findOr404 } from '../http/find-or-404.ts';
+import { decodeTimestampCursor, nextCursor } from '../http/page-cursor.ts';
 
 const columns = `id, kind, queue, resource_id, decision_id, status, outcome, attempts, result, error, replay_of,
   ${iso('created_at')}, ${iso('started_at')}, ${iso('finished_at')}, ${iso('available_at')}`;
 
-/** Those of the jobs that are finished. */
+/** Of these jobs, the finished ones. */
 export async function findFinishedJobs(db: Queryable, ids: readonly string[]): Promise<JobRow[]> {
   const { rows } = await db.query<JobRow>({
     name: 'find_finished_jobs',
@@ -20,7 +21,7 @@ export async function findFinishedJobs(db: Queryable, ids: readonly string[]): P
   return rows;
 }
 
-/** The execution of this decision that is not finished, if there is one. */
+/** The id of this decision's unfinished execution job; null when there is none. */
 export async function findRunningExecution(db: Queryable, decisionId: string): Promise<string | null> {
   const { rows } = await db.query<{ id: string }>({
     name: 'find_running_execution',
@@ -39,13 +40,18 @@ export async function findJob(db: Queryable, id: string): Promise<JobRow | null>
   return rows[0] ?? null;
 }
 
+/** @throws NotFound */
+export async function getJob(db: Queryable, id: string): Promise<JobRow> {
+  return await findOr404(findJob(db, id), () => jobNotFound(id));
+}
+
 export interface JobFilter {
   readonly status?: JobStatus | undefined;
   readonly kind?: JobKind | undefined;
   readonly resource_id?: string | undefined;
   readonly limit: number;
   readonly cursor?: string | undefined;
-  /** Only jobs of resources these cover. */
+  /** Only jobs of the resources these cover. */
   readonly selectors?: Selectors;
 }
 
@@ -58,10 +64,11 @@ export async function listJobs(
   db: Queryable,
   filter: JobFilter,
 ): Promise<{ jobs: JobRow[]; cursor: string | null }> {
-  const [at, id] = filter.cursor === undefined ? [null, null] : decodeCursor(filter.cursor, 'moment');
+  const [at, id] = decodeTimestampCursor(filter.cursor);
   const { rows } = await db.query<JobRow & { exact_created_at: string }>({
     text: `select ${columns}, created_at::text as exact_created_at from jobs
-      where ($1::text is null or status = $1) and ($2::text is null or kind = $2) and ($3::uuid is null or resource_id = $3)
+      where ($1::text is null or status = $1) and ($2::text is null or kind = $2)
+        and ($3::uuid is null or resource_id = $3)
         and ($4::timestamptz is null or (jobs.created_at, jobs.id) < ($4, $5::uuid))
         and ${coveredBy('$7', 'jobs.resource_id')}
       order by jobs.created_at desc, jobs.id desc limit $6`,
@@ -75,9 +82,7 @@ export async function listJobs(
       selectorsParameter(filter.selectors),
     ],
   });
-  const last = rows.at(-1);
-  const cursor =
-    rows.length < filter.limit || last === undefined ? null : encodeCursor([last.exact_created_at, last.id]);
+  const cursor = nextCursor(rows, filter.limit, (row) => [row.exact_created_at, row.id]);
   return { jobs: rows.map(({ exact_created_at: _, ...job }) => job), cursor };
 }
 
@@ -90,19 +95,24 @@ export async function countUnfinished(db: Queryable): Promise<Record<string, num
   return Object.fromEntries(rows.map((row) => [row.queue, Number(row.n)]));
 }
 
+/** Jobs in the state queued or retrying, up to the limit of `countWaiting`. */
 export interface WaitingJobs {
   readonly total: number;
   readonly executions: number;
-  /** Of those that were due at `since`, how many still wait: the others have been taken. */
+  /** Jobs due at `since` that still wait; the others have been claimed. */
   readonly left: number;
-  /** How long the decide job that is due longest has waited; 0 when none is due. */
+  /** Wait of the oldest due decide job; 0 when none is due. */
   readonly oldestDecideSeconds: number;
-  /** When this was seen, by the database's clock, to the microsecond. */
+  /** When this was read, by the database's clock, to the microsecond. */
   readonly at: string;
 }
 
-/** How many jobs wait, counted up to `most` a queue. Index: jobs_unfinished. */
-export async function countWaiting(db: Queryable, most: number, since: string | null): Promise<WaitingJobs> {
+/** Waiting jobs, counted up to `maxPerQueue` in each queue. Index: jobs_unfinished. */
+export async function countWaiting(
+  db: Queryable,
+  maxPerQueue: number,
+  since: string | null,
+): Promise<WaitingJobs> {
   const { rows } = await db.query<{
     total: number;
     executions: number;
@@ -112,14 +122,17 @@ export async function countWaiting(db: Queryable, most: number, since: string | 
   }>({
     name: 'count_waiting',
     text: `select now()::text as at, coalesce(sum(w.n), 0)::integer as total,
-        coalesce(sum(w.n) filter (where q.name like 'execute-%'), 0)::integer as executions, coalesce(sum(w.left), 0)::integer as left,
-        coalesce(max(extract(epoch from now() - w.oldest)) filter (where q.name = 'decide'), 0)::double precision as oldest
+        coalesce(sum(w.n) filter (where q.name like 'execute-%'), 0)::integer as executions,
+        coalesce(sum(w.left), 0)::integer as left,
+        coalesce(max(extract(epoch from now() - w.oldest)) filter (where q.name = 'decide'), 0)::double precision
+          as oldest
       from unnest($1::text[]) as q (name) cross join lateral (
         select count(*) as n, count(*) filter (where available_at <= $3::timestamptz) as left,
           min(available_at) filter (where available_at <= now()) as oldest
-        from (select available_at from jobs where queue = q.name and not finished and status in ('queued', 'retrying')
+        from (select available_at from jobs
+          where queue = q.name and not finished and status in ('queued', 'retrying')
           order by available_at limit $2) one) w`,
-    values: [jobQueueNames, most, since],
+    values: [jobQueueNames, maxPerQueue, since],
   });
   const row = rows[0] as (typeof rows)[number];
   return {
@@ -131,7 +144,7 @@ export async function countWaiting(db: Queryable, most: number, since: string | 
   };
 }
 
-/** How long the longest-waiting due job has waited, in seconds; null when none waits. Index: jobs_unfinished. */
+/** Wait of the oldest due job, in seconds; null when none waits. Index: jobs_unfinished. */
 export async function oldestWaitSeconds(db: Queryable): Promise<number | null> {
   const { rows } = await db.query<{ seconds: number | null }>({
     name: 'oldest_wait',
@@ -141,7 +154,7 @@ export async function oldestWaitSeconds(db: Queryable): Promise<number | null> {
   return rows[0]?.seconds ?? null;
 }
 
-/** What a job was asked with; null when there is no such job. */
+/** The input a job was submitted with; null when there is no such job. */
 export async function findJobInput(db: Queryable, id: string): Promise<Record<string, unknown> | null> {
   const { rows } = await db.query<{ input: Record<string, unknown> }>({
     name: 'find_job_input',

@@ -3,9 +3,10 @@ import { createPool } from '../../shared/db/pool.ts';
 import { scopes as allScopes } from '../../shared/domain/api-key.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import { createKeyBody } from './contract.ts';
-import { createKey, listKeys, revokeKey } from './keys-store.ts';
+import { createKey, type KeyRow, listKeys, revokeKey } from './keys-store.ts';
 
-const help = `Usage: npm run keys -- create --name NAME --scopes ${allScopes.join(',')} [--expires-days 90] [--selectors JSON]
+const createOptions = `--name NAME --scopes ${allScopes.join(',')} [--expires-days 90] [--selectors JSON]`;
+const help = `Usage: npm run keys -- create ${createOptions}
        npm run keys -- list
        npm run keys -- revoke ID
 
@@ -49,10 +50,7 @@ async function main(): Promise<void> {
         `${key}\n(${row.name}: ${row.scopes.join(', ')}, until ${row.expires_at}; shown this once)`,
       );
     } else if (command === 'list') {
-      for (const row of await listKeys(pool))
-        console.log(
-          `${row.id}  ${row.name}  ${row.scopes.join(',')}  until ${row.expires_at}${row.revoked_at === null ? '' : '  revoked'}${row.selectors === null ? '' : `  only ${JSON.stringify(row.selectors)}`}`,
-        );
+      for (const row of await listKeys(pool)) console.log(keyLine(row));
     } else if (command === 'revoke' && id !== undefined) {
       if (!(await revokeKey(pool, id))) throw new Error(`there is no live key ${id}`);
       console.log(`revoked ${id}`);
@@ -60,6 +58,12 @@ async function main(): Promise<void> {
   } finally {
     await pool.end();
   }
+}
+
+function keyLine(row: KeyRow): string {
+  const revoked = row.revoked_at === null ? '' : '  revoked';
+  const selectors = row.selectors === null ? '' : `  only ${JSON.stringify(row.selectors)}`;
+  return `${row.id}  ${row.name}  ${row.scopes.join(',')}  until ${row.expires_at}${revoked}${selectors}`;
 }
 
 main().catch((error: unknown) => {

@@ -2,11 +2,11 @@ import { z } from 'zod';
 import { type Selector, scopes } from '../../shared/domain/api-key.ts';
 import { idSchema } from '../http/contract.ts';
 
-const printable = (longest: number) =>
+const printable = (maxLength: number) =>
   z
     .string()
     .min(1)
-    .max(longest)
+    .max(maxLength)
     .regex(/^[\x20-\x7e]+$/, 'must be printable ASCII');
 
 const selectorSchema = z
@@ -26,22 +26,24 @@ const selectorSchema = z
 
 const selectorsSchema = z.array(selectorSchema).min(1).max(50).nullable();
 
-const longestDays = 90;
+/** Keys that can act are rotated at least this often. */
+const maxDaysOfActingKey = 90;
 
 export const createKeyBody = z
   .strictObject({
     name: printable(100),
     scopes: z.array(z.enum(scopes)).min(1).max(4),
-    /** The resources the key may touch: those that fit every field of one of these; null for all. */
+    /** The key covers resources that match every field of one of these; null: all resources. */
     selectors: selectorsSchema.default(null),
     expires_days: z.int().min(1).max(365).default(90),
   })
   .refine(
     (key) =>
-      key.expires_days <= longestDays || key.scopes.every((scope) => scope === 'read' || scope === 'decide'),
+      key.expires_days <= maxDaysOfActingKey ||
+      key.scopes.every((scope) => scope === 'read' || scope === 'decide'),
     {
       path: ['expires_days'],
-      message: `must be at most ${longestDays} for a key that may execute or administer: rotate it`,
+      message: `must be at most ${maxDaysOfActingKey} for a key that may execute or administer: rotate it`,
     },
   );
 export const rotateKeyBody = z.strictObject({ overlap_seconds: z.int().min(0).max(86_400).default(3_600) });

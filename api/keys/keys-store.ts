@@ -3,22 +3,24 @@ import { selectorsParameter } from '../../shared/db/selectors-store.ts';
 import type { Scope, Selectors } from '../../shared/domain/api-key.ts';
 import { generateKey, hashSecret } from './api-key.ts';
 
+/** A key as the API shows it: never with its secret. */
 export interface KeyRow {
   readonly id: string;
   readonly name: string;
   readonly scopes: readonly Scope[];
-  /** The resources it may touch; null: all. Never changed after the key is made. */
+  /** The resources it covers; null: all. Immutable. */
   readonly selectors: Selectors;
   readonly created_at: string;
   readonly expires_at: string;
   readonly revoked_at: string | null;
-  /** To about a minute; null: never. */
+  /** Within about a minute; null: never. */
   readonly last_used_at: string | null;
 }
 
-const columns = `id, name, scopes, selectors, created_at::text, expires_at::text, revoked_at::text, last_used_at::text`;
+const columns =
+  'id, name, scopes, selectors, created_at::text, expires_at::text, revoked_at::text, last_used_at::text';
 
-/** Makes a key. @returns it with its only copy of the secret. */
+/** Creates a key that is valid for `days`. @returns it with the only copy of its secret. */
 export async function createKey(
   db: Queryable,
   pepper: string,
@@ -31,7 +33,8 @@ export async function createKey(
 ): Promise<{ key: string; row: KeyRow }> {
   const { id, secret, key } = generateKey();
   const { rows } = await db.query<KeyRow>(
-    `insert into api_keys (id, name, secret_hash, scopes, selectors, expires_at) values ($1, $2, $3, $4, $5, now() + $6 * interval '1 day') returning ${columns}`,
+    `insert into api_keys (id, name, secret_hash, scopes, selectors, expires_at)
+      values ($1, $2, $3, $4, $5, now() + $6 * interval '1 day') returning ${columns}`,
     [
       id,
       values.name,
@@ -44,6 +47,7 @@ export async function createKey(
   return { key, row: rows[0] as KeyRow };
 }
 
+/** A key that is neither revoked nor expired, with the hash of its secret; null when there is none. */
 export async function findLiveKey(
   db: Queryable,
   id: string,
@@ -56,13 +60,14 @@ export async function findLiveKey(
   return rows[0] ?? null;
 }
 
+/** Oldest first, with the revoked and expired ones. */
 export async function listKeys(db: Queryable): Promise<KeyRow[]> {
   return (await db.query<KeyRow>(`select ${columns} from api_keys order by api_keys.created_at`)).rows;
 }
 
 /**
- * Makes a key that takes another one's place: same name, scopes and selectors, for as many days as that one had. The old one stays
- * valid for `overlapSeconds`, so that clients can change over.
+ * Creates the successor of a key: same name, scopes and selectors, valid for as many days. The old one stays valid
+ * for `overlapSeconds`, so that clients can change over.
  * @returns null when there is no such live key.
  */
 export async function rotateKey(
@@ -76,7 +81,9 @@ export async function rotateKey(
     `with old as (
         select id, name, scopes, selectors, expires_at - created_at as life from api_keys
         where id = $1 and revoked_at is null and expires_at > now() for update),
-      ended as (update api_keys k set expires_at = least(k.expires_at, now() + $4 * interval '1 second') from old where k.id = old.id)
+      ended as (
+        update api_keys k set expires_at = least(k.expires_at, now() + $4 * interval '1 second')
+        from old where k.id = old.id)
     insert into api_keys (id, name, secret_hash, scopes, selectors, expires_at, rotated_from)
       select $2, old.name, $3, old.scopes, old.selectors, now() + old.life, old.id from old returning ${columns}`,
     [id, newId, hashSecret(secret, pepper), overlapSeconds],
@@ -92,6 +99,7 @@ export async function revokeKey(db: Queryable, id: string): Promise<boolean> {
   );
 }
 
+/** Whether there is any key that is neither revoked nor expired. */
 export async function hasLiveKey(db: Queryable): Promise<boolean> {
   return (
     (await db.query('select 1 from api_keys where revoked_at is null and expires_at > now() limit 1'))
@@ -99,11 +107,12 @@ export async function hasLiveKey(db: Queryable): Promise<boolean> {
   );
 }
 
-/** Notes that a key was used. */
-export async function touchKey(db: Queryable, id: string): Promise<void> {
+/** Sets when a key was last used, at most every 50 s. */
+export async function recordKeyUse(db: Queryable, id: string): Promise<void> {
   await db.query({
     name: 'touch_key',
-    text: `update api_keys set last_used_at = now() where id = $1 and (last_used_at is null or last_used_at < now() - interval '50 seconds')`,
+    text: `update api_keys set last_used_at = now()
+      where id = $1 and (last_used_at is null or last_used_at < now() - interval '50 seconds')`,
     values: [id],
   });
 }

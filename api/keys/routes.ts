@@ -1,15 +1,16 @@
 import { z } from 'zod';
 import { withTransaction } from '../../shared/db/pool.ts';
 import { NotFound } from '../../shared/errors.ts';
-import { note } from '../audit/record-change.ts';
+import { recordChange } from '../audit/record-change.ts';
 import type { Deps } from '../http/deps.ts';
+import { findOr404 } from '../http/find-or-404.ts';
 import { type Route, route } from '../http/route.ts';
 import * as contracts from './contract.ts';
 import { createKey, listKeys, revokeKey, rotateKey } from './keys-store.ts';
 
 /**
- * Making, listing, rotating and revoking API keys. They reach the whole fleet: a key with selectors could otherwise make
- * itself one without.
+ * API keys. All routes touch the whole fleet: otherwise a key with selectors could create one without, and so
+ * escalate its privileges.
  */
 export function keyRoutes(deps: Deps): Route[] {
   const pepper = deps.config.API_KEY_PEPPER;
@@ -34,13 +35,13 @@ export function keyRoutes(deps: Deps): Route[] {
       summary: 'Make an API key; its secret is in this answer only',
       body: contracts.createKeyBody,
       responses: { 201: { description: 'The key', schema: contracts.newKeySchema } },
-      handle: async (call) => {
-        const { name, selectors, expires_days: days } = call.body;
-        const scopes = [...new Set(call.body.scopes)];
+      handle: async (request) => {
+        const { name, selectors, expires_days: days } = request.body;
+        const scopes = [...new Set(request.body.scopes)];
         const { key, row } = await withTransaction(deps.pool, async (tx) => {
           const made = await createKey(tx, pepper, { name, scopes, selectors, days });
           const detail = { name, scopes, selectors };
-          await note(tx, call, { action: 'key.created', subject: made.row.id, detail });
+          await recordChange(tx, request, { action: 'key.created', subject: made.row.id, detail });
           return made;
         });
         return { status: 201, body: { ...row, key } };
@@ -57,14 +58,13 @@ export function keyRoutes(deps: Deps): Route[] {
       params: contracts.keyParams,
       body: contracts.rotateKeyBody,
       responses: { 201: { description: 'The new key', schema: contracts.newKeySchema } },
-      handle: async (call) => {
-        const { id } = call.params;
-        const { overlap_seconds } = call.body;
+      handle: async (request) => {
+        const { id } = request.params;
+        const { overlap_seconds } = request.body;
         const { key, row } = await withTransaction(deps.pool, async (tx) => {
-          const made = await rotateKey(tx, pepper, id, overlap_seconds);
-          if (made === null) throw keyNotFound(id);
+          const made = await findOr404(rotateKey(tx, pepper, id, overlap_seconds), () => keyNotFound(id));
           const detail = { new_key: made.row.id, overlap_seconds };
-          await note(tx, call, { action: 'key.rotated', subject: id, detail });
+          await recordChange(tx, request, { action: 'key.rotated', subject: id, detail });
           return made;
         });
         return { status: 201, body: { ...row, key } };
@@ -79,11 +79,11 @@ export function keyRoutes(deps: Deps): Route[] {
       summary: 'Revoke an API key; takes effect within 5 s everywhere',
       params: contracts.keyParams,
       responses: { 204: { description: 'Revoked' } },
-      handle: async (call) => {
-        const { id } = call.params;
+      handle: async (request) => {
+        const { id } = request.params;
         await withTransaction(deps.pool, async (tx) => {
           if (!(await revokeKey(tx, id))) throw keyNotFound(id);
-          await note(tx, call, { action: 'key.revoked', subject: id });
+          await recordChange(tx, request, { action: 'key.revoked', subject: id });
         });
         return { status: 204 };
       },

@@ -6,7 +6,10 @@ import type { KeyRow } from '../keys/keys-store.ts';
 import { Authenticator } from './authenticate.ts';
 import { RateLimit, tooManyRequests } from './rate-limit.ts';
 
-/** Who may come in: the key, its scope, and how often. Requests are counted by key and scope, failed keys by address. */
+/**
+ * Authentication, authorization by scope, and rate limits: requests by key and scope, failed authentications by
+ * address.
+ */
 export class Admission {
   readonly #authenticator: Authenticator;
   readonly #byKey: RateLimit;
@@ -23,22 +26,23 @@ export class Admission {
   }
 
   /**
-   * @param known told the key's id as soon as it is certain, so that a refusal can name it.
+   * @param onAuthenticated gets the key's id before anything else can refuse the request, so that the refusal can
+   *   name it.
    * @throws ScalerError 401, 403 or 429; 503 while PostgreSQL is away.
    */
   async admit(
     header: string | undefined,
     ip: string | undefined,
     scope: Scope,
-    known: (keyId: string) => void,
+    onAuthenticated: (keyId: string) => void,
   ): Promise<KeyRow> {
     const address = addressBlock(ip);
-    // A neighbour who guesses keys must not lock a good key out, nor have PostgreSQL asked about each guess.
-    if (this.#failedByAddress.isUsedUp(address) && !this.#authenticator.isFamiliar(header))
+    // Guesses from an address must neither lock out a good key behind it, nor cost a query each.
+    if (this.#failedByAddress.isExhausted(address) && !this.#authenticator.wasRecentlyUsed(header))
       throw tooManyRequests(1_000);
     const key = await this.#authenticate(header, address);
-    known(key.id);
-    // By scope, so that whoever reads too much can still stop or execute.
+    onAuthenticated(key.id);
+    // By scope, so that a client that reads too much can still stop or execute.
     await this.#byKey.consume(`${key.id}:${scope}`);
     if (key.scopes.includes(scope)) return key;
     throw new ScalerError({
@@ -49,7 +53,7 @@ export class Admission {
     });
   }
 
-  /** Whether the key is neither revoked nor expired. */
+  /** Whether the key is neither revoked nor expired. @throws DependencyUnavailable while PostgreSQL is away. */
   async isLive(keyId: string): Promise<boolean> {
     return await this.#authenticator.isLive(keyId);
   }

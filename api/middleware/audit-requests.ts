@@ -1,21 +1,21 @@
 import type { Request, Response } from 'express';
 import type { AuditedRequest, AuditTrail } from '../audit/audit-trail.ts';
-import { presentedId } from './authenticate.ts';
+import { presentedKeyId } from './authenticate.ts';
 
-const reading = new Set(['GET', 'HEAD', 'OPTIONS']);
+const safeMethods = new Set(['GET', 'HEAD', 'OPTIONS']);
 
-/** Gives the trail every request that changes something or is refused, when its answer is out. */
+/** Audits every mutating request, and reads refused with 401, 403 or by selectors, once the response is sent. */
 export function auditRequests(trail: AuditTrail) {
   return (request: Request, response: Response, next: () => void) => {
     response.on('close', () => {
       const { statusCode: status } = response;
       const { keyId, problemCode, foreign, scope } = response.locals as RequestLocals;
       const refused = status >= 400;
-      const mutating = !reading.has(request.method);
+      const mutating = !safeMethods.has(request.method);
       if (!mutating && status !== 401 && status !== 403 && foreign !== true) return;
       const audited: AuditedRequest = {
         keyId: keyId ?? null,
-        presentedKey: keyId === undefined ? presentedId(request.get('authorization')) : null,
+        presentedKey: keyId === undefined ? presentedKeyId(request.get('authorization')) : null,
         scope: scope ?? null,
         method: request.method,
         route: (request.route as { path?: string } | undefined)?.path ?? 'other',
@@ -32,7 +32,7 @@ export function auditRequests(trail: AuditTrail) {
   };
 }
 
-/** What handlers leave in `response.locals` for those that watch. */
+/** What the request pipeline leaves in `response.locals`. */
 interface RequestLocals {
   readonly keyId?: string;
   readonly problemCode?: string;

@@ -1,23 +1,29 @@
 import type pg from 'pg';
 import { databaseError } from '../../shared/db/pool.ts';
 import { Conflict } from '../../shared/errors.ts';
-import { claimKey, giveUpKey, storeAnswer } from '../http/idempotency-store.ts';
-import type { Answer, Call, Route } from '../http/route.ts';
-import { reusedKey } from '../jobs/submit.ts';
+import { claimIdempotencyKey, releaseIdempotencyKey, storeResponse } from '../http/idempotency-store.ts';
+import type { Route, RouteRequest, RouteResponse } from '../http/route.ts';
+import { idempotencyKeyReused } from '../jobs/submit.ts';
 
 /**
- * Runs a POST that starts no job at most once per Idempotency-Key (routes that start one keep the key with the job). The
- * answer is stored right after the effect: a process that dies between the two leaves a key that is free after a minute.
+ * Runs a POST that starts no job at most once per Idempotency-Key (for routes that start one, the key is stored with
+ * the job). The response is stored after the handler's commit: a process that dies in between leaves a claim that
+ * expires after a minute, and a retry then runs the handler again.
+ * @throws InvalidInput (422) for another body under the same key; Conflict while the first request is in progress.
  */
-export async function answerOnce(pool: pg.Pool, route: Route, call: Call): Promise<Answer> {
-  const { idempotency } = call;
-  if (idempotency === null) return await route.handle(call);
-  const claim = await claimKey(pool, idempotency).catch((error: unknown) => {
+export async function withIdempotencyKey(
+  pool: pg.Pool,
+  route: Route,
+  request: RouteRequest,
+): Promise<RouteResponse> {
+  const { idempotency } = request;
+  if (idempotency === null) return await route.handle(request);
+  const claim = await claimIdempotencyKey(pool, idempotency).catch((error: unknown) => {
     throw databaseError(error);
   });
   switch (claim.kind) {
     case 'body_mismatch':
-      throw reusedKey();
+      throw idempotencyKeyReused();
     case 'in_progress':
       throw new Conflict(
         'request_in_progress',
@@ -25,31 +31,32 @@ export async function answerOnce(pool: pg.Pool, route: Route, call: Call): Promi
         { retryAfterMs: 1_000 },
       );
     case 'answered':
-      return replayed(route, claim.answer);
+      return replay(route, claim.response);
     case 'claimed':
       break;
   }
   try {
-    const answer = await route.handle(call);
-    const { status, headers = {} } = answer;
-    await storeAnswer(pool, idempotency, {
+    const response = await route.handle(request);
+    const { status, headers = {}, body } = response;
+    await storeResponse(pool, idempotency, {
       status,
-      body: route.answersSecret === true ? null : answer.body,
+      body: route.answersSecret === true ? null : body,
       headers,
     });
-    return answer;
+    return response;
   } catch (error) {
-    await giveUpKey(pool, idempotency).catch(() => {});
+    await releaseIdempotencyKey(pool, idempotency).catch(() => {});
     throw error;
   }
 }
 
-function replayed(route: Route, answer: { status: number; body: unknown; headers: object }): Answer {
+function replay(route: Route, stored: { status: number; body: unknown; headers: object }): RouteResponse {
   if (route.answersSecret === true) {
     throw new Conflict(
       'secret_shown_once',
-      'This Idempotency-Key has made its key already, and the secret is shown once: revoke that key, and make another with a new Idempotency-Key.',
+      'This Idempotency-Key has made its key already, and the secret is shown once: ' +
+        'revoke that key, and make another with a new Idempotency-Key.',
     );
   }
-  return { ...answer, headers: { ...answer.headers, 'Idempotent-Replayed': 'true' } };
+  return { ...stored, headers: { ...stored.headers, 'Idempotent-Replayed': 'true' } };
 }

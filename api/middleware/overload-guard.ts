@@ -1,25 +1,25 @@
 import { ScalerError } from '../../shared/errors.ts';
 import type { Lane } from './queue-gate.ts';
 
-/** What a request may expect to wait in this process before it is refused instead. Executions may wait longer. */
+/** How long a request may wait in this process before it is shed instead. Executions may wait longer. */
 const waitLimitMs: Readonly<Record<Lane, number>> = { decide: 500, execute: 1_000 };
-/** So few are never a queue, however slow. */
-const fewInFlight = 32;
+/** Fewer requests in flight are never shed, however slow they are. */
+const minInFlight = 32;
 const bucketMs = 100;
 const buckets = 10;
-const longestRetrySeconds = 30;
+const maxRetrySeconds = 30;
 
-interface Visit {
+interface InFlight {
   readonly at: number;
 }
 
 /**
- * Refuses requests this process cannot answer soon: when the oldest it holds is over the limit, and those it holds are more
- * than it answered in as long. A burst it can work off passes, and so does one slow request among quick ones; a queue that
- * stands does not. Without it every answer would come, but after its client had given up.
+ * Load shedding: refuses requests when the oldest in flight is over the limit, and more are in flight than were
+ * answered in as long. A burst passes, and so does one slow request among quick ones; a standing queue does not.
+ * Without it every response would come after its client's timeout.
  */
 export class OverloadGuard {
-  readonly #inside = new Set<Visit>();
+  readonly #inFlight = new Set<InFlight>();
   /** Answers of the last second, in tenths. */
   readonly #answered = new Array<number>(buckets).fill(0);
   #bucket = 0;
@@ -28,7 +28,7 @@ export class OverloadGuard {
   readonly #random: () => number;
 
   /**
-   * @param notBegun how many requests have come that did not enter yet.
+   * @param notBegun how many requests have arrived and are not begun.
    * @param now milliseconds of a monotonic clock.
    */
   constructor(
@@ -43,26 +43,27 @@ export class OverloadGuard {
 
   /**
    * @param arrivedAt when the request came, by the same clock.
-   * @param waits the client asked to wait for its job: such a request is refused like others, but is no sign of a queue.
-   * @returns to be called when the request is answered, and told whether it was served: refusals are quick, and say nothing
-   *   of how fast the queue moves. @throws ScalerError 503 with the time the queue needs.
+   * @param waits the client asked to wait for its job: shed like others, but its duration is no sign of overload.
+   * @returns a function to call when the request is answered, with whether it was served: refusals are quick, and
+   *   would distort the measured throughput.
+   * @throws ScalerError 503 with the time the queue needs.
    */
   enter(lane: Lane, waits: boolean, arrivedAt: number): (served: boolean) => void {
     const now = this.#now();
     this.#advance(now);
     const oldest = Math.min(arrivedAt, this.#oldest() ?? arrivedAt);
     const limitMs = waitLimitMs[lane];
-    const held = this.#inside.size + this.#notBegun();
-    if (now - oldest > limitMs && held >= fewInFlight) {
+    const held = this.#inFlight.size + this.#notBegun();
+    if (now - oldest > limitMs && held >= minInFlight) {
       const perSecond = this.#answered.reduce((sum, n) => sum + n, 0) / ((buckets * bucketMs) / 1_000);
-      const seconds = perSecond === 0 ? longestRetrySeconds : held / perSecond;
+      const seconds = perSecond === 0 ? maxRetrySeconds : held / perSecond;
       if (seconds * 1_000 > limitMs) throw this.#refusal(seconds);
     }
     if (waits) return () => {};
-    const visit = { at: arrivedAt };
-    this.#inside.add(visit);
+    const entry = { at: arrivedAt };
+    this.#inFlight.add(entry);
     return (served) => {
-      this.#inside.delete(visit);
+      this.#inFlight.delete(entry);
       if (!served) return;
       this.#advance(this.#now());
       const index = this.#bucket % buckets;
@@ -70,9 +71,9 @@ export class OverloadGuard {
     };
   }
 
-  /** Sets keep the order of insertion: the first is the oldest. */
+  /** Sets keep insertion order: the first is the oldest. */
   #oldest(): number | null {
-    for (const { at } of this.#inside) return at;
+    for (const { at } of this.#inFlight) return at;
     return null;
   }
 
@@ -90,7 +91,7 @@ export class OverloadGuard {
         'This process has more requests than it can answer soon: try again later, or add API processes.',
       retry: 'after',
       httpStatus: 503,
-      retryAfterMs: Math.min(longestRetrySeconds, Math.max(1, seconds)) * (0.5 + this.#random()) * 1_000,
+      retryAfterMs: Math.min(maxRetrySeconds, Math.max(1, seconds)) * (0.5 + this.#random()) * 1_000,
     });
   }
 }

@@ -22,7 +22,7 @@ const titles: Readonly<Record<number, string>> = {
   503: 'Not available now',
 };
 
-/** Any error as one of ours. What nobody raised on purpose is logged and says nothing to the client. */
+/** Any error as a ScalerError. An unexpected one is logged, and reveals nothing to the client. */
 export function problemOf(thrown: unknown, logger: Logger, requestId: string): ScalerError {
   const error = databaseError(thrown);
   if (error instanceof ScalerError) return error;
@@ -42,7 +42,7 @@ export function problemOf(thrown: unknown, logger: Logger, requestId: string): S
   });
 }
 
-/** RFC 9457. */
+/** Sends problem+json (RFC 9457); cuts the connection when the response has begun already. */
 export function sendProblem(response: Response, problem: ScalerError, requestId: string): void {
   if (response.headersSent) {
     response.destroy();
@@ -67,7 +67,7 @@ export function sendProblem(response: Response, problem: ScalerError, requestId:
   response.end(JSON.stringify(body));
 }
 
-/** The zod issues of one part of the request, each with its field. */
+/** 400 with a field error for each of zod's issues. @param part of the request: path, query or body. */
 export function invalidRequest(
   part: string,
   issues: readonly { path: PropertyKey[]; message: string; code?: string; keys?: string[] }[],

@@ -2,16 +2,16 @@ import type { Redis } from 'ioredis';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import { ScalerError } from '../../shared/errors.ts';
 
-/** A process asks Redis once for this share of a minute's requests, not once a request. */
+/** A process leases this share of a minute's requests from Redis at once, instead of asking for each request. */
 const leaseShare = 1 / 200;
 /**
- * Large limits are counted in short windows: a burst can use up a sixth of a minute's requests at once, not all of them,
- * and whoever went too far is heard again after seconds. A small limit in a short window would refuse harmless bursts.
+ * Limits from 600 a minute up are counted in windows of 10 s: a burst exhausts a sixth of a minute's requests, and
+ * the client may go on after seconds. A smaller limit in a short window would refuse harmless bursts.
  */
 const shortWindowSeconds = 10;
-const shortWindowFrom = 600;
-const mostHeld = 10_000;
-const spreadMs = 3_000;
+const shortWindowMinLimit = 600;
+const maxCachedKeys = 10_000;
+const retryJitterMs = 3_000;
 
 interface Lease {
   left: number;
@@ -19,20 +19,21 @@ interface Lease {
 }
 
 /**
- * Requests a minute, counted by key in Redis for all API processes; while Redis is away each of the `replicas` allows its
- * share: never unlimited. Counted in leases, so a process that stops may take half a percent of a minute with it.
+ * Requests a minute by key, counted in Redis for all API processes. While Redis is away each of the `replicas` allows
+ * its share, so requests are never unlimited. Counted in leases: a process that stops loses up to 0.5 % of a minute's
+ * requests.
  */
 export class RateLimit {
   readonly #limiter: RateLimiterRedis;
   readonly #leaseSize: number;
   readonly #leases = new Map<string, Lease>();
-  readonly #usedUpUntil = new Map<string, number>();
-  readonly #asking = new Map<string, Promise<void>>();
+  readonly #exhaustedUntil = new Map<string, number>();
+  readonly #pending = new Map<string, Promise<void>>();
 
   constructor(redis: Redis, keyPrefix: string, perMinute: number, replicas = 1) {
     const share = Math.max(1, Math.floor(perMinute / replicas));
     this.#leaseSize = Math.max(1, Math.floor(share * leaseShare));
-    const duration = perMinute >= shortWindowFrom ? shortWindowSeconds : 60;
+    const duration = perMinute >= shortWindowMinLimit ? shortWindowSeconds : 60;
     const inWindow = (requests: number) => Math.max(1, Math.floor((requests * duration) / 60));
     this.#limiter = new RateLimiterRedis({
       storeClient: redis,
@@ -44,12 +45,12 @@ export class RateLimit {
     });
   }
 
-  /** True while the key is known to have used up its window; asks nobody. */
-  isUsedUp(key: string): boolean {
-    return (this.#usedUpUntil.get(key) ?? 0) > performance.now();
+  /** Whether this process knows the key's window to be exhausted; does not ask Redis. */
+  isExhausted(key: string): boolean {
+    return (this.#exhaustedUntil.get(key) ?? 0) > performance.now();
   }
 
-  /** @throws ScalerError 429 with the time to wait. */
+  /** Counts one request. @throws ScalerError 429 with the time to wait. */
   async consume(key: string): Promise<void> {
     for (;;) {
       const lease = this.#leases.get(key);
@@ -57,41 +58,42 @@ export class RateLimit {
         lease.left--;
         return;
       }
-      // Those who come meanwhile share the answer.
-      let asking = this.#asking.get(key);
-      if (asking === undefined) {
-        asking = this.#ask(key).finally(() => this.#asking.delete(key));
-        this.#asking.set(key, asking);
+      // Concurrent requests share one lease.
+      let pending = this.#pending.get(key);
+      if (pending === undefined) {
+        pending = this.#acquireLease(key).finally(() => this.#pending.delete(key));
+        this.#pending.set(key, pending);
       }
-      await asking;
+      await pending;
     }
   }
 
-  async #ask(key: string): Promise<void> {
+  async #acquireLease(key: string): Promise<void> {
     try {
       const { msBeforeNext } = await this.#limiter.consume(key, this.#leaseSize);
-      if (this.#leases.size >= mostHeld) this.#leases.clear();
+      if (this.#leases.size >= maxCachedKeys) this.#leases.clear();
       this.#leases.set(key, { left: this.#leaseSize, until: performance.now() + Math.max(1, msBeforeNext) });
     } catch (error) {
       if (!(error instanceof RateLimiterRes)) {
-        // Neither Redis nor memory could count: one request passes, and the next asks again.
+        // Neither Redis nor memory could count: this request passes, and the next tries again.
         this.#leases.set(key, { left: 1, until: performance.now() + 1_000 });
         return;
       }
-      if (this.#usedUpUntil.size >= mostHeld) this.#usedUpUntil.clear();
-      this.#usedUpUntil.set(key, performance.now() + error.msBeforeNext);
+      if (this.#exhaustedUntil.size >= maxCachedKeys) this.#exhaustedUntil.clear();
+      this.#exhaustedUntil.set(key, performance.now() + error.msBeforeNext);
       throw tooManyRequests(error.msBeforeNext);
     }
   }
 }
 
+/** 429. @param waitMs until the window ends. */
 export function tooManyRequests(waitMs: number): ScalerError {
   return new ScalerError({
     code: 'rate_limited',
     message: 'Too many requests: slow down.',
     retry: 'after',
     httpStatus: 429,
-    // All that are refused in a window would come back at its end together: they are spread over some seconds more.
-    retryAfterMs: Math.max(1_000, waitMs) + Math.random() * spreadMs,
+    // Jitter, or all clients refused in a window would come back together at its end.
+    retryAfterMs: Math.max(1_000, waitMs) + Math.random() * retryJitterMs,
   });
 }

@@ -1,9 +1,9 @@
 import type { Request, Response } from 'express';
 import { InvalidInput } from '../../shared/errors.ts';
-import { mostHeaders } from '../http/create-server.ts';
+import { maxHeaders } from '../http/create-server.ts';
 
-/** Of these Node takes the first or joins all: what stands before us may have taken another. */
-const once = new Set([
+/** Given twice, Node takes the first or joins both, and a proxy may do otherwise: request smuggling. */
+const singletons = new Set([
   'authorization',
   'content-length',
   'content-type',
@@ -14,13 +14,17 @@ const once = new Set([
   'transfer-encoding',
 ]);
 
-/** Refuses headers that can be read in two ways, and more of them than are read at all. */
-export function refuseAmbiguous(request: Request, _response: Response, next: (error?: unknown) => void) {
+/** Refuses (400, 431) duplicate singleton headers, a missing Host, and more headers than Node reads. */
+export function rejectAmbiguousHeaders(
+  request: Request,
+  _response: Response,
+  next: (error?: unknown) => void,
+) {
   const { rawHeaders } = request;
-  if (rawHeaders.length > mostHeaders * 2) {
+  if (rawHeaders.length > maxHeaders * 2) {
     next(
-      // Newer Node counts them itself, and that answer has this code, too.
-      new InvalidInput('headers_too_large', `The request has more than ${mostHeaders} headers: send fewer.`, {
+      // The same code as for the server's own refusal (create-server.ts), which newer versions of Node make first.
+      new InvalidInput('headers_too_large', `The request has more than ${maxHeaders} headers: send fewer.`, {
         httpStatus: 431,
       }),
     );
@@ -29,7 +33,7 @@ export function refuseAmbiguous(request: Request, _response: Response, next: (er
   const seen = new Set<string>();
   for (let index = 0; index < rawHeaders.length; index += 2) {
     const name = (rawHeaders[index] as string).toLowerCase();
-    if (!once.has(name)) continue;
+    if (!singletons.has(name)) continue;
     if (seen.has(name)) {
       const fields = [{ field: name, message: 'given twice' }];
       next(new InvalidInput('duplicate_header', `The request has the header ${name} twice.`, { fields }));

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { problemSchema } from '../http/contract.ts';
 import type { Route } from '../http/route.ts';
 
-/** The OpenAPI 3.1 document, from the same schemas that validate. */
+/** The OpenAPI 3.1 document, from the schemas that validate requests. */
 export function openApiDocument(routes: readonly Route[]): Record<string, unknown> {
   const paths: Record<string, Record<string, unknown>> = {};
   const named: Named = {};
@@ -100,10 +100,10 @@ function parametersOf(schema: z.ZodType | undefined, place: 'path' | 'query', na
   }));
 }
 
-/** A schema of ours as JSON schema; the named ones in it go into `named`, and are referred to. */
+/** A zod schema as JSON schema. Those with an id go into `named`, and are referred to. */
 function schemaOf(schema: z.ZodType, io: 'input' | 'output', named: Named): Record<string, unknown> {
   const converted = z.toJSONSchema(schema, { io, unrepresentable: 'any', target: 'draft-2020-12' });
-  // zod puts named schemas beside each schema; in the document they have one place.
+  // zod puts named schemas under each schema's $defs; OpenAPI has one place for all.
   const text = JSON.stringify(converted).replaceAll('"#/$defs/', '"#/components/schemas/');
   const { $schema: _, id, $defs = {}, ...rest } = JSON.parse(text) as Record<string, unknown> & JsonSchema;
   for (const [name, { id: __, ...definition }] of Object.entries($defs)) named[name] = definition;

@@ -6,9 +6,9 @@ import express, { type Express, type Request, type Response } from 'express';
 import { audit } from '../../shared/db/audit-store.ts';
 import { ScalerError } from '../../shared/errors.ts';
 import type { Deps } from '../http/deps.ts';
-import { sameHash } from '../keys/api-key.ts';
+import { equalInConstantTime } from '../keys/api-key.ts';
 import type { Admission } from '../middleware/admission.ts';
-import { outsideSelectors } from '../middleware/guard-selectors.ts';
+import { forbiddenBySelectors } from '../middleware/guard-selectors.ts';
 import { problemOf, sendProblem } from '../middleware/problem-response.ts';
 
 const path = '/admin/queues';
@@ -16,8 +16,8 @@ const cookieName = 'scaler_board';
 const sessionMs = 15 * 60_000;
 
 /**
- * Bull Board, which has no authentication of its own. Browsers cannot send our header, so an admin key posted to
- * `/admin/queues/login` buys a 15-minute cookie that goes nowhere else and comes from no other site. It ends with its key.
+ * Bull Board, which has no authentication of its own. Browsers do not send an Authorization header, so an admin key
+ * posted to `/admin/queues/login` is exchanged for a 15-minute session cookie, which also ends with its key.
  */
 export function mountDashboard(app: Express, deps: Deps, admission: Admission): void {
   const sessions = new Sessions(deps.config.API_KEY_PEPPER);
@@ -25,11 +25,11 @@ export function mountDashboard(app: Express, deps: Deps, admission: Admission): 
     const requestId = response.locals.requestId as string;
     const problem = problemOf(error, deps.logger, requestId);
     if (request.accepts(['json', 'html']) !== 'html') sendProblem(response, problem, requestId);
-    else sendPage(response, problem);
+    else sendLoginPage(response, problem);
   };
 
   app.use(path, (request, response, next) => {
-    if (isFromAnotherSite(request)) refuse(request, response, crossSite());
+    if (isCrossSite(request)) refuse(request, response, crossSiteRefused());
     else next();
   });
   app.post(
@@ -37,9 +37,7 @@ export function mountDashboard(app: Express, deps: Deps, admission: Admission): 
     express.urlencoded({ extended: false, limit: '4kb' }),
     async (request, response) => {
       try {
-        const { key = '' } = (request.body ?? {}) as { key?: unknown };
-        const header = request.get('authorization') ?? `Bearer ${String(key)}`;
-        const keyId = await open(deps, admission, header, request, response);
+        const keyId = await logIn(deps, admission, request, response);
         response.setHeader('Set-Cookie', sessions.cookie(keyId, request.secure));
         response.redirect(303, path);
       } catch (error) {
@@ -50,9 +48,9 @@ export function mountDashboard(app: Express, deps: Deps, admission: Admission): 
   app.use(path, async (request, response, next) => {
     try {
       const keyId = sessions.keyOf(request.headers.cookie);
-      if (keyId === null || !(await admission.isLive(keyId))) throw noSession();
+      if (keyId === null || !(await admission.isLive(keyId))) throw sessionRequired();
       response.locals.keyId = keyId;
-      withoutForeignFonts(response);
+      dropExternalFonts(response);
       next();
     } catch (error) {
       refuse(request, response, error);
@@ -69,19 +67,24 @@ export function mountDashboard(app: Express, deps: Deps, admission: Admission): 
   app.use(path, board.getRouter());
 }
 
-/** @returns the id of the admin key that may see the board. */
-async function open(
+/**
+ * Authenticates the key in the form or the Authorization header.
+ * @returns its id.
+ * @throws ScalerError 401, 403, 429.
+ */
+async function logIn(
   deps: Deps,
   admission: Admission,
-  header: string,
   request: Request,
   response: Response,
 ): Promise<string> {
+  const { key: formKey = '' } = (request.body ?? {}) as { key?: unknown };
+  const header = request.get('authorization') ?? `Bearer ${String(formKey)}`;
   response.locals.scope = 'admin';
   const key = await admission.admit(header, request.ip, 'admin', (keyId) => {
     response.locals.keyId = keyId;
   });
-  if (key.selectors !== null) throw outsideSelectors('The queues hold the jobs of every resource');
+  if (key.selectors !== null) throw forbiddenBySelectors('The queues hold the jobs of every resource');
   await audit(deps.pool, {
     actor: key.id,
     action: 'board.opened',
@@ -92,7 +95,7 @@ async function open(
   return key.id;
 }
 
-/** Signed, not stored: any API process with the same pepper takes them. */
+/** Session cookies, signed and not stored: every API process with the same pepper accepts them. */
 class Sessions {
   readonly #secret: Buffer;
 
@@ -106,16 +109,17 @@ class Sessions {
   cookie(keyId: string, secure: boolean): string {
     const session = `${keyId}.${Date.now() + sessionMs}`;
     const value = `${session}.${this.#sign(session).toString('hex')}`;
-    return `${cookieName}=${value}; Path=${path}; Max-Age=${sessionMs / 1_000}; HttpOnly; SameSite=Strict${secure ? '; Secure' : ''}`;
+    const attributes = `Path=${path}; Max-Age=${sessionMs / 1_000}; HttpOnly; SameSite=Strict`;
+    return `${cookieName}=${value}; ${attributes}${secure ? '; Secure' : ''}`;
   }
 
-  /** The key's id in a cookie that is ours and not too old. */
+  /** The key's id in a cookie with a valid signature that has not expired; else null. */
   keyOf(cookies: string | undefined): string | null {
     const pattern = new RegExp(
       `(?:^|; )${cookieName}=(([0-9A-Za-z]{12})\\.(\\d{13}))\\.([0-9a-f]{64})(?:;|$)`,
     );
     const [, session = '', keyId = '', expires = '', signature = ''] = pattern.exec(cookies ?? '') ?? [];
-    const genuine = sameHash(Buffer.from(signature, 'hex'), this.#sign(session));
+    const genuine = equalInConstantTime(Buffer.from(signature, 'hex'), this.#sign(session));
     return genuine && Number(expires) > Date.now() ? keyId : null;
   }
 
@@ -124,24 +128,26 @@ class Sessions {
   }
 }
 
-/** SameSite=Strict keeps the cookie away from other sites already; this also holds where a browser does not know it. */
-function isFromAnotherSite(request: Request): boolean {
+/** CSRF protection for browsers that do not know SameSite=Strict. */
+function isCrossSite(request: Request): boolean {
   if (request.method === 'GET' || request.method === 'HEAD') return false;
-  // Browsers say it themselves; a form of our own comes with `Origin: null`, as no referrer is sent.
+  // Preferred to Origin, which is `null` for our own form, because no referrer is sent.
   const site = request.get('sec-fetch-site');
   if (site !== undefined) return site !== 'same-origin' && site !== 'none';
   const origin = request.get('origin');
   return origin !== undefined && origin.replace(/^https?:\/\//, '') !== request.get('host');
 }
 
-/** The board's page asks Google for its fonts: nobody there need know who looks at our queues, and we have no network. */
-function withoutForeignFonts(response: Response): void {
+/**
+ * Drops the page's links to Google Fonts: they would tell a third party who is there, and there may be no network.
+ */
+function dropExternalFonts(response: Response): void {
   const send = response.send.bind(response);
   response.send = (body: unknown) =>
     send(typeof body === 'string' ? body.replace(/<link href="https?:[^>]*>/g, '') : body);
 }
 
-function crossSite(): ScalerError {
+function crossSiteRefused(): ScalerError {
   return new ScalerError({
     code: 'cross_site',
     message: 'This came from a page of another site.',
@@ -150,7 +156,7 @@ function crossSite(): ScalerError {
   });
 }
 
-function noSession(): ScalerError {
+function sessionRequired(): ScalerError {
   return new ScalerError({
     code: 'no_session',
     message: 'Log in with an admin key.',
@@ -159,17 +165,21 @@ function noSession(): ScalerError {
   });
 }
 
-function sendPage(response: Response, problem: ScalerError): void {
+/** The login page, with the problem, unless that is just a missing session. */
+function sendLoginPage(response: Response, problem: ScalerError): void {
   response.locals.problemCode = problem.code;
   if (problem.retryAfterMs !== undefined)
     response.setHeader('Retry-After', String(Math.ceil(problem.retryAfterMs / 1_000)));
-  const words = problem.code === 'no_session' ? '' : `<p role="alert">${escapeHtml(problem.message)}</p>`;
+  const alert = problem.code === 'no_session' ? '' : `<p role="alert">${escapeHtml(problem.message)}</p>`;
   response
     .status(problem.httpStatus)
     .type('html')
     .setHeader('Cache-Control', 'no-store')
     .send(
-      `<!doctype html><html lang="en"><meta charset="utf-8"><title>Queues</title><main><h1>Queues</h1>${words}<form method="post" action="${path}/login"><label>Admin key <input name="key" type="password" autocomplete="off" required></label> <button>Log in</button></form></main></html>`,
+      '<!doctype html><html lang="en"><meta charset="utf-8"><title>Queues</title><main><h1>Queues</h1>' +
+        `${alert}<form method="post" action="${path}/login"><label>Admin key ` +
+        '<input name="key" type="password" autocomplete="off" required></label> ' +
+        '<button>Log in</button></form></main></html>',
     );
 }
 

@@ -1,3 +1,4 @@
+import { iso } from '../../shared/db/iso-column.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 
 export interface FleetSettings {
@@ -7,12 +8,13 @@ export interface FleetSettings {
   readonly updated_at: string;
 }
 
-const columns = `min_worker_version, reason, actor, to_char(updated_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as updated_at`;
+const columns = `min_worker_version, reason, actor, ${iso('updated_at')}`;
 
 export async function readFleetSettings(db: Queryable): Promise<FleetSettings> {
   return (await db.query<FleetSettings>(`select ${columns} from fleet_settings`)).rows[0] as FleetSettings;
 }
 
+/** Workers with a lower version claim nothing from their next claim on. */
 export async function setMinWorkerVersion(
   db: Queryable,
   values: Pick<FleetSettings, 'min_worker_version' | 'reason' | 'actor'>,

@@ -12,7 +12,7 @@ export const protectionScope = z
     protectionScopePattern,
     'must be global, provider:aws or provider:kubernetes, scope:<provider>:<region or cluster>, or resource:<id>',
   );
-/** Limits and holds are of many resources. */
+/** Limits and holds apply to many resources together. */
 const fleetScope = protectionScope.refine(
   (scope) => !scope.startsWith('resource:'),
   'must be global, provider:… or scope:…:…',
@@ -30,9 +30,9 @@ export const controlBody = z
   .strictObject({
     stopped: z.boolean(),
     reason: reasonSchema,
-    /** Of the answer to the first step of a release. */
+    /** From the response to the first step of a release. */
     release_code: z.string().min(1).max(64).optional(),
-    /** How long only observing goes on after a release. */
+    /** How long the scope only observes after a release. */
     observe_seconds: z.int().min(0).max(86_400).optional(),
   })
   .refine(
@@ -44,7 +44,7 @@ export const freezeBody = z
   .strictObject({
     scope: protectionScope,
     direction: z.enum(['up', 'down', 'both']).default('down'),
-    /** Five cron fields: when a window begins, in `time_zone`. */
+    /** Five cron fields, in `time_zone`: when a window begins. */
     schedule: z.string().max(200).nullable().default(null),
     time_zone: z.string().max(64).default('UTC'),
     duration_minutes: z.int().min(1).max(44_640).nullable().default(null),
@@ -85,7 +85,7 @@ export const fleetLimitsBody = z.strictObject({
 
 export const releaseHoldBody = z.strictObject({
   reason: reasonSchema,
-  /** How long the scope is not held again. */
+  /** How long the scope is not held again after the release. */
   quiet_seconds: z.int().min(0).max(86_400).default(3_600),
 });
 

@@ -33,7 +33,7 @@ export async function createFreeze(tx: ProtectionChange, freeze: NewFreeze): Pro
   return rows[0] as FreezeRow;
 }
 
-/** @returns the scope it held for, or null when there is no such freeze. */
+/** @returns the scope that was frozen; null when there is no such freeze. */
 export async function deleteFreeze(tx: ProtectionChange, id: string): Promise<string | null> {
   const { rows } = await tx.query<{ scope: string }>('delete from freezes where id = $1 returning scope', [
     id,

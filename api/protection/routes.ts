@@ -1,15 +1,15 @@
+import type pg from 'pg';
 import { z } from 'zod';
 import { listHolds, releaseHold } from '../../shared/db/fleet-holds-store.ts';
-import { type FreezeRow, listFreezes } from '../../shared/db/freezes-store.ts';
+import { listFreezes } from '../../shared/db/freezes-store.ts';
 import { withTransaction } from '../../shared/db/pool.ts';
-import { changeProtection, type ProtectionChange } from '../../shared/db/protection-lock.ts';
-import { frozenUntil, nextFreeze } from '../../shared/domain/freeze-window.ts';
-import { isoOrNull } from '../../shared/domain/iso-time.ts';
+import { changeProtection } from '../../shared/db/protection-lock.ts';
 import { Conflict, NotFound } from '../../shared/errors.ts';
-import { note } from '../audit/record-change.ts';
+import { recordChange } from '../audit/record-change.ts';
 import { idParams } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
-import { type Route, route } from '../http/route.ts';
+import { findOr404 } from '../http/find-or-404.ts';
+import { type Route, type RouteRequest, type RouteResponse, route } from '../http/route.ts';
 import {
   controlBody,
   controlSchema,
@@ -26,18 +26,17 @@ import {
 } from './contract.ts';
 import { deleteFleetLimits, listFleetLimits, setFleetLimits } from './fleet-limits-store.ts';
 import { createFreeze, deleteFreeze } from './freezes-store.ts';
-import { readProtection } from './protection-state-store.ts';
+import { presentFreeze, presentProtection } from './present-protection.ts';
+import { readProtectionState } from './protection-state.ts';
 import { askRelease, listStops, release, stop } from './stops-store.ts';
 
-/** Long enough to think, too short to be forgotten. */
+/** Time to think between the two steps of a release, too short for a code to lie about forgotten. */
 const releaseCodeSeconds = 600;
-const observeSeconds = 60;
+const defaultObserveSeconds = 60;
 
-/** What stops, freezes, limits and holds executions of whole scopes, for people who must act fast and those who look later. */
+/** Stops (kill switches), freeze windows, fleet limits and holds of whole scopes. */
 export function protectionRoutes(deps: Deps): Route[] {
   const { pool } = deps;
-  /** Never without its audit row. */
-  const change = <T>(work: (tx: ProtectionChange) => Promise<T>): Promise<T> => changeProtection(pool, work);
   return [
     route({
       method: 'get',
@@ -46,7 +45,7 @@ export function protectionRoutes(deps: Deps): Route[] {
       operationId: 'getProtection',
       summary: 'What is stopped, frozen, held or short of budget now',
       responses: { 200: { description: 'Protection', schema: protectionSchema } },
-      handle: async () => ({ status: 200, body: await readProtection(pool) }),
+      handle: async () => ({ status: 200, body: presentProtection(await readProtectionState(pool)) }),
     }),
     route({
       method: 'get',
@@ -66,54 +65,12 @@ export function protectionRoutes(deps: Deps): Route[] {
       params: scopeParams,
       body: controlBody,
       responses: { 200: { description: 'Its state now', schema: controlSchema } },
-      handle: async (call) => {
-        const { scope } = call.params;
-        const { stopped, reason, release_code: code } = call.body;
-        const said = { scope, reason, actor: call.keyId };
-        if (stopped) {
-          await change(async (tx) => {
-            await stop(tx, scope, reason, call.keyId);
-            await note(tx, call, { action: 'control.stopped', subject: scope, detail: { reason } });
-          });
-          return { status: 200, body: { ...said, state: 'stopped', stopped: true } };
-        }
-        if (code === undefined) {
-          const asked = await withTransaction(pool, async (tx) => {
-            const given = await askRelease(tx, scope, releaseCodeSeconds);
-            if (given === null)
-              throw new Conflict('not_stopped', `${scope} is not stopped: GET /controls tells what is.`);
-            await note(tx, call, { action: 'control.release_asked', subject: scope, detail: { reason } });
-            return given;
-          });
-          const next = `Send this again with "release_code": "${asked.code}" before ${asked.valid_until}. Until then it stays stopped.`;
-          return {
-            status: 200,
-            body: {
-              ...said,
-              state: 'stopped',
-              stopped: true,
-              release_code: asked.code,
-              valid_until: asked.valid_until,
-              next,
-            },
-          };
-        }
-        const seconds = call.body.observe_seconds ?? observeSeconds;
-        const released = await change(async (tx) => {
-          const done = await release(tx, scope, code, seconds, reason, call.keyId);
-          if (done === null)
-            throw new Conflict(
-              'release_code_wrong',
-              'The release code is not the one given out last, or is too old: ask for a new one by leaving it out.',
-            );
-          await note(tx, call, {
-            action: 'control.released',
-            subject: scope,
-            detail: { reason, ...done },
-          });
-          return done;
-        });
-        return { status: 200, body: { ...said, state: 'observing', stopped: false, ...released } };
+      handle: async (request) => {
+        if (request.body.stopped) return await stopScope(pool, request);
+        const code = request.body.release_code;
+        return code === undefined
+          ? await issueReleaseCode(pool, request)
+          : await releaseScope(pool, request, code);
       },
     }),
     route({
@@ -136,11 +93,11 @@ export function protectionRoutes(deps: Deps): Route[] {
       summary: 'Forbid scaling in (or out) in a window of time, once or on a schedule in a time zone',
       body: freezeBody,
       responses: { 201: { description: 'The freeze', schema: freezeSchema } },
-      handle: async (call) => {
-        const freeze = await change(async (tx) => {
-          const made = await createFreeze(tx, { ...call.body, actor: call.keyId });
-          const detail = { freeze_id: made.id, ...call.body };
-          await note(tx, call, { action: 'freeze.created', subject: made.scope, detail });
+      handle: async (request) => {
+        const freeze = await changeProtection(pool, async (tx) => {
+          const made = await createFreeze(tx, { ...request.body, actor: request.keyId });
+          const detail = { freeze_id: made.id, ...request.body };
+          await recordChange(tx, request, { action: 'freeze.created', subject: made.scope, detail });
           return made;
         });
         return {
@@ -159,14 +116,12 @@ export function protectionRoutes(deps: Deps): Route[] {
       params: idParams,
       query: reasonQuery,
       responses: { 204: { description: 'Gone' } },
-      handle: async (call) => {
-        const { id } = call.params;
-        await change(async (tx) => {
-          const scope = await deleteFreeze(tx, id);
-          if (scope === null)
-            throw new NotFound('freeze_not_found', `There is no freeze ${id}: GET /freezes lists them.`);
-          const detail = { freeze_id: id, reason: call.query.reason };
-          await note(tx, call, { action: 'freeze.deleted', subject: scope, detail });
+      handle: async (request) => {
+        const { id } = request.params;
+        await changeProtection(pool, async (tx) => {
+          const scope = await findOr404(deleteFreeze(tx, id), () => freezeNotFound(id));
+          const detail = { freeze_id: id, reason: request.query.reason };
+          await recordChange(tx, request, { action: 'freeze.deleted', subject: scope, detail });
         });
         return { status: 204 };
       },
@@ -191,11 +146,15 @@ export function protectionRoutes(deps: Deps): Route[] {
       params: limitsParams,
       body: fleetLimitsBody,
       responses: { 200: { description: 'The limits', schema: fleetLimitsSchema } },
-      handle: async (call) => {
-        const limits = { scope: call.params.scope, ...call.body, actor: call.keyId };
-        await change(async (tx) => {
+      handle: async (request) => {
+        const limits = { scope: request.params.scope, ...request.body, actor: request.keyId };
+        await changeProtection(pool, async (tx) => {
           await setFleetLimits(tx, limits);
-          await note(tx, call, { action: 'fleet_limits.set', subject: limits.scope, detail: call.body });
+          await recordChange(tx, request, {
+            action: 'fleet_limits.set',
+            subject: limits.scope,
+            detail: request.body,
+          });
         });
         return { status: 200, body: limits };
       },
@@ -209,18 +168,18 @@ export function protectionRoutes(deps: Deps): Route[] {
       params: limitsParams,
       query: reasonQuery,
       responses: { 204: { description: 'Gone' } },
-      handle: async (call) => {
-        const { scope } = call.params;
+      handle: async (request) => {
+        const { scope } = request.params;
         if (scope === 'default')
           throw new Conflict('default_stays', 'The default limits can be changed (PUT), not taken away.');
-        await change(async (tx) => {
+        await changeProtection(pool, async (tx) => {
           if (!(await deleteFleetLimits(tx, scope)))
             throw new NotFound(
               'fleet_limits_not_found',
               `${scope} has no limits of its own: GET /fleet-limits lists them.`,
             );
-          const detail = { reason: call.query.reason };
-          await note(tx, call, { action: 'fleet_limits.deleted', subject: scope, detail });
+          const detail = { reason: request.query.reason };
+          await recordChange(tx, request, { action: 'fleet_limits.deleted', subject: scope, detail });
         });
         return { status: 204 };
       },
@@ -234,14 +193,14 @@ export function protectionRoutes(deps: Deps): Route[] {
       params: holdParams,
       body: releaseHoldBody,
       responses: { 200: { description: 'Released', schema: z.looseObject({ scope: z.string() }) } },
-      handle: async (call) => {
-        const { scope } = call.params;
-        const { reason, quiet_seconds } = call.body;
+      handle: async (request) => {
+        const { scope } = request.params;
+        const { reason, quiet_seconds } = request.body;
         await withTransaction(pool, async (tx) => {
-          if (!(await releaseHold(tx, scope, quiet_seconds, call.keyId, reason)))
+          if (!(await releaseHold(tx, scope, quiet_seconds, request.keyId, reason)))
             throw new Conflict('not_held', `${scope} is not held: GET /protection tells what is.`);
           const detail = { reason, quiet_seconds };
-          await note(tx, call, { action: 'fleet.released', subject: scope, detail });
+          await recordChange(tx, request, { action: 'fleet.released', subject: scope, detail });
         });
         const hold = (await listHolds(pool)).find((row) => row.scope === scope);
         return { status: 200, body: { ...hold, scope } };
@@ -250,15 +209,67 @@ export function protectionRoutes(deps: Deps): Route[] {
   ];
 }
 
-function presentFreeze(freeze: FreezeRow, nowMs: number): Record<string, unknown> {
-  const { starts_at_ms, ends_at_ms, ...row } = freeze;
-  const until = frozenUntil(freeze, nowMs);
+function freezeNotFound(id: string): NotFound {
+  return new NotFound('freeze_not_found', `There is no freeze ${id}: GET /freezes lists them.`);
+}
+
+type ControlRequest = RouteRequest<z.output<typeof scopeParams>, unknown, z.output<typeof controlBody>>;
+
+async function stopScope(pool: pg.Pool, request: ControlRequest): Promise<RouteResponse> {
+  const { scope } = request.params;
+  const { reason } = request.body;
+  await changeProtection(pool, async (tx) => {
+    await stop(tx, scope, reason, request.keyId);
+    const detail = { reason };
+    await recordChange(tx, request, { action: 'control.stopped', subject: scope, detail });
+  });
+  const body = { scope, reason, actor: request.keyId, state: 'stopped', stopped: true };
+  return { status: 200, body };
+}
+
+/** First step of a release. @throws Conflict when the scope is not stopped. */
+async function issueReleaseCode(pool: pg.Pool, request: ControlRequest): Promise<RouteResponse> {
+  const { scope } = request.params;
+  const { reason } = request.body;
+  const { code, valid_until } = await withTransaction(pool, async (tx) => {
+    const issued = await askRelease(tx, scope, releaseCodeSeconds);
+    if (issued === null)
+      throw new Conflict('not_stopped', `${scope} is not stopped: GET /controls tells what is.`);
+    const detail = { reason };
+    await recordChange(tx, request, { action: 'control.release_asked', subject: scope, detail });
+    return issued;
+  });
+  const next = `Send this again with "release_code": "${code}" before ${valid_until}. Until then it stays stopped.`;
   return {
-    ...row,
-    starts_at: isoOrNull(starts_at_ms),
-    ends_at: isoOrNull(ends_at_ms),
-    active: until !== null,
-    active_until: isoOrNull(until),
-    next_start: isoOrNull(nextFreeze(freeze, nowMs)),
+    status: 200,
+    body: {
+      scope,
+      reason,
+      actor: request.keyId,
+      state: 'stopped',
+      stopped: true,
+      release_code: code,
+      valid_until,
+      next,
+    },
   };
+}
+
+/** Second step of a release. @throws Conflict for a wrong or expired code. */
+async function releaseScope(pool: pg.Pool, request: ControlRequest, code: string): Promise<RouteResponse> {
+  const { scope } = request.params;
+  const { reason, observe_seconds = defaultObserveSeconds } = request.body;
+  const released = await changeProtection(pool, async (tx) => {
+    const done = await release(tx, scope, code, observe_seconds, reason, request.keyId);
+    if (done === null)
+      throw new Conflict(
+        'release_code_wrong',
+        'The release code is not the one given out last, or is too old: ask for a new one by leaving it out.',
+      );
+    const detail = { reason, ...done };
+    await recordChange(tx, request, { action: 'control.released', subject: scope, detail });
+    return done;
+  });
+  const body = { scope, reason, actor: request.keyId, state: 'observing', stopped: false, ...released };
+  return { status: 200, body };
 }

@@ -3,6 +3,7 @@ import { iso } from '../../shared/db/iso-column.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 import type { ProtectionChange } from '../../shared/db/protection-lock.ts';
 
+/** A stop (kill switch) of a scope. */
 export interface StopRow {
   readonly scope: string;
   /** `observing`: released, but nothing is executed before `observe_until`. */
@@ -13,6 +14,7 @@ export interface StopRow {
   readonly observe_until: string | null;
 }
 
+/** Every stop there was, with its state by the database's clock; ordered by scope. */
 export async function listStops(db: Queryable): Promise<StopRow[]> {
   const { rows } = await db.query<StopRow>({
     name: 'list_stops',
@@ -23,7 +25,7 @@ export async function listStops(db: Queryable): Promise<StopRow[]> {
   return rows;
 }
 
-/** Stops a scope at once. When the change has been committed, no execution begins there. */
+/** Stops a scope at once: no execution begins there after the commit. */
 export async function stop(
   tx: ProtectionChange,
   scope: string,
@@ -38,7 +40,10 @@ export async function stop(
   );
 }
 
-/** The first step of a release. @returns the code that the second step sends back, or null when nothing is stopped there. */
+/**
+ * First step of a release.
+ * @returns the code the second step must send, valid for `validSeconds`; null when the scope is not stopped.
+ */
 export async function askRelease(
   db: Queryable,
   scope: string,
@@ -47,13 +52,17 @@ export async function askRelease(
   const { rows } = await db.query<{ code: string; valid_until: string }>(
     `update controls set release_code = $2, release_code_until = clock_timestamp() + $3 * interval '1 second'
       where scope = $1 and stopped and observe_until is null
-      returning release_code as code, to_char(release_code_until at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as valid_until`,
+      returning release_code as code,
+        to_char(release_code_until at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as valid_until`,
     [scope, randomBytes(6).toString('hex'), validSeconds],
   );
   return rows[0] ?? null;
 }
 
-/** The second step: observing for `observeSeconds`, and executing again after that. @returns null when the code is not (or no longer) the one given out. */
+/**
+ * Second step of a release: the scope only observes for `observeSeconds`, then executes again.
+ * @returns null when the code is not the one given out last, or has expired.
+ */
 export async function release(
   tx: ProtectionChange,
   scope: string,

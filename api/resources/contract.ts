@@ -5,10 +5,11 @@ import {
   kubernetesNamePattern,
 } from '../../shared/domain/resource.ts';
 import { cursorSchema, instancesSchema, limitSchema, timestampSchema } from '../http/contract.ts';
+import { listSchema, pageSchema } from '../http/list-response.ts';
 
 const percent = z.number().gt(0).max(100);
 const seconds = (max: number, min = 0) => z.int().min(min).max(max);
-/** Names a context of the worker's kubeconfig; it is looked up there, and never an address. */
+/** A context of the worker's kubeconfig; never an address (SSRF). */
 const clusterName = z
   .string()
   .min(1)
@@ -43,8 +44,8 @@ const policyFields = {
   scale_down_paused_until: timestampSchema.nullable(),
 };
 
-/** Why an Auto Scaling group cannot have `actuation: floor`. */
-export const floorIsKubernetes = 'must be desired: only a Kubernetes autoscaler has a floor to raise';
+/** The field error for `actuation: floor` of an Auto Scaling group. */
+export const floorNeedsKubernetes = 'must be desired: only a Kubernetes autoscaler has a floor to raise';
 
 export const createResourceBody = z
   .strictObject({
@@ -73,7 +74,8 @@ export const createResourceBody = z
       refuse('name', "must be an Auto Scaling group's name: printable ASCII without a colon");
     if (body.cloud_provider === 'kubernetes' && !kubernetesNamePattern.test(body.name))
       refuse('name', 'must be deployment:namespace/name or statefulset:namespace/name');
-    if (body.cloud_provider === 'aws' && body.actuation === 'floor') refuse('actuation', floorIsKubernetes);
+    if (body.cloud_provider === 'aws' && body.actuation === 'floor')
+      refuse('actuation', floorNeedsKubernetes);
     if (body.cloud_provider === 'aws' && body.cluster !== null)
       refuse('cluster', 'is for Kubernetes: use region');
     if (body.cloud_provider === 'kubernetes' && body.region !== null)
@@ -81,17 +83,18 @@ export const createResourceBody = z
   });
 
 export const patchResourceBody = z.strictObject(policyFields).partial();
-export const listQuery = z.strictObject({ limit: limitSchema, cursor: cursorSchema });
+export const resourcesQuery = z.strictObject({ limit: limitSchema, cursor: cursorSchema });
 
 export const resourceSchema = z
   .looseObject({ id: z.uuid(), name: z.string(), version: z.int() })
   .meta({ id: 'Resource' });
+export const resourcePageSchema = pageSchema('resources', resourceSchema);
 
-/** Percent; may exceed 100 where usage is measured against a request. */
+/** Percent; may exceed 100, where usage is measured against a Kubernetes request. */
 const usage = z.number().min(0).max(10_000).nullable();
 const requests = z.number().min(0).max(1e12).nullable();
 
-/** What one instance was, where it is not what the resource says now: demand is converted by it. */
+/** The instance size at the time, where it differs from the resource's present one: demand is converted by it. */
 const instanceFields = {
   instance_type: z.string().min(1).max(64).nullable().default(null),
   cpu_request: z.number().positive().max(100_000).nullable().default(null).describe('vCPU per replica'),
@@ -149,3 +152,7 @@ export const rangeQuery = z.strictObject({
   to: timestampSchema.optional(),
   limit: z.coerce.number().int().min(1).max(10_000).default(1_000),
 });
+
+export const sampleListSchema = listSchema('samples', z.unknown());
+export const predictionListSchema = listSchema('predictions', z.unknown());
+export const upsertedSchema = z.object({ inserted: z.int(), updated: z.int() });

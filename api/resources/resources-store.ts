@@ -1,18 +1,21 @@
 import { iso } from '../../shared/db/iso-column.ts';
-import { decodeCursor, encodeCursor } from '../../shared/db/page-cursor.ts';
 import { constraintOf, type Queryable } from '../../shared/db/pool.ts';
 import { coveredBy, selectorsParameter } from '../../shared/db/selectors-store.ts';
 import type { Selectors } from '../../shared/domain/api-key.ts';
 import type { Resource } from '../../shared/domain/resource.ts';
 import { Conflict, NotFound } from '../../shared/errors.ts';
+import { findOr404 } from '../http/find-or-404.ts';
+import { decodeTimestampCursor, nextCursor } from '../http/page-cursor.ts';
 
-const columns = `id, name, resource_type, cloud_provider, min_instances, max_instances, current_instances, target_cpu, target_memory,
-  cooldown_period, ${iso('created_at')}, region, cluster, max_scale_up_step, max_scale_down_step, scale_down_cooldown, max_actions_per_hour, max_reversals_per_half_hour,
-  tolerance, stabilization_window, provisioning_delay, decision_interval, hourly_price::text, instance_type, cpu_request::text,
-  memory_request::text, mode, actuation, planning, max_utilization, tolerated_risk, shortage_price, ${iso('scale_up_paused_until')}, ${iso('scale_down_paused_until')}, version, ${iso('updated_at')},
+const columns = `id, name, resource_type, cloud_provider, min_instances, max_instances, current_instances,
+  target_cpu, target_memory, cooldown_period, ${iso('created_at')}, region, cluster, max_scale_up_step,
+  max_scale_down_step, scale_down_cooldown, max_actions_per_hour, max_reversals_per_half_hour, tolerance,
+  stabilization_window, provisioning_delay, decision_interval, hourly_price::text, instance_type, cpu_request::text,
+  memory_request::text, mode, actuation, planning, max_utilization, tolerated_risk, shortage_price,
+  ${iso('scale_up_paused_until')}, ${iso('scale_down_paused_until')}, version, ${iso('updated_at')},
   ${iso('observed_at')}, observed_ready`;
 
-/** The columns a client may set; names never come from a request. */
+/** The columns a client may set: the only names that are ever put into SQL text. */
 const writable = new Set([
   'name',
   'resource_type',
@@ -46,7 +49,7 @@ const writable = new Set([
   'scale_down_paused_until',
 ]);
 
-function entriesOf(values: Readonly<Record<string, unknown>>): [string, unknown][] {
+function writableEntries(values: Readonly<Record<string, unknown>>): [string, unknown][] {
   return Object.entries(values).filter(([name, value]) => writable.has(name) && value !== undefined);
 }
 
@@ -55,10 +58,12 @@ export async function createResource(
   db: Queryable,
   values: Readonly<Record<string, unknown>>,
 ): Promise<Resource> {
-  const entries = entriesOf(values);
+  const entries = writableEntries(values);
+  const names = entries.map(([name]) => name).join(', ');
+  const placeholders = entries.map((_, index) => `$${index + 1}`).join(', ');
   try {
     const { rows } = await db.query<Resource>(
-      `insert into resources (${entries.map(([name]) => name).join(', ')}) values (${entries.map((_, index) => `$${index + 1}`).join(', ')}) returning ${columns}`,
+      `insert into resources (${names}) values (${placeholders}) returning ${columns}`,
       entries.map(([, value]) => value),
     );
     return rows[0] as Resource;
@@ -81,7 +86,12 @@ export async function findResource(db: Queryable, id: string): Promise<Resource 
   return rows[0] ?? null;
 }
 
-/** Which of these ids do not exist, or are not covered: who asks cannot tell the two apart. */
+/** @throws NotFound */
+export async function getResource(db: Queryable, id: string): Promise<Resource> {
+  return await findOr404(findResource(db, id), () => resourceNotFound(id));
+}
+
+/** Of these ids, those that do not exist or are not covered: a client cannot tell the two apart. */
 export async function missingResources(
   db: Queryable,
   ids: readonly string[],
@@ -101,17 +111,17 @@ export async function listResources(
   db: Queryable,
   filter: { readonly limit: number; readonly cursor?: string | undefined; readonly selectors: Selectors },
 ): Promise<{ resources: Resource[]; cursor: string | null }> {
-  const [at, id] = filter.cursor === undefined ? [null, null] : decodeCursor(filter.cursor, 'moment');
-  const { rows } = await db.query<Resource & { exact: string }>(
-    `select ${columns}, created_at::text as exact from resources where ($1::timestamptz is null or (resources.created_at, resources.id) > ($1, $2::uuid))
+  const [at, id] = decodeTimestampCursor(filter.cursor);
+  const { rows } = await db.query<Resource & { exact_created_at: string }>(
+    `select ${columns}, created_at::text as exact_created_at from resources
+      where ($1::timestamptz is null or (resources.created_at, resources.id) > ($1, $2::uuid))
         and ($4::jsonb is null or selectors_cover($4::jsonb, cloud_provider, coalesce(region, cluster), name, id))
       order by resources.created_at, resources.id limit $3`,
     [at, id, filter.limit, selectorsParameter(filter.selectors)],
   );
-  const last = rows.at(-1);
   return {
-    resources: rows.map(({ exact: _, ...row }) => row),
-    cursor: rows.length < filter.limit || last === undefined ? null : encodeCursor([last.exact, last.id]),
+    resources: rows.map(({ exact_created_at: _, ...row }) => row),
+    cursor: nextCursor(rows, filter.limit, (row) => [row.exact_created_at, row.id]),
   };
 }
 
@@ -122,10 +132,11 @@ export async function updateResource(
   version: number,
   values: Readonly<Record<string, unknown>>,
 ): Promise<Resource> {
-  const entries = entriesOf(values);
+  const entries = writableEntries(values);
   const sets = entries.map(([name], index) => `${name} = $${index + 3}`);
   const { rows } = await db.query<Resource>(
-    `update resources set ${[...sets, 'version = version + 1', 'updated_at = now()'].join(', ')} where id = $1 and version = $2 returning ${columns}`,
+    `update resources set ${[...sets, 'version = version + 1', 'updated_at = now()'].join(', ')}
+      where id = $1 and version = $2 returning ${columns}`,
     [id, version, ...entries.map(([, value]) => value)],
   );
   const row = rows[0];

@@ -1,28 +1,35 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 import { withTransaction } from '../../shared/db/pool.ts';
 import type { Resource } from '../../shared/domain/resource.ts';
 import { Conflict, InvalidInput } from '../../shared/errors.ts';
-import { note } from '../audit/record-change.ts';
+import { recordChange } from '../audit/record-change.ts';
 import { idParams } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
-import { type Answer, type Call, type Route, route } from '../http/route.ts';
-import { coversNew } from '../keys/selectors-store.ts';
-import { outsideSelectors } from '../middleware/guard-selectors.ts';
+import { findOr404 } from '../http/find-or-404.ts';
+import { listResponse, pageResponse } from '../http/list-response.ts';
+import { type Route, type RouteRequest, type RouteResponse, route } from '../http/route.ts';
+import { selectorsCoverNew } from '../keys/selectors-store.ts';
+import { forbiddenBySelectors } from '../middleware/guard-selectors.ts';
 import * as contracts from './contract.ts';
 import {
   createResource,
   deleteResource,
-  findResource,
+  getResource,
   listResources,
   resourceNotFound,
   updateResource,
 } from './resources-store.ts';
-import { listPredictions, listSamples, upsertPredictions, upsertSamples } from './series-store.ts';
+import {
+  listPredictions,
+  listSamples,
+  type UpsertCounts,
+  upsertPredictions,
+  upsertSamples,
+} from './series-store.ts';
 
-const batchBytes = 4 * 1024 * 1024;
-const writtenSchema = z.object({ inserted: z.int(), updated: z.int() });
+const batchBodyLimit = 4 * 1024 * 1024;
 
-/** Resources with their policies, and the series decisions are made from. */
+/** Resources with their policies, and the samples and predictions that decisions are made from. */
 export function resourceRoutes(deps: Deps): Route[] {
   return [
     route({
@@ -34,17 +41,17 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'Register an Auto Scaling group or a workload',
       body: contracts.createResourceBody,
       responses: { 201: { description: 'Created', schema: contracts.resourceSchema } },
-      handle: async (call) => {
+      handle: async (request) => {
         const region =
-          call.body.cloud_provider === 'aws' ? (call.body.region ?? deps.config.AWS_REGION) : null;
-        await refuseOutside(deps, call, { ...call.body, region });
+          request.body.cloud_provider === 'aws' ? (request.body.region ?? deps.config.AWS_REGION) : null;
+        await requireSelectorsCover(deps, request, { ...request.body, region });
         const resource = await withTransaction(deps.pool, async (tx) => {
-          const made = await createResource(tx, { ...call.body, region });
+          const made = await createResource(tx, { ...request.body, region });
           const detail = { name: made.name };
-          await note(tx, call, { action: 'resource.created', resource_id: made.id, detail });
+          await recordChange(tx, request, { action: 'resource.created', resource_id: made.id, detail });
           return made;
         });
-        return shown(resource, 201, { Location: `/resources/${resource.id}` });
+        return resourceResponse(resource, 201, { Location: `/resources/${resource.id}` });
       },
     }),
     route({
@@ -54,21 +61,10 @@ export function resourceRoutes(deps: Deps): Route[] {
       touches: 'filtered',
       operationId: 'listResources',
       summary: 'Resources, oldest first',
-      query: contracts.listQuery,
-      responses: {
-        200: {
-          description: 'Resources',
-          schema: z.object({
-            resources: z.array(contracts.resourceSchema),
-            count: z.int(),
-            cursor: z.string().nullable(),
-          }),
-        },
-      },
-      handle: async ({ query, selectors }) => {
-        const { resources, cursor } = await listResources(deps.pool, { ...query, selectors });
-        return { status: 200, body: { resources, count: resources.length, cursor } };
-      },
+      query: contracts.resourcesQuery,
+      responses: { 200: { description: 'Resources', schema: contracts.resourcePageSchema } },
+      handle: async ({ query, selectors }) =>
+        pageResponse('resources', await listResources(deps.pool, { ...query, selectors })),
     }),
     route({
       method: 'get',
@@ -79,7 +75,7 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'One resource with its policy',
       params: idParams,
       responses: { 200: { description: 'The resource', schema: contracts.resourceSchema } },
-      handle: async ({ params }) => shown(await present(deps, params.id)),
+      handle: async ({ params }) => resourceResponse(await getResource(deps.pool, params.id)),
     }),
     route({
       method: 'patch',
@@ -91,45 +87,22 @@ export function resourceRoutes(deps: Deps): Route[] {
       params: idParams,
       body: contracts.patchResourceBody,
       responses: { 200: { description: 'The resource', schema: contracts.resourceSchema } },
-      handle: async (call) => {
-        const version = versionOf(call.raw.get('if-match'));
+      handle: async (request) => {
+        const version = versionFromIfMatch(request.raw.get('if-match'));
         if (version === null)
           throw new InvalidInput(
             'precondition_required',
             "Send If-Match with the ETag you read, so that nobody's change is overwritten.",
             { httpStatus: 428 },
           );
-        const before = await present(deps, call.params.id);
-        const after = {
-          min_instances: call.body.min_instances ?? before.min_instances,
-          max_instances: call.body.max_instances ?? before.max_instances,
-        };
-        if (after.min_instances > after.max_instances) {
-          throw new InvalidInput('invalid_request', 'min_instances must not exceed max_instances.', {
-            fields: [
-              {
-                field: 'min_instances',
-                message: `${after.min_instances} is more than max_instances ${after.max_instances}`,
-              },
-            ],
-          });
-        }
-        if (before.cloud_provider === 'aws' && call.body.actuation === 'floor') {
-          throw new InvalidInput(
-            'invalid_request',
-            'An Auto Scaling group has no floor that may be raised.',
-            {
-              fields: [{ field: 'actuation', message: contracts.floorIsKubernetes }],
-            },
-          );
-        }
+        rejectInconsistentPolicy(await getResource(deps.pool, request.params.id), request.body);
         const resource = await withTransaction(deps.pool, async (tx) => {
-          const changed = await updateResource(tx, call.params.id, version, call.body);
-          const detail = { ...call.body, version: changed.version };
-          await note(tx, call, { action: 'resource.updated', resource_id: changed.id, detail });
+          const changed = await updateResource(tx, request.params.id, version, request.body);
+          const detail = { ...request.body, version: changed.version };
+          await recordChange(tx, request, { action: 'resource.updated', resource_id: changed.id, detail });
           return changed;
         });
-        return shown(resource);
+        return resourceResponse(resource);
       },
     }),
     route({
@@ -141,11 +114,11 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'Forget a resource; its history stays',
       params: idParams,
       responses: { 204: { description: 'Deleted' } },
-      handle: async (call) => {
-        const version = versionOf(call.raw.get('if-match'));
+      handle: async (request) => {
+        const version = versionFromIfMatch(request.raw.get('if-match'));
         await withTransaction(deps.pool, async (tx) => {
-          await deleteResource(tx, call.params.id, version);
-          await note(tx, call, { action: 'resource.deleted', resource_id: call.params.id });
+          await deleteResource(tx, request.params.id, version);
+          await recordChange(tx, request, { action: 'resource.deleted', resource_id: request.params.id });
         });
         return { status: 204 };
       },
@@ -159,13 +132,12 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'Store one metric sample, or up to 10,000; a moment sent again is replaced',
       params: idParams,
       body: contracts.samplesBody,
-      bodyLimit: batchBytes,
-      responses: { 200: { description: 'Stored', schema: writtenSchema } },
-      handle: async ({ params, body }) =>
-        written(
-          params.id,
-          await upsertSamples(deps.pool, params.id, 'samples' in body ? body.samples : [body]),
-        ),
+      bodyLimit: batchBodyLimit,
+      responses: { 200: { description: 'Stored', schema: contracts.upsertedSchema } },
+      handle: async ({ params, body }) => {
+        const samples = 'samples' in body ? body.samples : [body];
+        return upsertResponse(params.id, upsertSamples(deps.pool, params.id, samples));
+      },
     }),
     route({
       method: 'get',
@@ -176,13 +148,10 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'Metric samples, newest first',
       params: idParams,
       query: contracts.rangeQuery,
-      responses: {
-        200: { description: 'Samples', schema: z.object({ samples: z.array(z.unknown()), count: z.int() }) },
-      },
+      responses: { 200: { description: 'Samples', schema: contracts.sampleListSchema } },
       handle: async ({ params, query }) => {
-        await present(deps, params.id);
-        const samples = await listSamples(deps.pool, params.id, query);
-        return { status: 200, body: { samples, count: samples.length } };
+        await getResource(deps.pool, params.id);
+        return listResponse('samples', { samples: await listSamples(deps.pool, params.id, query) });
       },
     }),
     route({
@@ -194,13 +163,12 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'Store one prediction, or up to 10,000; a moment sent again is replaced',
       params: idParams,
       body: contracts.predictionsBody,
-      bodyLimit: batchBytes,
-      responses: { 200: { description: 'Stored', schema: writtenSchema } },
-      handle: async ({ params, body }) =>
-        written(
-          params.id,
-          await upsertPredictions(deps.pool, params.id, 'predictions' in body ? body.predictions : [body]),
-        ),
+      bodyLimit: batchBodyLimit,
+      responses: { 200: { description: 'Stored', schema: contracts.upsertedSchema } },
+      handle: async ({ params, body }) => {
+        const predictions = 'predictions' in body ? body.predictions : [body];
+        return upsertResponse(params.id, upsertPredictions(deps.pool, params.id, predictions));
+      },
     }),
     route({
       method: 'get',
@@ -211,25 +179,37 @@ export function resourceRoutes(deps: Deps): Route[] {
       summary: 'Predictions, newest first',
       params: idParams,
       query: contracts.rangeQuery,
-      responses: {
-        200: {
-          description: 'Predictions',
-          schema: z.object({ predictions: z.array(z.unknown()), count: z.int() }),
-        },
-      },
+      responses: { 200: { description: 'Predictions', schema: contracts.predictionListSchema } },
       handle: async ({ params, query }) => {
-        await present(deps, params.id);
-        const predictions = await listPredictions(deps.pool, params.id, query);
-        return { status: 200, body: { predictions, count: predictions.length } };
+        await getResource(deps.pool, params.id);
+        return listResponse('predictions', {
+          predictions: await listPredictions(deps.pool, params.id, query),
+        });
       },
     }),
   ];
 }
 
+type PolicyPatch = z.output<typeof contracts.patchResourceBody>;
+
+/** @throws InvalidInput when the patch and the resource's other fields contradict each other. */
+function rejectInconsistentPolicy(resource: Resource, patch: PolicyPatch): void {
+  const min = patch.min_instances ?? resource.min_instances;
+  const max = patch.max_instances ?? resource.max_instances;
+  if (min > max)
+    throw new InvalidInput('invalid_request', 'min_instances must not exceed max_instances.', {
+      fields: [{ field: 'min_instances', message: `${min} is more than max_instances ${max}` }],
+    });
+  if (resource.cloud_provider === 'aws' && patch.actuation === 'floor')
+    throw new InvalidInput('invalid_request', 'An Auto Scaling group has no floor that may be raised.', {
+      fields: [{ field: 'actuation', message: contracts.floorNeedsKubernetes }],
+    });
+}
+
 /** @throws ScalerError 403 when the key's selectors do not cover the resource it would create. */
-async function refuseOutside(
+async function requireSelectorsCover(
   deps: Deps,
-  call: Call,
+  request: RouteRequest,
   resource: {
     readonly name: string;
     readonly cloud_provider: string;
@@ -237,29 +217,32 @@ async function refuseOutside(
     readonly cluster: string | null;
   },
 ): Promise<void> {
-  if (call.selectors === null) return;
+  if (request.selectors === null) return;
   const { name, cloud_provider: provider, region, cluster } = resource;
-  if (await coversNew(deps.pool, call.selectors, { provider, scope: region ?? cluster, name })) return;
-  throw outsideSelectors('The key may not register this resource');
+  if (await selectorsCoverNew(deps.pool, request.selectors, { provider, scope: region ?? cluster, name }))
+    return;
+  throw forbiddenBySelectors('The key may not register this resource');
 }
 
-async function present(deps: Deps, id: string): Promise<Resource> {
-  const resource = await findResource(deps.pool, id);
-  if (resource === null) throw resourceNotFound(id);
-  return resource;
-}
-
-function shown(resource: Resource, status = 200, headers: Record<string, string> = {}): Answer {
+/** A resource with its version as ETag. */
+function resourceResponse(
+  resource: Resource,
+  status = 200,
+  headers: Record<string, string> = {},
+): RouteResponse {
   return { status, body: resource, headers: { ...headers, ETag: `"${resource.version}"` } };
 }
 
-function written(id: string, result: { inserted: number; updated: number } | null): Answer {
-  if (result === null) throw resourceNotFound(id);
-  return { status: 200, body: result };
+/** @throws NotFound when `upsert` met no such resource. */
+async function upsertResponse(id: string, upsert: Promise<UpsertCounts | null>): Promise<RouteResponse> {
+  return { status: 200, body: await findOr404(upsert, () => resourceNotFound(id)) };
 }
 
-/** @throws Conflict (412) for an ETag that is not ours: it cannot be the present one. */
-function versionOf(header: string | undefined): number | null {
+/**
+ * The version an If-Match header names; null for `*` and without the header.
+ * @throws Conflict (412) for an ETag this service never gave out: it cannot be the present one.
+ */
+function versionFromIfMatch(header: string | undefined): number | null {
   if (header === undefined || header === '*') return null;
   const match = /^"(\d{1,9})"$/.exec(header.trim());
   if (match === null)

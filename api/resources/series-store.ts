@@ -1,7 +1,7 @@
 import { iso } from '../../shared/db/iso-column.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
 
-/** What an instance was at that time; null: what the resource says when the row is written. */
+/** The instance size at that time; null stores the resource's present one. */
 interface InstanceColumns {
   readonly instance_type?: string | null;
   readonly cpu_request?: number | null;
@@ -13,7 +13,7 @@ export interface SampleRow extends InstanceColumns {
   readonly cpu: number | null;
   readonly memory: number | null;
   readonly requests: number | null;
-  /** A counter that only rises, from which the worker takes the rate. */
+  /** A monotonic counter, from which the worker takes the rate. */
   readonly requests_total?: number | null;
   readonly instances: number | null;
 }
@@ -28,39 +28,52 @@ export interface PredictionRow extends InstanceColumns {
   readonly instances: number | null;
 }
 
-/** Of rows for the same moment the last one given counts. */
-function lastByMoment<T extends { readonly timestamp: string }>(rows: readonly T[]): T[] {
+/** The last row of each timestamp: an upsert must not meet the same key twice in one statement. */
+function lastByTimestamp<T extends { readonly timestamp: string }>(rows: readonly T[]): T[] {
   return [...new Map(rows.map((row) => [Date.parse(row.timestamp), row])).values()];
 }
 
-/** Of a resource, what an instance is; `g` is the row given. What the row says of it wins. */
-const instanceColumns = `coalesce(g.instance_type, resource.instance_type), coalesce(g.cpu_request, resource.cpu_request),
-        coalesce(g.memory_request, resource.memory_request)`;
-const resourceColumns = 'id, current_instances, instance_type, cpu_request, memory_request';
+export interface UpsertCounts {
+  readonly inserted: number;
+  readonly updated: number;
+}
+
+/** The instance size of a row `g`, which falls back to the resource's. */
+const instanceOfRow = `coalesce(g.instance_type, resource.instance_type),
+        coalesce(g.cpu_request, resource.cpu_request), coalesce(g.memory_request, resource.memory_request)`;
+const resourceCte = `resource as (
+      select id, current_instances, instance_type, cpu_request, memory_request from resources where id = $1)`;
+const countWritten = `select (select count(*) from resource)::integer as known,
+      (select count(*) from written where fresh)::integer as inserted,
+      (select count(*) from written where not fresh)::integer as updated`;
 
 /**
- * Upserts samples in one round trip; a sample that does not say how many instances there were, and which, takes the
- * resource's present ones. Null: no such resource.
+ * Upserts samples in one round trip. A sample without instances or instance size takes the resource's present ones.
+ * @returns null when there is no such resource.
  */
 export async function upsertSamples(
   db: Queryable,
   resourceId: string,
-  given: readonly SampleRow[],
-): Promise<{ inserted: number; updated: number } | null> {
-  const rows = lastByMoment(given);
-  return await counted(
+  samples: readonly SampleRow[],
+): Promise<UpsertCounts | null> {
+  const rows = lastByTimestamp(samples);
+  return await upsert(
     db,
-    `with resource as (select ${resourceColumns} from resources where id = $1), written as (
-      insert into metric_samples (resource_id, timestamp, cpu, memory, requests, instances, requests_total, instance_type, cpu_request, memory_request)
-      select resource.id, g.timestamp, g.cpu, g.memory, g.requests, coalesce(g.instances, resource.current_instances), g.requests_total, ${instanceColumns}
-      from resource, unnest($2::timestamptz[], $3::float8[], $4::float8[], $5::float8[], $6::integer[], $7::float8[], $8::text[], $9::numeric[], $10::numeric[])
-        as g (timestamp, cpu, memory, requests, instances, requests_total, instance_type, cpu_request, memory_request)
-      on conflict (resource_id, timestamp) do update set cpu = excluded.cpu, memory = excluded.memory, requests = excluded.requests,
-        instances = excluded.instances, requests_total = excluded.requests_total, instance_type = excluded.instance_type,
-        cpu_request = excluded.cpu_request, memory_request = excluded.memory_request, received_at = now()
+    `with ${resourceCte}, written as (
+      insert into metric_samples (resource_id, timestamp, cpu, memory, requests, instances, requests_total,
+        instance_type, cpu_request, memory_request)
+      select resource.id, g.timestamp, g.cpu, g.memory, g.requests,
+        coalesce(g.instances, resource.current_instances), g.requests_total, ${instanceOfRow}
+      from resource, unnest($2::timestamptz[], $3::float8[], $4::float8[], $5::float8[], $6::integer[],
+          $7::float8[], $8::text[], $9::numeric[], $10::numeric[])
+        as g (timestamp, cpu, memory, requests, instances, requests_total, instance_type, cpu_request,
+          memory_request)
+      on conflict (resource_id, timestamp) do update set cpu = excluded.cpu, memory = excluded.memory,
+        requests = excluded.requests, instances = excluded.instances, requests_total = excluded.requests_total,
+        instance_type = excluded.instance_type, cpu_request = excluded.cpu_request,
+        memory_request = excluded.memory_request, received_at = now()
       returning xmax = 0 as fresh)
-    select (select count(*) from resource)::integer as known, (select count(*) from written where fresh)::integer as inserted,
-      (select count(*) from written where not fresh)::integer as updated`,
+    ${countWritten}`,
     [
       resourceId,
       rows.map((row) => row.timestamp),
@@ -74,28 +87,31 @@ export async function upsertSamples(
   );
 }
 
-/** Upserts predictions in one round trip. Null: no such resource. */
+/** Upserts predictions in one round trip, as `upsertSamples` does. @returns null when there is no such resource. */
 export async function upsertPredictions(
   db: Queryable,
   resourceId: string,
-  given: readonly PredictionRow[],
-): Promise<{ inserted: number; updated: number } | null> {
-  const rows = lastByMoment(given);
-  return await counted(
+  predictions: readonly PredictionRow[],
+): Promise<UpsertCounts | null> {
+  const rows = lastByTimestamp(predictions);
+  return await upsert(
     db,
-    `with resource as (select ${resourceColumns} from resources where id = $1), written as (
-      insert into predictions (resource_id, timestamp, predicted_cpu, predicted_memory, predicted_requests, confidence, model_version, instances,
-        instance_type, cpu_request, memory_request)
-      select resource.id, g.timestamp, g.cpu, g.memory, g.requests, g.confidence, g.model, coalesce(g.instances, resource.current_instances), ${instanceColumns}
-      from resource, unnest($2::timestamptz[], $3::float8[], $4::float8[], $5::float8[], $6::float8[], $7::text[], $8::integer[], $9::text[], $10::numeric[], $11::numeric[])
-        as g (timestamp, cpu, memory, requests, confidence, model, instances, instance_type, cpu_request, memory_request)
-      on conflict (resource_id, timestamp) do update set predicted_cpu = excluded.predicted_cpu, predicted_memory = excluded.predicted_memory,
-        predicted_requests = excluded.predicted_requests, confidence = excluded.confidence, model_version = excluded.model_version,
-        instances = excluded.instances, instance_type = excluded.instance_type, cpu_request = excluded.cpu_request,
-        memory_request = excluded.memory_request, created_at = now()
+    `with ${resourceCte}, written as (
+      insert into predictions (resource_id, timestamp, predicted_cpu, predicted_memory, predicted_requests,
+        confidence, model_version, instances, instance_type, cpu_request, memory_request)
+      select resource.id, g.timestamp, g.cpu, g.memory, g.requests, g.confidence, g.model,
+        coalesce(g.instances, resource.current_instances), ${instanceOfRow}
+      from resource, unnest($2::timestamptz[], $3::float8[], $4::float8[], $5::float8[], $6::float8[],
+          $7::text[], $8::integer[], $9::text[], $10::numeric[], $11::numeric[])
+        as g (timestamp, cpu, memory, requests, confidence, model, instances, instance_type, cpu_request,
+          memory_request)
+      on conflict (resource_id, timestamp) do update set predicted_cpu = excluded.predicted_cpu,
+        predicted_memory = excluded.predicted_memory, predicted_requests = excluded.predicted_requests,
+        confidence = excluded.confidence, model_version = excluded.model_version,
+        instances = excluded.instances, instance_type = excluded.instance_type,
+        cpu_request = excluded.cpu_request, memory_request = excluded.memory_request, created_at = now()
       returning xmax = 0 as fresh)
-    select (select count(*) from resource)::integer as known, (select count(*) from written where fresh)::integer as inserted,
-      (select count(*) from written where not fresh)::integer as updated`,
+    ${countWritten}`,
     [
       resourceId,
       rows.map((row) => row.timestamp),
@@ -118,14 +134,10 @@ function instanceArrays(rows: readonly InstanceColumns[]): unknown[][] {
   ];
 }
 
-async function counted(
-  db: Queryable,
-  sql: string,
-  values: unknown[],
-): Promise<{ inserted: number; updated: number } | null> {
-  const { rows } = await db.query<{ known: number; inserted: number; updated: number }>(sql, values);
-  const row = rows[0] as { known: number; inserted: number; updated: number };
-  return row.known === 0 ? null : { inserted: row.inserted, updated: row.updated };
+async function upsert(db: Queryable, sql: string, values: unknown[]): Promise<UpsertCounts | null> {
+  const { rows } = await db.query<UpsertCounts & { known: number }>(sql, values);
+  const { known, inserted, updated } = rows[0] as (typeof rows)[number];
+  return known === 0 ? null : { inserted, updated };
 }
 
 interface Range {
@@ -134,44 +146,38 @@ interface Range {
   readonly limit: number;
 }
 
-const shownInstance = 'instance_type, cpu_request::float8, memory_request::float8';
+/** Of the table `s`: without its name, `timestamp` would mean the text that is selected. */
+const inRange = `where resource_id = $1 and ($2::timestamptz is null or s.timestamp >= $2)
+        and ($3::timestamptz is null or s.timestamp < $3)
+      order by s.timestamp desc limit $4`;
+
+const instanceColumns = 'instance_type, cpu_request::float8, memory_request::float8';
 
 /** Newest first. Index: the primary key. */
 export async function listSamples(db: Queryable, resourceId: string, range: Range): Promise<SampleRow[]> {
-  return await list(
-    db,
-    `select ${iso('timestamp')}, cpu, memory, requests, instances, requests_total, ${shownInstance} from metric_samples`,
-    'metric_samples',
-    resourceId,
-    range,
+  const { rows } = await db.query<SampleRow>(
+    `select ${iso('timestamp')}, cpu, memory, requests, instances, requests_total, ${instanceColumns}
+      from metric_samples s ${inRange}`,
+    rangeParameters(resourceId, range),
   );
+  return rows;
 }
 
+/** Newest first. Index: the primary key. */
 export async function listPredictions(
   db: Queryable,
   resourceId: string,
   range: Range,
 ): Promise<PredictionRow[]> {
-  return await list(
-    db,
-    `select ${iso('timestamp')}, predicted_cpu, predicted_memory, predicted_requests, confidence, model_version, instances, ${shownInstance} from predictions`,
-    'predictions',
-    resourceId,
-    range,
-  );
-}
-
-async function list<T extends object>(
-  db: Queryable,
-  select: string,
-  table: 'metric_samples' | 'predictions',
-  resourceId: string,
-  range: Range,
-): Promise<T[]> {
-  const { rows } = await db.query<T>(
-    `${select} where resource_id = $1 and ($2::timestamptz is null or ${table}.timestamp >= $2) and ($3::timestamptz is null or ${table}.timestamp < $3)
-      order by ${table}.timestamp desc limit $4`,
-    [resourceId, range.from ?? null, range.to ?? null, range.limit],
+  const { rows } = await db.query<PredictionRow>(
+    `select ${iso('timestamp')}, predicted_cpu, predicted_memory, predicted_requests, confidence, model_version,
+        instances, ${instanceColumns}
+      from predictions s ${inRange}`,
+    rangeParameters(resourceId, range),
   );
   return rows;
+}
+
+function rangeParameters(resourceId: string, range: Range): unknown[] {
+  return [resourceId, range.from ?? null, range.to ?? null, range.limit];
 }

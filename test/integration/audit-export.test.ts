@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { verifyFile } from '../../api/audit/verify.ts';
+import { verifyFile } from '../../api/audit/verify-export.ts';
 import { audit } from '../../shared/db/audit-store.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';

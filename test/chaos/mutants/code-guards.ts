@@ -38,8 +38,8 @@ export const codeGuards: readonly CodeGuard[] = [
     file: 'api/protection/routes.ts',
     edits: [
       [
-        `await note(tx, call, { action: 'control.stopped', subject: scope, detail: { reason } });`,
-        `await note(pool, call, { action: 'control.stopped', subject: scope, detail: { reason } }).catch(() => {});`,
+        `await recordChange(tx, request, { action: 'control.stopped', subject: scope, detail });`,
+        `await recordChange(pool, request, { action: 'control.stopped', subject: scope, detail }).catch(() => {});`,
       ],
     ],
     killers: test('integration/api-audit.test.ts', 'never kept without one'),
@@ -618,7 +618,7 @@ export const codeGuards: readonly CodeGuard[] = [
   {
     id: 'selectors of a key',
     file: 'api/middleware/guard-selectors.ts',
-    edits: [["  if (call.selectors === null || route.scope === 'public') return;\n", '  return;\n']],
+    edits: [["  if (request.selectors === null || route.scope === 'public') return;\n", '  return;\n']],
     killers: test('integration/api-access.test.ts', 'for one that does not exist, and changes nothing'),
   },
   {
@@ -635,7 +635,7 @@ export const codeGuards: readonly CodeGuard[] = [
   {
     id: 'a queue that is too long',
     file: 'api/app.ts',
-    edits: [['        if (route.startsJob === true) await gate.pass(laneOf(route));\n', '']],
+    edits: [['      if (route.startsJob === true) await gate.pass(laneOf(route));\n', '']],
     killers: test('integration/api-guards.test.ts', 'refuse new ones with 503'),
   },
   {
