@@ -3,8 +3,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vites
 import { findJob } from '../../api/jobs/jobs-store.ts';
 import { changeProtection } from '../../shared/db/protection-lock.ts';
 import { passCircuit } from '../../worker/execute/circuits-store.ts';
-import { executeDecision } from '../../worker/execute/perform.ts';
 import { recordObservation } from '../../worker/execute/execution-store.ts';
+import { executeDecision } from '../../worker/execute/perform.ts';
 import { ProviderError } from '../../worker/providers/provider-error.ts';
 import { type ExecutionRig, noAnswer, openExecutionRig } from '../support/execution-rig.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';

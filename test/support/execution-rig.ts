@@ -1,11 +1,7 @@
 import type pg from 'pg';
 import { findJob } from '../../api/jobs/jobs-store.ts';
 import { createPool } from '../../shared/db/pool.ts';
-import {
-  type ExecuteDeps,
-  type ExecuteOutcome,
-  executeDecision,
-} from '../../worker/execute/perform.ts';
+import { type ExecuteDeps, type ExecuteOutcome, executeDecision } from '../../worker/execute/perform.ts';
 import { ProviderError } from '../../worker/providers/provider-error.ts';
 import type { ScalingProvider } from '../../worker/providers/scaling-provider.ts';
 import { type ClaimedJob, claimJobs } from '../../worker/queue/jobs-store.ts';

@@ -73,7 +73,9 @@ describe('the runbook', () => {
       .join('');
     const runbook = readFileSync(join(root, 'docs/runbook.md'), 'utf8');
     const named = new Set(
-      [...runbook.matchAll(/scaler_(?!api\b|worker\b|auditor\b|owner\b|api_login|worker_login)\w+/g)].map(([name]) => name.replace(/_count$/, '')),
+      [...runbook.matchAll(/scaler_(?!api\b|worker\b|auditor\b|owner\b|api_login|worker_login)\w+/g)].map(
+        ([name]) => name.replace(/_count$/, ''),
+      ),
     );
     expect(named.size).toBeGreaterThan(10);
     for (const name of named) expect(sources).toContain(`name: '${name}'`);

@@ -9,6 +9,7 @@ import { closeIdleCircuits } from '../execute/circuits-store.ts';
 import { recordObservation } from '../execute/execution-store.ts';
 import type { ScalingProvider } from '../providers/scaling-provider.ts';
 import {
+  deleteExpired,
   expiries,
   fillRegion,
   insertDueDecisions,
@@ -105,9 +106,9 @@ export async function expireOldRows(
 ): Promise<number> {
   const endAt = performance.now() + expireBudgetMs;
   let deleted = 0;
-  for (const [sql, ...values] of expiries(retention)) {
+  for (const expiry of expiries(retention)) {
     for (let last = batch; last >= batch && performance.now() < endAt; ) {
-      last = (await pool.query(sql, [batch, ...values])).rowCount ?? 0;
+      last = await deleteExpired(pool, expiry, batch);
       deleted += last;
     }
   }

@@ -108,8 +108,15 @@ export interface Retention {
   readonly historyDays?: number | undefined;
 }
 
+export type Expiry = readonly [sql: string, ...values: number[]];
+
+/** Runs one of the `expiries` once. @returns how many rows it deleted, at most `batch`. */
+export async function deleteExpired(db: Queryable, [sql, ...values]: Expiry, batch: number): Promise<number> {
+  return (await db.query(sql, [batch, ...values])).rowCount ?? 0;
+}
+
 /** The statements that delete what is too old. Each takes the most rows to delete first. */
-export function expiries({ sampleDays, historyDays }: Retention): (readonly [string, ...number[]])[] {
+export function expiries({ sampleDays, historyDays }: Retention): Expiry[] {
   const older = (table: string, column: string, age: string) =>
     `delete from ${table} where ctid = any (array (
       select ctid from ${table} where ${column} < now() - ${age} limit $1))`;
