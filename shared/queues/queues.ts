@@ -96,7 +96,7 @@ export function createQueues(connection: Redis, prefix: string, onError: (error:
     const queue = new Queue(name, {
       connection,
       prefix,
-      // PostgreSQL owns attempts and back-off: see docs/adr/0002.
+      // PostgreSQL owns attempts and back-off: see docs/explanation/adr/0002.
       defaultJobOptions: {
         attempts: 1,
         removeOnComplete: { age: 3_600, count: 1_000 },

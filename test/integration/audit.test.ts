@@ -137,7 +137,7 @@ describe('the chain of history', () => {
     const columns = await pool.query(
       `select distinct data_type from information_schema.columns where table_name in ('scaling_events', 'audit_log')`,
     );
-    // Others may be written differently under other settings, and so hash differently: see docs/audit.md before adding one.
+    // Others may be written differently under other settings, and so hash differently: see docs/explanation/audit.md before adding one.
     expect(columns.rows.map((row) => row.data_type).sort()).toEqual(
       ['bigint', 'boolean', 'bytea', 'integer', 'jsonb', 'text', 'timestamp with time zone', 'uuid'].sort(),
     );

@@ -71,7 +71,7 @@ describe('the runbook', () => {
     ]
       .map((file) => readFileSync(join(root, file), 'utf8'))
       .join('');
-    const runbook = readFileSync(join(root, 'docs/runbook.md'), 'utf8');
+    const runbook = readFileSync(join(root, 'docs/how-to/runbook.md'), 'utf8');
     const named = new Set(
       [...runbook.matchAll(/scaler_(?!api\b|worker\b|auditor\b|owner\b|api_login|worker_login)\w+/g)].map(
         ([name]) => name.replace(/_count$/, ''),

@@ -12,11 +12,11 @@ import { startAwsSimulator } from '../../simulators/aws/server.ts';
 import type { AccessRule } from '../../simulators/kubernetes/access.ts';
 import { startKubernetesSimulator } from '../../simulators/kubernetes/server.ts';
 
-const page = readFileSync(join(projectRoot(), 'docs', 'providers.md'), 'utf8');
+const page = readFileSync(join(projectRoot(), 'docs', 'reference', 'providers.md'), 'utf8');
 
 function block(language: string): string {
   const text = new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, 's').exec(page)?.[1];
-  if (text === undefined) throw new Error(`docs/providers.md has no ${language} block`);
+  if (text === undefined) throw new Error(`docs/reference/providers.md has no ${language} block`);
   return text;
 }
 
