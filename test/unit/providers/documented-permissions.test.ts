@@ -116,7 +116,7 @@ it('every code of a block is in the documentation', () => {
 
 describe('the README', () => {
   it('shows the same permissions', () => {
-    const readme = readFileSync(join(projectRoot(), 'README.md'), 'utf8');
+    const readme = readFileSync(join(projectRoot(), 'docs', 'reference', 'permissions.md'), 'utf8');
     expect(readme).toContain(block('json'));
     expect(readme).toContain(block('yaml'));
   });
