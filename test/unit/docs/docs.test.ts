@@ -1,31 +1,75 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { createMetrics } from '../../../shared/observability/metrics.ts';
 import { projectRoot } from '../../../shared/project-root.ts';
+import { referencePages } from '../../docs/reference-pages.ts';
 
 const root = projectRoot();
-const read = (file: string): string => readFileSync(join(root, file), 'utf8');
-const pages = [
-  'README.md',
-  'CONTRIBUTING.md',
-  ...readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
-    .filter((file) => file.endsWith('.md'))
-    .map((file) => `docs/${file}`),
-];
+const read = (file: string) => readFileSync(join(root, file), 'utf8');
+const docs = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
+  .map((file) => `docs/${file.replaceAll('\\', '/')}`)
+  .filter((file) => file.endsWith('.md'));
+const pages = ['README.md', 'CONTRIBUTING.md', ...docs];
 
-describe('the documentation', () => {
-  it.each(pages)('%s: every relative link leads to a file', (page) => {
-    const links = [...read(page).matchAll(/\]\(([^)#:\s]+)(?:#[^)]*)?\)/g)].map(([, link]) => link as string);
-    expect(links.filter((link) => !existsSync(join(root, dirname(page), link)))).toEqual([]);
+describe('docs/reference', async () => {
+  const generated = await referencePages();
+
+  it.each(Object.keys(generated))('%s is current: else run npm run docs', (file) => {
+    const current = existsSync(join(root, 'docs/reference', file)) ? read(`docs/reference/${file}`) : '';
+    expect(current === generated[file], 'run npm run docs').toBe(true);
   });
 
-  it('is reached from its index', () => {
-    for (const kind of readdirSync(join(root, 'docs'), { withFileTypes: true })) {
-      if (!kind.isDirectory()) continue;
-      const index = read(`docs/${kind.name}/README.md`);
-      for (const page of readdirSync(join(root, 'docs', kind.name)))
-        if (page !== 'README.md') expect(index, `docs/${kind.name}/README.md`).toContain(`(${page}`);
-    }
+  it('has every metric that a process registers', async () => {
+    const registered = await createMetrics().registry.getMetricsAsJSON();
+    const ours = registered.map(({ name }) => name).filter((name) => name.startsWith('scaler_'));
+    expect(ours.length).toBeGreaterThan(5);
+    for (const name of ours) expect(generated['metrics.md']).toContain(`\`${name}\``);
+  });
+});
+
+describe('pages for people', () => {
+  const isGenerated = (file: string) => /^docs\/reference\/(?!README)/.test(file);
+
+  /** Tables and code hold what does not break. */
+  it('keep their lines of prose short', () => {
+    const tooLong = pages
+      .filter((file) => !isGenerated(file))
+      .flatMap((file) =>
+        withoutCode(read(file))
+          .split('\n')
+          .filter((line) => !line.startsWith('|') && [...line].length > (file === 'README.md' ? 110 : 120))
+          .map((line) => `${file}: ${line}`),
+      );
+    expect(tooLong).toEqual([]);
+  });
+
+  it('keep the README within 200 lines', () => {
+    expect(read('README.md').trimEnd().split('\n').length).toBeLessThanOrEqual(200);
+  });
+
+  it('link only to files that are there', () => {
+    const broken = pages.flatMap((file) =>
+      [...withoutCode(read(file)).matchAll(/\]\(([^)\s]+)\)|src="([^"]+)"/g)]
+        .map(([, link, source]) => (link ?? source) as string)
+        .filter((link) => !/^([a-z]+:|#)/.test(link))
+        .map((link) => relative(root, join(root, dirname(file), link.replace(/#.*/, ''))))
+        .filter((target) => !existsSync(join(root, target)))
+        .map((target) => `${file} → ${target}`),
+    );
+    expect(broken).toEqual([]);
+  });
+
+  it('are all reached from the index of their folder', () => {
+    const unlisted = docs.filter((file) => {
+      const index = `${dirname(file)}/README.md`;
+      return (
+        file !== index &&
+        existsSync(join(root, index)) &&
+        !read(index).includes(`](${relative(dirname(file), file)})`)
+      );
+    });
+    expect(unlisted).toEqual([]);
   });
 });
 
@@ -38,7 +82,7 @@ describe('the tour', () => {
     const missing = files.filter((file) => !existsSync(join(root, file)));
     expect(missing).toEqual([]);
     expect(files.length).toBeGreaterThan(12);
-    const sources = files.map(read).join('\n');
+    const sources = files.map((file) => read(file)).join('\n');
     // The steps of the protocol are names, too, but of no function.
     const steps = ['look', 'begin', 'send', 'settle'];
     const functions = named.filter((name) => /^[a-zA-Z]+$/.test(name) && !steps.includes(name));
@@ -47,3 +91,7 @@ describe('the tour', () => {
       expect(sources, name).toMatch(new RegExp(`export (async function|function|const|class) ${name}\\b`));
   });
 });
+
+function withoutCode(text: string): string {
+  return text.replace(/^```.*?^```/gms, '').replace(/`[^`\n]*`/g, '');
+}

@@ -12,11 +12,11 @@ import { startAwsSimulator } from '../../simulators/aws/server.ts';
 import type { AccessRule } from '../../simulators/kubernetes/access.ts';
 import { startKubernetesSimulator } from '../../simulators/kubernetes/server.ts';
 
-const page = readFileSync(join(projectRoot(), 'docs', 'reference', 'providers.md'), 'utf8');
+const page = readFileSync(join(projectRoot(), 'docs', 'explanation', 'providers.md'), 'utf8');
 
 function block(language: string): string {
   const text = new RegExp(`\`\`\`${language}\n(.*?)\`\`\``, 's').exec(page)?.[1];
-  if (text === undefined) throw new Error(`docs/reference/providers.md has no ${language} block`);
+  if (text === undefined) throw new Error(`docs/explanation/providers.md has no ${language} block`);
   return text;
 }
 
@@ -116,7 +116,7 @@ it('every code of a block is in the documentation', () => {
 
 describe('the README', () => {
   it('shows the same permissions', () => {
-    const readme = readFileSync(join(projectRoot(), 'docs', 'reference', 'permissions.md'), 'utf8');
+    const readme = readFileSync(join(projectRoot(), 'docs', 'how-to', 'least-privilege.md'), 'utf8');
     expect(readme).toContain(block('json'));
     expect(readme).toContain(block('yaml'));
   });
