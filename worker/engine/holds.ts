@@ -1,4 +1,5 @@
-import { type GuardView, guards, noFleetFacts } from './guards.ts';
+import type { GuardView } from './guard-view.ts';
+import { guards, noFleetFacts } from './guards.ts';
 import type { Stage } from './stage.ts';
 import type { EngineInput, FleetProtection, ReasonCode, StageName } from './types.ts';
 

@@ -7,7 +7,7 @@ import {
 } from '../../shared/db/fleet-limits-store.ts';
 import { type ActiveFreeze, freezeOf } from '../../shared/domain/freeze-window.ts';
 import { scopesOf } from '../../shared/domain/protection-scope.ts';
-import type { FleetFacts } from '../engine/guards.ts';
+import type { FleetFacts } from '../engine/guard-view.ts';
 
 /** The freeze window in force for a resource, by direction. */
 export function freezeFacts(
