@@ -1,5 +1,5 @@
 -- Up Migration
--- History that shows when it was bent, and workers that know when they are too old. docs/explanation/audit.md describes the format.
+-- History that shows when it was bent, and workers that know when they are too old. docs/audit.md describes the format.
 
 -- Where each chain ends. Only the trigger below writes it; its row lock puts the rows of one chain in one order.
 create table audit_heads (
