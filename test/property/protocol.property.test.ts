@@ -34,7 +34,7 @@ const fault = fc
   .tuple(fc.constantFrom(...faults), fc.constantFrom('some_code', 'target_not_found'))
   .map(([kind, code]) => new ProviderError(kind, code, 'failed'));
 const state: fc.Arbitrary<CapacityState> = fc.record({
-  desired: size,
+  desired: mostly(2, 1, 3),
   ready: size,
   min: fc.constant(0),
   max: fc.constant(null),
@@ -65,7 +65,7 @@ const resource = {
 const view = fc.record({
   decision_state: mostly('pending', 'executing', 'executed', 'failed', 'expired', 'superseded'),
   decision_type: fc.constantFrom('scaleup', 'scaledown'),
-  from_instances: size,
+  from_instances: fc.constant(2),
   target_instances: size,
   expired: mostly(false, true),
   resource: fc.constant(resource),
@@ -78,13 +78,19 @@ const world = fc.record({
   circuit: fc.option(fc.nat(30_000)),
   look: fc.oneof({ weight: 4, arbitrary: state }, { weight: 1, arbitrary: fault }),
   begin: fc.oneof(
-    fc.record({ attempt, sinceBeginMs: fc.nat(8_000), sinceLookMs: fc.nat(15_000) }),
-    fc.constantFrom(
-      { refusal: { code: 'cooldown', message: 'too soon' } },
-      { refusal: { code: 'resource_busy', message: 'busy', effect: 'wait' as const } },
-      { refusal: { code: 'circuit_open', message: 'held', effect: 'wait' as const } },
-      { refusal: { code: 'decision_expired', message: 'late', effect: 'expire' as const } },
-    ),
+    {
+      weight: 4,
+      arbitrary: fc.record({ attempt, sinceBeginMs: fc.nat(8_000), sinceLookMs: fc.nat(15_000) }),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.constantFrom(
+        { refusal: { code: 'cooldown', message: 'too soon' } },
+        { refusal: { code: 'resource_busy', message: 'busy', effect: 'wait' as const } },
+        { refusal: { code: 'circuit_open', message: 'held', effect: 'wait' as const } },
+        { refusal: { code: 'decision_expired', message: 'late', effect: 'expire' as const } },
+      ),
+    },
   ),
   send: fc.record({ fault: fc.option(fault), tookMs: fc.nat(10_000) }),
 });
