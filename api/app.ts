@@ -11,7 +11,7 @@ import { executionRoutes } from './executions/routes.ts';
 import { forecastRoutes } from './forecasts/routes.ts';
 import type { Deps } from './http/deps.ts';
 import { createRequestParser, type Principal } from './http/parse-request.ts';
-import { RequestLine } from './http/request-line.ts';
+import { RequestQueue } from './http/request-queue.ts';
 import type { Route } from './http/route.ts';
 import { sendResponse } from './http/send-response.ts';
 import { jobRoutes } from './jobs/routes.ts';
@@ -40,7 +40,7 @@ import { resourceRoutes } from './resources/routes.ts';
 export function buildApp(
   deps: Deps,
   more: readonly Route[] = [],
-): { app: Express; routes: readonly Route[]; line: RequestLine } {
+): { app: Express; routes: readonly Route[]; line: RequestQueue } {
   const routes = [
     ...decisionRoutes(deps),
     ...executionRoutes(deps),
@@ -58,7 +58,7 @@ export function buildApp(
   ];
   requireScopes(routes);
   const app = express();
-  const line = new RequestLine(app);
+  const line = new RequestQueue(app);
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('trust proxy', deps.config.TRUST_PROXY_HOPS);
@@ -100,7 +100,7 @@ function requireScopes(routes: readonly Route[]): void {
 
 /** What a request passes before its handler; shared by all routes. */
 interface Guards {
-  readonly line: RequestLine;
+  readonly line: RequestQueue;
   readonly admission: Admission;
   readonly overload: OverloadGuard;
   readonly gate: QueueGate;
@@ -167,7 +167,7 @@ function securityHeaders() {
 }
 
 /** Logs and measures each request from its arrival. Takes over the client's X-Request-Id when it is well-formed. */
-function observeRequests(deps: Deps, line: RequestLine) {
+function observeRequests(deps: Deps, line: RequestQueue) {
   const durations = new Histogram({
     name: 'scaler_http_request_duration_seconds',
     help: 'HTTP requests',

@@ -37,7 +37,10 @@ export function chainOf(table: HistoryTable, resourceId: string | undefined): st
   return `${chainPrefix[table]}:${resourceId ?? 'global'}`;
 }
 
-/** The hash a row must have (SHA-256, hexadecimal). The format is in docs/explanation/audit.md; `audit_hash` is its SQL twin. */
+/**
+ * The hash a row must have (SHA-256, hexadecimal). The format is in docs/explanation/audit.md; `audit_hash` is its SQL
+ * twin.
+ */
 export function rowHash({ table, prev_hash, row }: Omit<ChainedRow, 'hash' | 'chain'>): string {
   const fields = { ...row, prev_hash };
   let text = netstring('scaler-audit-1') + netstring(table);

@@ -23,20 +23,20 @@ export class OverloadGuard {
   /** Answers of the last second, in tenths. */
   readonly #answered = new Array<number>(buckets).fill(0);
   #bucket = 0;
-  readonly #notBegun: () => number;
+  readonly #waiting: () => number;
   readonly #now: () => number;
   readonly #random: () => number;
 
   /**
-   * @param notBegun how many requests have arrived and are not begun.
+   * @param waiting how many requests wait to be handled.
    * @param now milliseconds of a monotonic clock.
    */
   constructor(
-    notBegun: () => number,
+    waiting: () => number,
     now: () => number = () => performance.now(),
     random: () => number = Math.random,
   ) {
-    this.#notBegun = notBegun;
+    this.#waiting = waiting;
     this.#now = now;
     this.#random = random;
   }
@@ -53,7 +53,7 @@ export class OverloadGuard {
     this.#advance(now);
     const oldest = Math.min(arrivedAt, this.#oldest() ?? arrivedAt);
     const limitMs = waitLimitMs[lane];
-    const held = this.#inFlight.size + this.#notBegun();
+    const held = this.#inFlight.size + this.#waiting();
     if (now - oldest > limitMs && held >= minInFlight) {
       const perSecond = this.#answered.reduce((sum, n) => sum + n, 0) / ((buckets * bucketMs) / 1_000);
       const seconds = perSecond === 0 ? maxRetrySeconds : held / perSecond;

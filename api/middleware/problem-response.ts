@@ -42,7 +42,7 @@ export function problemOf(thrown: unknown, logger: Logger, requestId: string): S
   });
 }
 
-/** Sends problem+json (RFC 9457); cuts the connection when the response has begun already. */
+/** Sends problem+json (RFC 9457); cuts the connection when the response was started already. */
 export function sendProblem(response: Response, problem: ScalerError, requestId: string): void {
   if (response.headersSent) {
     response.destroy();

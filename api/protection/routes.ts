@@ -260,7 +260,11 @@ async function releaseScope(pool: pg.Pool, request: ControlRequest, code: string
   const { scope } = request.params;
   const { reason, observe_seconds = defaultObserveSeconds } = request.body;
   const released = await changeProtection(pool, async (tx) => {
-    const done = await release(tx, scope, code, observe_seconds, reason, request.keyId);
+    const done = await release(tx, scope, code, {
+      observeSeconds: observe_seconds,
+      reason,
+      actor: request.keyId,
+    });
     if (done === null)
       throw new Conflict(
         'release_code_wrong',

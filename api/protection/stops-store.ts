@@ -67,9 +67,7 @@ export async function release(
   tx: ProtectionChange,
   scope: string,
   code: string,
-  observeSeconds: number,
-  reason: string,
-  actor: string,
+  { observeSeconds, reason, actor }: { observeSeconds: number; reason: string; actor: string },
 ): Promise<{ observe_until: string } | null> {
   const { rows } = await tx.query<{ observe_until: string }>(
     `update controls set observe_until = clock_timestamp() + $3 * interval '1 second', reason = $4, actor = $5,

@@ -10,7 +10,7 @@ const patienceMs = 2_000;
  * @param mark a part of the server's command line.
  * @throws Error naming the process.
  */
-export async function refuseIfHeld(pidFile: string, mark: string, folder: string): Promise<void> {
+export async function failIfLocked(pidFile: string, mark: string, folder: string): Promise<void> {
   const end = performance.now() + patienceMs;
   for (;;) {
     const pid = pidIn(pidFile);

@@ -4,7 +4,7 @@ import { chownSync, existsSync, mkdtempSync, readFileSync, renameSync, rmSync, w
 import { join, resolve } from 'node:path';
 import pg from 'pg';
 import { errorMessage } from '../../shared/errors.ts';
-import { refuseIfHeld } from './folder-lock.ts';
+import { failIfLocked } from './folder-lock.ts';
 import { freePort } from './free-port.ts';
 import { type GuardedProcess, startGuarded } from './guarded-process.ts';
 import { type PostgresBinaries, postgresBinaries } from './postgres-binaries.ts';
@@ -55,7 +55,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
 async function start(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   const home = serverHome(resolve(options.dataDir), options.log);
   const cluster = join(home.folder, 'cluster');
-  await refuseIfHeld(join(cluster, 'postmaster.pid'), cluster, home.folder);
+  await failIfLocked(join(cluster, 'postmaster.pid'), cluster, home.folder);
   const programs = postgresBinaries(home, options.log);
   const password = passwordIn(home);
   if (!existsSync(cluster)) {

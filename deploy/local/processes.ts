@@ -50,7 +50,10 @@ export function startProcess(options: {
   };
 }
 
-/** Waits until the API answers `GET /ready` (or another path) with 200. @throws Error naming the log when it ends or does not get there. */
+/**
+ * Waits until the API answers `GET /ready` (or another path) with 200. @throws Error naming the log when it ends or
+ * does not get there.
+ */
 export async function waitUntilReady(
   baseUrl: string,
   api: ServiceProcess,

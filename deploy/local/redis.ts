@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Redis } from 'ioredis';
 import { errorMessage } from '../../shared/errors.ts';
-import { refuseIfHeld } from './folder-lock.ts';
+import { failIfLocked } from './folder-lock.ts';
 import { freePort } from './free-port.ts';
 import { type GuardedProcess, startGuarded } from './guarded-process.ts';
 import { findRedis } from './redis-binary.ts';
@@ -31,8 +31,9 @@ const startLimitMs = 60_000;
 const stopPatienceMs = 10_000;
 
 /**
- * Starts a Redis (or Valkey) of our own on loopback, with a password of its own; never adopts one that runs already. What
- * `dataDir` holds from an earlier start is kept. It ends with `stop()`, and when this process ends in whatever way.
+ * Starts a Redis (or Valkey) of our own on loopback, with a password of its own; never adopts one that runs already.
+ * What `dataDir` holds from an earlier start is kept. It ends with `stop()`, and when this process ends in whatever
+ * way.
  * @throws Error in one sentence when the folder is in use, or naming every way to get a Redis when there is none.
  */
 export async function startEmbeddedRedis(options: EmbeddedRedisOptions): Promise<EmbeddedRedis> {
@@ -40,7 +41,7 @@ export async function startEmbeddedRedis(options: EmbeddedRedisOptions): Promise
   try {
     const dataDir = resolve(options.dataDir);
     mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-    await refuseIfHeld(join(dataDir, 'redis.pid'), '-server', dataDir);
+    await failIfLocked(join(dataDir, 'redis.pid'), '-server', dataDir);
     const password = randomBytes(24).toString('hex');
     for (let attempt = 1; ; attempt++) {
       const port = options.port ?? (await freePort());

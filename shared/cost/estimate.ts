@@ -32,8 +32,8 @@ export interface UnitPrice {
 
 /**
  * What a number of units costs, and what moving there from today's number adds or saves. Money is USD as JSON numbers,
- * each computed exactly and then rounded once, half to even, to 6 decimals: a rounded figure is never multiplied. A JSON
- * number holds all 6 up to about nine billion USD, and the leading 15 digits above.
+ * each computed exactly and then rounded once, half to even, to 6 decimals: a rounded figure is never multiplied. A
+ * JSON number holds all 6 up to about nine billion USD, and the leading 15 digits above.
  */
 export interface CostEstimate {
   readonly currency: 'USD';

@@ -5,7 +5,9 @@ import { InvariantBroken } from '../errors.ts';
 import { projectRoot } from '../project-root.ts';
 
 export interface RegionPrices {
-  /** The day the region's prices were read from AWS, or the latest it can have been; `sources` in the file says which. */
+  /**
+   * The day the region's prices were read from AWS, or the latest it can have been; `sources` in the file says which.
+   */
   readonly dated: string;
   /** USD per hour as a decimal string, by instance type. */
   readonly hourlyByType: ReadonlyMap<string, string>;

@@ -30,8 +30,8 @@ export async function listHolds(db: Queryable): Promise<HoldRow[]> {
 const correlatedWindow = `interval '5 minutes'`;
 
 /**
- * Asks whether too many resources of a region or cluster want to scale in at once: rather a fault in what is measured than
- * a fleet with nothing to do. Trips the hold when it is so.
+ * Asks whether too many resources of a region or cluster want to scale in at once: rather a fault in what is measured
+ * than a fleet with nothing to do. Trips the hold when it is so.
  * @returns the hold in force, and whether this call tripped it; null when scaling in may go on.
  */
 export async function correlatedHold(

@@ -29,9 +29,10 @@ export interface FleetUsage extends FleetLimits {
 }
 
 /**
- * The limits that hold for resources of these regions and clusters, with their use. A provider's or the global row holds
- * beside a region's own; the row `default` where a region has none. Index: attempts_by_scope.
- * @param now the moment at which windows end, as PostgreSQL wrote it; null for this one. What was intended later counts.
+ * The limits that hold for resources of these regions and clusters, with their use. A provider's or the global row
+ * holds beside a region's own; the row `default` where a region has none. Index: attempts_by_scope.
+ * @param now the moment at which windows end, as PostgreSQL wrote it; null for this one. What was intended later
+ * counts.
  */
 export async function readFleetUsage(
   db: Queryable,
@@ -81,7 +82,10 @@ export interface Allowance {
   readonly frees_ms: number | null;
 }
 
-/** How much the scope may still scale in: the larger of its percentage, rounded up, and its floor, less what the window has seen. */
+/**
+ * How much the scope may still scale in: the larger of its percentage, rounded up, and its floor, less what the window
+ * has seen.
+ */
 export function scaleInAllowance(usage: FleetUsage): Allowance {
   const limit = Math.max(Math.ceil((usage.base * usage.scale_in_percent) / 100), usage.scale_in_floor);
   return allowance(usage, limit, usage.scale_in_used, usage.scale_in_frees_ms);

@@ -117,8 +117,8 @@ async function ensureRole(tx: pg.ClientBase, role: ApplicationRole): Promise<boo
 }
 
 /**
- * Makes a user that a process logs in as, with the rights of an application role and nothing of its own, or gives the user
- * that is there its password (and takes away what made it more).
+ * Makes a user that a process logs in as, with the rights of an application role and nothing of its own, or gives the
+ * user that is there its password (and takes away what made it more).
  */
 export async function ensureLogin(
   client: pg.ClientBase,

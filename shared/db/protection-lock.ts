@@ -20,7 +20,10 @@ declare const changing: unique symbol;
 /** The transaction of a change of what protects: only `changeProtection` gives one out. */
 export type ProtectionChange = pg.PoolClient & { readonly [changing]: true };
 
-/** Runs a change of stops, freezes or limits so that no intent is half-way through reading them. What is to be written with it, its audit row first of all, belongs into `work`. */
+/**
+ * Runs a change of stops, freezes or limits so that no intent is half-way through reading them. What is to be written
+ * with it, its audit row first of all, belongs into `work`.
+ */
 export async function changeProtection<T>(
   pool: pg.Pool,
   work: (tx: ProtectionChange) => Promise<T>,

@@ -6,8 +6,8 @@ export function selectorsParameter(selectors: Selectors | undefined): string | n
 }
 
 /**
- * SQL: true when the selectors (a jsonb parameter) cover the resource whose id is in `column`. What belongs to a deleted
- * resource is covered only where there are no selectors, for nobody can tell any more what it was.
+ * SQL: true when the selectors (a jsonb parameter) cover the resource whose id is in `column`. What belongs to a
+ * deleted resource is covered only where there are no selectors, for nobody can tell any more what it was.
  */
 export function coveredBy(parameter: string, column: string): string {
   return `(${parameter}::jsonb is null or ${column} in (select r.id from resources r

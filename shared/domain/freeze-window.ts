@@ -1,6 +1,9 @@
 import { CronExpressionParser } from 'cron-parser';
 
-/** When a scope may not be scaled in `direction`: from `starts_at` to `ends_at`, or whenever `schedule` begins, for `duration_minutes`. */
+/**
+ * When a scope may not be scaled in `direction`: from `starts_at` to `ends_at`, or whenever `schedule` begins, for
+ * `duration_minutes`.
+ */
 export interface FreezeWindow {
   readonly id: string;
   readonly scope: string;

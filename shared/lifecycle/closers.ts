@@ -38,7 +38,9 @@ export function createClosers(logger?: Logger): Closers {
   };
 }
 
-/** Calls `shutdown` on the first SIGINT or SIGTERM and exits with its status; a second signal ends the process at once. */
+/**
+ * Calls `shutdown` on the first SIGINT or SIGTERM and exits with its status; a second signal ends the process at once.
+ */
 export function onSignals(shutdown: (signal: string) => Promise<void>): void {
   let stopping = false;
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {

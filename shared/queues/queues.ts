@@ -56,8 +56,8 @@ export function createConsumerConnection(
 
 /**
  * Connects anew when PINGs go unanswered: a line that lost its other end without a reset would be waited on for ever.
- * Commands under way are sent again. Not ioredis's `socketTimeout`: with a password it also ends lines that are only idle.
- * A consumer's blocking command has a line of its own, which BullMQ watches.
+ * Commands under way are sent again. Not ioredis's `socketTimeout`: with a password it also ends lines that are only
+ * idle. A consumer's blocking command has a line of its own, which BullMQ watches.
  */
 function giveUpDeadLines(redis: Redis, silenceMs: number, onError: (error: Error) => void): void {
   const periodMs = silenceMs / 4;
@@ -122,8 +122,8 @@ const firstWaitMs = 500;
 const firstWaits = new WeakMap<Redis, Promise<void>>();
 
 /**
- * BullMQ waits without end for a connection that was never ready: requests would be held until Redis is back. Later, and
- * after one moment here, what is not connected fails at once. @throws Error when Redis is away.
+ * BullMQ waits without end for a connection that was never ready: requests would be held until Redis is back. Later,
+ * and after one moment here, what is not connected fails at once. @throws Error when Redis is away.
  */
 async function untilConnected(connection: Redis): Promise<void> {
   if (connection.status === 'ready') return;

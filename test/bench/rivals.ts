@@ -20,7 +20,7 @@ import {
 } from '../../shared/queues/queues.ts';
 import { Claims } from '../../worker/queue/claims.ts';
 import { finishJobs } from '../../worker/queue/jobs-store.ts';
-import { announce, type JobEnd, runEntry } from '../../worker/queue/run-job.ts';
+import { type JobEnd, reportFinished, runEntry } from '../../worker/queue/run-job.ts';
 
 /** What the service is measured against, each a process of its own: the role is the first argument. */
 const role = process.argv[2] ?? '';
@@ -65,12 +65,12 @@ function durableWorker(): void {
     metrics: createMetrics(),
   };
   const claims = new Claims(deps, 'decide');
-  const results = new Batcher<Parameters<typeof announce>[2][number], boolean>(async (jobs) => {
+  const results = new Batcher<Parameters<typeof reportFinished>[2][number], boolean>(async (jobs) => {
     const done = await finishJobs(
       pool,
       jobs.map((job) => job.completion),
     );
-    announce(deps, 'decide', jobs);
+    reportFinished(deps, 'decide', jobs);
     return jobs.map(({ job }) => done.has(job.id));
   });
   const worker = new Worker(

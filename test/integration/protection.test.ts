@@ -79,7 +79,7 @@ async function limit(values: Partial<FleetLimits>, scope = cloudScope()) {
 const stopped = (scope: string, reason: string, actor: string) =>
   changeProtection(pool, (tx) => stop(tx, scope, reason, actor));
 const released = (scope: string, code: string, seconds: number, reason: string, actor: string) =>
-  changeProtection(pool, (tx) => release(tx, scope, code, seconds, reason, actor));
+  changeProtection(pool, (tx) => release(tx, scope, code, { observeSeconds: seconds, reason, actor }));
 
 describe('a stop', () => {
   it.each([

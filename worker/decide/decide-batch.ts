@@ -6,7 +6,7 @@ import { insertJobs, type NewJob } from '../../shared/db/jobs-store.ts';
 import { withTransaction } from '../../shared/db/pool.ts';
 import { decide } from '../engine/decide.ts';
 import type { EngineDecision, FleetProtection } from '../engine/types.ts';
-import type { Forecasted, ForecasterCache } from '../forecast/forecaster-cache.ts';
+import type { ForecastAnswer, ForecasterCache } from '../forecast/forecaster-cache.ts';
 import { type ClaimedJob, finishJobs, type JobCompletion, lockHeldJobs } from '../queue/jobs-store.ts';
 import { insertDecisions, type NewDecision } from './decisions-store.ts';
 import type { FleetProtections } from './fleet-protections.ts';
@@ -88,7 +88,7 @@ async function forecastsFor(
   deps: DecideDeps,
   jobs: readonly ClaimedJob[],
   inputs: ReadonlyMap<string, DecisionInputs>,
-): Promise<Map<string, Forecasted>> {
+): Promise<Map<string, ForecastAnswer>> {
   const ids = new Set(jobs.filter(wantsPrediction).map((job) => job.resource_id));
   const asked = [...ids].flatMap((resourceId) => {
     const known = inputs.get(resourceId);
@@ -100,7 +100,7 @@ async function forecastsFor(
 function prepare(
   job: ClaimedJob,
   inputs: DecisionInputs,
-  forecasted: Forecasted | undefined,
+  forecasted: ForecastAnswer | undefined,
   protections: readonly FleetProtection[] | undefined,
 ): Prepared {
   const usePrediction = wantsPrediction(job);

@@ -1,6 +1,6 @@
 import type { Queryable } from '../../shared/db/pool.ts';
 import type { EngineInput, EnginePrediction } from '../engine/types.ts';
-import { type InstanceSize, sizeOf, worthOf } from '../samples/instance-size.ts';
+import { type InstanceSize, relativeSizeOf, sizeOf } from '../samples/instance-size.ts';
 import { toSamples } from '../samples/read-samples.ts';
 import { type HistoryRow, historyRow } from '../samples/samples-store.ts';
 
@@ -191,6 +191,6 @@ function toPrediction(
     memoryRatio: ratio(memory),
     instances: instances ?? row.current_instances,
     confidence,
-    ...worthOf(sizeOf({ instance_type, cpu_request, memory_request }), sizeOf(row)),
+    ...relativeSizeOf(sizeOf({ instance_type, cpu_request, memory_request }), sizeOf(row)),
   };
 }

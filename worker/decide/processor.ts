@@ -5,7 +5,7 @@ import { enqueue } from '../../shared/queues/queues.ts';
 import type { ForecasterCache } from '../forecast/forecaster-cache.ts';
 import { Claims } from '../queue/claims.ts';
 import type { ClaimedJob, JobCompletion } from '../queue/jobs-store.ts';
-import { afterUnexpected, announce, type JobEnd, type RunDeps, runEntry } from '../queue/run-job.ts';
+import { afterUnexpected, type JobEnd, type RunDeps, reportFinished, runEntry } from '../queue/run-job.ts';
 import { decideForResources } from './decide-batch.ts';
 import { FleetProtections } from './fleet-protections.ts';
 
@@ -29,7 +29,7 @@ export function createDecideProcessor(
       jobs,
     );
     const byId = new Map(completions.map((completion) => [completion.id, completion]));
-    announce(
+    reportFinished(
       deps,
       'decide',
       jobs.flatMap((job) => {

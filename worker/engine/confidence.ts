@@ -1,5 +1,5 @@
 import { type CheckedSamples, staleAfterMs } from './data-quality.ts';
-import { limitRatio, plannedRatio, saturatedRatio, worthOf } from './demand.ts';
+import { limitRatio, plannedRatio, relativeSize, saturatedRatio } from './demand.ts';
 import type {
   Candidate,
   EngineForecast,
@@ -122,7 +122,7 @@ function residualsWithin(
 
 /** Instances' worth of work, of a sample that has the metric. */
 function demandOf(sample: EngineSample, metric: Candidate['metric']): number {
-  return (ratioOf(sample, metric) ?? 0) * sample.instances * worthOf(sample, metric);
+  return (ratioOf(sample, metric) ?? 0) * sample.instances * relativeSize(sample, metric);
 }
 
 function ratioOf(sample: EngineSample, metric: Candidate['metric']): number | null {

@@ -81,8 +81,8 @@ export function reportQuality(data: CheckedSamples, current: number): Stage {
 function cleaned(sample: EngineSample): EngineSample | null {
   const { cpuRatio, memoryRatio, instances, cpuWorth = 1, memoryWorth = 1 } = sample;
   if (!Number.isSafeInteger(instances) || instances < 1 || instances > absurdInstances) return null;
-  const cpuFits = cpuRatio === null || (isRatio(cpuRatio) && isWorth(cpuWorth));
-  const memoryFits = memoryRatio === null || (isRatio(memoryRatio) && isWorth(memoryWorth));
+  const cpuFits = cpuRatio === null || (isRatio(cpuRatio) && isRelativeSize(cpuWorth));
+  const memoryFits = memoryRatio === null || (isRatio(memoryRatio) && isRelativeSize(memoryWorth));
   const cpu = cpuFits ? cpuRatio : null;
   const memory = memoryFits ? memoryRatio : null;
   if (cpu === null && memory === null) return null;
@@ -94,7 +94,7 @@ export function isRatio(ratio: number): boolean {
 }
 
 /** How many of one kind of instance another can be worth. */
-export function isWorth(worth: number): boolean {
+export function isRelativeSize(worth: number): boolean {
   return worth >= 1 / absurdWorth && worth <= absurdWorth;
 }
 

@@ -1,13 +1,13 @@
 import { bound } from './bound.ts';
 import { estimateConfidence, forecastConfidence, unknownConfidence } from './confidence.ts';
 import { type CheckedSamples, checkSamples, reportQuality } from './data-quality.ts';
-import { type Ask, measureDemand } from './demand.ts';
-import { guardViewOf, hold, protect } from './holds.ts';
+import { measureDemand, type Proposal } from './demand.ts';
+import { DecidingView, hold, protect } from './holds.ts';
 import { limitStep } from './limit-step.ts';
 import { type CheckedForecast, checkForecast } from './own-forecast.ts';
 import { type CheckedPrediction, checkPrediction } from './prediction.ts';
-import { sayNothingKnown, sayReason, saySeen } from './reason.ts';
-import { foresee, type Need, recommend, weigh } from './recommend.ts';
+import { describeMeasured, explainDecision, explainNoData } from './reason.ts';
+import { explainForecast, type Recommendation, recommend, withoutStaleDemand } from './recommend.ts';
 import { stabilize } from './stabilize.ts';
 import { Trail } from './stage.ts';
 import { tolerate } from './tolerance.ts';
@@ -32,8 +32,9 @@ const stagesAfterData: readonly StageName[] = [
 ];
 
 /**
- * Samples, policy and history in, a decision with its reasons out. Pure: the same input gives the same decision, bit for
- * bit. Data that is missing, stale or partial never scales in; only bounds a resource is outside of turn a decision round.
+ * Samples, policy and history in, a decision with its reasons out. Pure: the same input gives the same decision, bit
+ * for bit. Data that is missing, stale or partial never scales in; only bounds a resource is outside of turn a decision
+ * round.
  */
 export function decide(input: EngineInput): EngineDecision {
   const { currentInstances: current, policy } = input;
@@ -45,26 +46,34 @@ export function decide(input: EngineInput): EngineDecision {
   const newest = data.samples.at(-1);
   if (newest === undefined) {
     for (const stage of stagesAfterData) trail.add(stage, { capacity: current });
-    return conclude(input, data, prediction, own, null, trail, sayNothingKnown(data, current));
+    return conclude(input, data, prediction, own, null, trail, explainNoData(data, current));
   }
 
   const direct = directPrediction(prediction, own);
-  const need = weigh(newest, direct.usable, own, policy, current);
-  trail.add('demand', measureDemand(need.measured));
-  trail.add('forecast', foresee(need, own.usable === null ? direct.why : own.why));
-  trail.add('recommendation', recommend(need, data, current));
-  trail.add('tolerance', tolerate(trail.capacity, current, need, policy));
-  trail.add('stabilization', stabilize(trail.capacity, input, data, need));
+  const recommendation = recommend(newest, direct.usable, own, policy, current);
+  trail.add('demand', measureDemand(recommendation.measured));
+  trail.add('forecast', explainForecast(recommendation, own.usable === null ? direct.why : own.why));
+  trail.add('recommendation', withoutStaleDemand(recommendation, data, current));
+  trail.add('tolerance', tolerate(trail.capacity, current, recommendation, policy));
+  trail.add('stabilization', stabilize(trail.capacity, input, data, recommendation));
   trail.add('step_limit', limitStep(trail.capacity, current, policy));
   trail.add('bounds', bound(trail.capacity, input, data));
-  const view = guardViewOf(trail.capacity, input);
+  const view = new DecidingView(trail.capacity, input);
   trail.add('cooldown', hold('cooldown', view, trail.capacity));
   trail.add('rate_limit', hold('rate_limit', view, trail.capacity));
   trail.add('pause', hold('pause', view, trail.capacity));
   trail.add('protection', protect(view, trail.capacity, input.protections ?? []));
 
-  const seen = saySeen(data, newest, direct.usable, need, current);
-  return conclude(input, data, direct, own, need, trail, sayReason(input, seen, need, trail));
+  const seen = describeMeasured(data, newest, direct.usable, recommendation, current);
+  return conclude(
+    input,
+    data,
+    direct,
+    own,
+    recommendation,
+    trail,
+    explainDecision(input, seen, recommendation, trail),
+  );
 }
 
 function conclude(
@@ -72,18 +81,18 @@ function conclude(
   data: CheckedSamples,
   prediction: CheckedPrediction,
   own: CheckedForecast,
-  need: Need | null,
+  recommendation: Recommendation | null,
   trail: Trail,
   reason: string,
 ): EngineDecision {
   const current = input.currentInstances;
   const target = trail.capacity;
   const confidence =
-    need === null
+    recommendation === null
       ? unknownConfidence(input.policy)
-      : need.forecast !== null
-        ? forecastConfidence(target, need.forecast, input.policy)
-        : estimateConfidence(target, data, need.chosen.metric, input.policy);
+      : recommendation.forecast !== null
+        ? forecastConfidence(target, recommendation.forecast, input.policy)
+        : estimateConfidence(target, data, recommendation.chosen.metric, input.policy);
   return {
     decisionType: target > current ? 'scaleup' : target < current ? 'scaledown' : 'noaction',
     currentInstances: current,
@@ -92,10 +101,10 @@ function conclude(
     reason,
     confidence: confidence.value,
     explanation: {
-      candidates: need === null ? [] : candidatesOf(need),
+      candidates: recommendation === null ? [] : candidatesOf(recommendation),
       stages: trail.records,
       binding: trail.binding,
-      wanted: need === null ? null : need.wanted,
+      wanted: recommendation === null ? null : recommendation.wanted,
       earliestNextChangeMs: target === current ? trail.heldUntilMs : null,
       dataQuality: {
         verdict: data.verdict,
@@ -104,15 +113,15 @@ function conclude(
         newestSampleAgeMs: data.newestAgeMs,
       },
       confidence,
-      prediction: explainPrediction(input, prediction, need),
-      forecast: { used: need !== null && need.forecast !== null, why: own.why },
+      prediction: explainPrediction(input, prediction, recommendation),
+      forecast: { used: recommendation !== null && recommendation.forecast !== null, why: own.why },
       engineVersion,
       policyVersion: input.policy.version,
     },
   };
 }
 
-/** Once the forecast knows what predictions are worth here, they speak through it, with the weight they have earned. */
+/** Once the forecast knows what predictions are worth here, they count through it, with the weight they have earned. */
 function directPrediction(prediction: CheckedPrediction, own: CheckedForecast): CheckedPrediction {
   if (prediction.usable === null || own.usable === null) return prediction;
   const weights = own.usable.metrics.map((metric) => metric.predictionWeight);
@@ -127,24 +136,25 @@ function plainCode(target: number, current: number): ReasonCode {
   return target < current ? 'demand_below_capacity' : 'demand_matches_capacity';
 }
 
-function candidatesOf(need: Need): Candidate[] {
-  return [...need.measured, ...need.predicted].map((ask: Ask) => ({
-    source: ask.source,
-    metric: ask.metric,
-    demand: ask.demand,
-    required: ask.required,
-    chosen: ask === need.chosen,
+function candidatesOf(recommendation: Recommendation): Candidate[] {
+  return [...recommendation.measured, ...recommendation.predicted].map((proposal: Proposal) => ({
+    source: proposal.source,
+    metric: proposal.metric,
+    demand: proposal.demand,
+    required: proposal.required,
+    chosen: proposal === recommendation.chosen,
   }));
 }
 
 function explainPrediction(
   input: EngineInput,
   prediction: CheckedPrediction,
-  need: Need | null,
+  recommendation: Recommendation | null,
 ): Explanation['prediction'] {
   const requested = input.usePrediction;
   if (prediction.usable === null) return { requested, used: false, why: prediction.why };
-  if (need === null) return { requested, used: false, why: 'there are no samples to check it against' };
-  if (need.chosen.source === 'prediction') return { requested, used: true, why: prediction.why };
+  if (recommendation === null)
+    return { requested, used: false, why: 'there are no samples to check it against' };
+  if (recommendation.chosen.source === 'prediction') return { requested, used: true, why: prediction.why };
   return { requested, used: true, why: 'what is measured needs more than it, and that is the floor' };
 }

@@ -1,5 +1,5 @@
 import type { Stage } from './stage.ts';
-import type { Candidate, EngineForecast, EnginePolicy, EngineWorth } from './types.ts';
+import type { Candidate, EngineForecast, EnginePolicy, EngineRelativeSize } from './types.ts';
 import { metricName, percent, percentOf } from './wording.ts';
 
 /** From here on a ratio no longer shows the demand, only that it is at least as much. */
@@ -15,14 +15,14 @@ const hottestPlan = 0.97;
 const roundingNoise = 1e-6;
 
 /** A sample, or a prediction. */
-export interface Load extends EngineWorth {
+export interface Load extends EngineRelativeSize {
   readonly cpuRatio: number | null;
   readonly memoryRatio: number | null;
   readonly instances: number;
 }
 
-/** What one metric of one source asks for. */
-export interface Ask {
+/** The capacity that one metric of one source asks for. */
+export interface Proposal {
   readonly source: Candidate['source'];
   readonly metric: Candidate['metric'];
   readonly ratio: number;
@@ -32,7 +32,7 @@ export interface Ask {
   /** Instances' worth of work. */
   readonly demand: number;
   /** Instances, not rounded yet, and past saturation where that hides the demand. */
-  readonly need: number;
+  readonly unrounded: number;
   readonly required: number;
   readonly saturated: boolean;
 }
@@ -43,43 +43,56 @@ export function plannedRatio(policy: EnginePolicy, metric: Candidate['metric']):
 }
 
 /** How many of today's instances one of then was worth. */
-export function worthOf(load: EngineWorth, metric: Candidate['metric']): number {
+export function relativeSize(load: EngineRelativeSize, metric: Candidate['metric']): number {
   return (metric === 'cpu' ? load.cpuWorth : load.memoryWorth) ?? 1;
 }
 
-/** Whole instances for a need; never -0. */
-export function roundUp(need: number): number {
-  return Math.max(0, Math.ceil(need - roundingNoise));
+/** Whole instances; never -0. */
+export function roundUp(unrounded: number): number {
+  return Math.max(0, Math.ceil(unrounded - roundingNoise));
 }
 
 /**
- * demand = instances × ratio, in today's instances; need = demand / target. The ratio alone would change with our own actions; demand does
- * not. Only a measured ratio saturates: a prediction may name any figure.
+ * demand = instances × ratio, in today's instances; required = demand / target. The ratio alone would change with our
+ * own actions; demand does not. Only a measured ratio saturates: a prediction may name any figure.
  */
-export function asksOf(
+export function proposalsOf(
   load: Load,
   policy: EnginePolicy,
   source: 'reactive' | 'prediction',
   planned: (policy: EnginePolicy, metric: Candidate['metric']) => number = plannedRatio,
-): readonly Ask[] {
-  const asks: Ask[] = [];
+): readonly Proposal[] {
+  const proposals: Proposal[] = [];
   for (const metric of ['cpu', 'memory'] as const) {
     const ratio = metric === 'cpu' ? load.cpuRatio : load.memoryRatio;
     if (ratio === null) continue;
     const targetRatio = planned(policy, metric);
     const goal = `a ${metricName(metric)} ${planned === plannedRatio ? 'target' : 'limit'} of ${percent(targetRatio)}`;
-    const serving = load.instances * worthOf(load, metric);
+    const serving = load.instances * relativeSize(load, metric);
     const demand = serving * ratio + 0; // +0: -0 would not survive JSON
     const saturated = source === 'reactive' && ratio >= saturatedRatio;
-    const need = saturated
+    const unrounded = saturated
       ? Math.max(demand / targetRatio, serving * growthWhenSaturated)
       : demand / targetRatio;
-    asks.push({ source, metric, ratio, targetRatio, goal, demand, need, required: roundUp(need), saturated });
+    proposals.push({
+      source,
+      metric,
+      ratio,
+      targetRatio,
+      goal,
+      demand,
+      unrounded,
+      required: roundUp(unrounded),
+      saturated,
+    });
   }
-  return asks;
+  return proposals;
 }
 
-/** With a forecast that is trusted, what runs now only has to stay within the limit: the rest is the forecast's business. */
+/**
+ * With a forecast that is trusted, what runs now only has to stay within the limit: the rest is the forecast's
+ * business.
+ */
 export function limitRatio(policy: EnginePolicy): number {
   return Math.min(policy.limitRatio, hottestPlan);
 }
@@ -88,16 +101,16 @@ export function limitRatio(policy: EnginePolicy): number {
  * What the forecast asks for: the upper bound within the limit and, where the target is to be kept, the expected demand
  * within the target. The ratio is what is expected on as many instances as run.
  */
-export function forecastAsks(
+export function forecastProposals(
   forecast: EngineForecast,
   policy: EnginePolicy,
   current: number,
-): readonly Ask[] {
+): readonly Proposal[] {
   return forecast.metrics.map((given) => {
     const { metric, expected, upper } = given;
     const limit = limitRatio(policy);
     const target = plannedRatio(policy, metric);
-    const need = forecastNeed(given, metric, policy);
+    const unrounded = forecastNeed(given, metric, policy);
     const forTarget = policy.planning === 'target' && expected / target >= upper / limit;
     const name = metricName(metric);
     const goal = forTarget
@@ -110,8 +123,8 @@ export function forecastAsks(
       targetRatio: forTarget ? target : limit,
       goal,
       demand: forTarget ? expected : upper,
-      need,
-      required: roundUp(need),
+      unrounded,
+      required: roundUp(unrounded),
       saturated: false,
     };
   });
@@ -131,26 +144,35 @@ export function forecastNeed(
 
 /** What a past sample asked for: the larger of its metrics. */
 export function requiredAt(load: Load, policy: EnginePolicy): number {
-  return mostRequired(asksOf(load, policy, 'reactive'));
+  return highestRequired(proposalsOf(load, policy, 'reactive'));
 }
 
 /** What runs now needs, by its newest sample. */
-export function measureDemand(asks: readonly Ask[]): Stage {
-  const capacity = mostRequired(asks);
-  const visible = asks.reduce((most, ask) => Math.max(most, roundUp(ask.demand / ask.targetRatio)), 0);
-  const hiding = asks.find((ask) => ask.saturated && ask.required === capacity);
+export function measureDemand(proposals: readonly Proposal[]): Stage {
+  const capacity = highestRequired(proposals);
+  const visible = proposals.reduce(
+    (most, proposal) => Math.max(most, roundUp(proposal.demand / proposal.targetRatio)),
+    0,
+  );
+  const hiding = proposals.find((proposal) => proposal.saturated && proposal.required === capacity);
   if (capacity > visible && hiding !== undefined) {
-    return { capacity, code: 'saturated', detail: `${saying(hiding)} hides how much more is needed` };
+    return {
+      capacity,
+      code: 'saturated',
+      detail: `${describeProposal(hiding)} hides how much more is needed`,
+    };
   }
-  const worth = asks.map((ask) => `${metricName(ask.metric)} ${ask.demand.toFixed(2)}`).join(', ');
+  const worth = proposals
+    .map((proposal) => `${metricName(proposal.metric)} ${proposal.demand.toFixed(2)}`)
+    .join(', ');
   return { capacity, detail: `demand in instances' worth: ${worth}` };
 }
 
-export function mostRequired(asks: readonly Ask[]): number {
-  return asks.reduce((most, ask) => Math.max(most, ask.required), 0);
+export function highestRequired(proposals: readonly Proposal[]): number {
+  return proposals.reduce((most, proposal) => Math.max(most, proposal.required), 0);
 }
 
 /** `CPU at 100%` */
-export function saying(ask: Ask): string {
-  return `${metricName(ask.metric)} at ${percent(ask.ratio)}`;
+export function describeProposal(proposal: Proposal): string {
+  return `${metricName(proposal.metric)} at ${percent(proposal.ratio)}`;
 }

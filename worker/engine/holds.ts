@@ -1,40 +1,70 @@
 import type { GuardView } from './guard-view.ts';
-import { guards, noFleetFacts } from './guards.ts';
+import { type Guard, guards, noFleetFacts } from './guards.ts';
 import type { Stage } from './stage.ts';
 import type { EngineInput, FleetProtection, ReasonCode, StageName } from './types.ts';
 
 const hourMs = 3_600_000;
 const halfHourMs = 1_800_000;
 
-/** What the guards look at while deciding. The costly facts are worked out only when a guard asks. */
-export function guardViewOf(asked: number, input: EngineInput): GuardView {
-  const { currentInstances: from, policy, nowMs, stopped } = input;
-  const up = asked > from;
-  return {
-    from,
-    target: asked,
-    execution: null,
-    stop: stopped,
-    pausedUntilMs: up ? policy.scaleUpPausedUntilMs : policy.scaleDownPausedUntilMs,
-    nowMs,
-    get cooldown() {
-      return cooldownOf(input, up ? policy.scaleUpCooldownMs : policy.scaleDownCooldownMs);
-    },
-    get rate() {
-      return rateOf(input);
-    },
-    get reversals() {
-      return reversalsOf(input);
-    },
-    fleet: noFleetFacts,
-  };
+/** What the guards look at while deciding on `target`. The costly facts are worked out only when a guard asks. */
+export class DecidingView implements GuardView {
+  readonly execution = null;
+  readonly fleet = noFleetFacts;
+  readonly target: number;
+  readonly #input: EngineInput;
+
+  constructor(target: number, input: EngineInput) {
+    this.target = target;
+    this.#input = input;
+  }
+
+  get from(): number {
+    return this.#input.currentInstances;
+  }
+
+  get nowMs(): number {
+    return this.#input.nowMs;
+  }
+
+  get stop(): GuardView['stop'] {
+    return this.#input.stopped;
+  }
+
+  get pausedUntilMs(): number | null {
+    const { policy } = this.#input;
+    return this.#up ? policy.scaleUpPausedUntilMs : policy.scaleDownPausedUntilMs;
+  }
+
+  get cooldown(): GuardView['cooldown'] {
+    const { policy } = this.#input;
+    return cooldownOf(this.#input, this.#up ? policy.scaleUpCooldownMs : policy.scaleDownCooldownMs);
+  }
+
+  get rate(): GuardView['rate'] {
+    return rateOf(this.#input);
+  }
+
+  get reversals(): GuardView['reversals'] {
+    return reversalsOf(this.#input);
+  }
+
+  get #up(): boolean {
+    return this.target > this.from;
+  }
 }
+
+/** The guards that deciding explains, by stage. */
+const guardsOfStage: Readonly<Partial<Record<StageName, readonly Guard[]>>> = {
+  cooldown: guards.filter(({ stage }) => stage === 'cooldown'),
+  rate_limit: guards.filter(({ stage }) => stage === 'rate_limit'),
+  pause: guards.filter(({ stage }) => stage === 'pause'),
+  protection: guards.filter(({ stage }) => stage === 'protection'),
+};
 
 /** The guards of one stage, judged on the number that is asked for, so that each of them is explained. */
 export function hold(stage: StageName, view: GuardView, capacity: number): Stage {
   if (view.target === view.from) return { capacity };
-  for (const guard of guards) {
-    if (guard.stage !== stage) continue;
+  for (const guard of guardsOfStage[stage] ?? []) {
     const refusal = guard.holds(view);
     if (refusal === null) continue;
     const { code, detail, untilMs } = refusal;

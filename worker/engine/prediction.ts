@@ -1,4 +1,4 @@
-import { isRatio, isWorth } from './data-quality.ts';
+import { isRatio, isRelativeSize } from './data-quality.ts';
 import type { EngineInput, EnginePrediction } from './types.ts';
 
 /** Forecasts are commonly written hourly or daily; an older one knows nothing of yesterday. */
@@ -33,7 +33,7 @@ export function checkPrediction(input: EngineInput): CheckedPrediction {
   const ratios = [prediction.cpuRatio, prediction.memoryRatio].filter((ratio) => ratio !== null);
   if (ratios.length === 0) return unusable('it has neither CPU nor memory');
   const { cpuWorth = 1, memoryWorth = 1 } = prediction;
-  if (!(ratios.every(isRatio) && isWorth(cpuWorth) && isWorth(memoryWorth)))
+  if (!(ratios.every(isRatio) && isRelativeSize(cpuWorth) && isRelativeSize(memoryWorth)))
     return unusable('its values are not plausible');
   if (!(Number.isFinite(prediction.instances) && prediction.instances >= 1)) {
     return unusable('the instance count it was made for is not known');

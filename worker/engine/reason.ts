@@ -1,61 +1,61 @@
 import type { CheckedSamples } from './data-quality.ts';
-import type { Ask, Load } from './demand.ts';
-import type { Need } from './recommend.ts';
+import type { Load, Proposal } from './demand.ts';
+import type { Recommendation } from './recommend.ts';
 import type { Trail } from './stage.ts';
 import type { EngineInput, EnginePrediction, EngineSample } from './types.ts';
 import { instances, percent, seconds } from './wording.ts';
 
 /** One plain sentence: what was seen, what happens, what would meet the target, and what stood in the way. */
-export function sayReason(
+export function explainDecision(
   input: EngineInput,
   seen: string,
-  need: Need,
+  recommendation: Recommendation,
   { capacity: target, because }: Trail,
 ): string {
   const current = input.currentInstances;
-  const { goal } = need.chosen;
+  const { goal } = recommendation.chosen;
   if (target !== current) {
     const move = `${seen}: scaling ${target > current ? 'up' : 'down'} from ${current} to ${target}`;
     if (because === undefined) return `${move} for ${goal}.`;
-    return need.wanted === target
+    return recommendation.wanted === target
       ? `${move} because ${because}.`
-      : `${move} because ${because}, where ${need.wanted} would meet ${goal}.`;
+      : `${move} because ${because}, where ${recommendation.wanted} would meet ${goal}.`;
   }
   if (because === undefined) return `${seen}: ${instances(current)} will do for ${goal}.`;
-  const still = need.wanted === current ? 'and' : 'but';
-  return `${seen}: ${instances(need.wanted)} would meet ${goal}, ${still} the count stays at ${current} because ${because}.`;
+  const still = recommendation.wanted === current ? 'and' : 'but';
+  return `${seen}: ${instances(recommendation.wanted)} would meet ${goal}, ${still} the count stays at ${current} because ${because}.`;
 }
 
 /** The sentence's beginning; with a prediction the platform's own words, to the letter. */
-export function saySeen(
+export function describeMeasured(
   data: CheckedSamples,
   newest: EngineSample,
   prediction: EnginePrediction | null,
-  need: Need,
+  recommendation: Recommendation,
   current: number,
 ): string {
   const ago = data.verdict === 'stale' ? ` ${seconds(data.newestAgeMs ?? 0)} ago` : '';
   const measured = `${ratios(newest)} on ${instances(newest.instances)}${ago}`;
-  if (need.forecast !== null) {
-    const predicted = `Predicted ${forecastRatios(need.predicted)}`;
-    return need.chosen.source === 'reactive'
+  if (recommendation.forecast !== null) {
+    const predicted = `Predicted ${forecastRatios(recommendation.predicted)}`;
+    return recommendation.chosen.source === 'reactive'
       ? `${predicted}, but measured ${measured}`
       : `${predicted} on ${instances(current)}`;
   }
   if (prediction === null) return `Measured ${measured}`;
   const predicted = `Predicted ${ratios(prediction)}`;
-  return need.chosen.source === 'prediction'
+  return recommendation.chosen.source === 'prediction'
     ? `${predicted} on ${instances(prediction.instances)}`
     : `${predicted}, but measured ${measured}`;
 }
 
-export function sayNothingKnown(data: CheckedSamples, current: number): string {
+export function explainNoData(data: CheckedSamples, current: number): string {
   return `The count stays at ${current} because ${data.why}: post metrics for this resource.`;
 }
 
-function forecastRatios(asks: readonly Ask[]): string {
-  const of = (metric: Ask['metric']) =>
-    asks.find((ask) => ask.metric === metric && ask.source === 'forecast')?.ratio ?? null;
+function forecastRatios(proposals: readonly Proposal[]): string {
+  const of = (metric: Proposal['metric']) =>
+    proposals.find((proposal) => proposal.metric === metric && proposal.source === 'forecast')?.ratio ?? null;
   return ratios({ cpuRatio: of('cpu'), memoryRatio: of('memory'), instances: 0 });
 }
 

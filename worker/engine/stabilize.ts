@@ -1,6 +1,6 @@
 import type { CheckedSamples } from './data-quality.ts';
-import { forecastNeed, requiredAt, roundUp, saying } from './demand.ts';
-import type { Need } from './recommend.ts';
+import { describeProposal, forecastNeed, requiredAt, roundUp } from './demand.ts';
+import type { Recommendation } from './recommend.ts';
 import type { Stage } from './stage.ts';
 import type { EngineInput, EngineSample } from './types.ts';
 import { seconds } from './wording.ts';
@@ -9,12 +9,17 @@ import { seconds } from './wording.ts';
  * Scaling in waits until complete, fresh data of the whole window agrees: the window's highest need counts. Scaling out
  * never waits.
  */
-export function stabilize(wanted: number, input: EngineInput, data: CheckedSamples, need: Need): Stage {
+export function stabilize(
+  wanted: number,
+  input: EngineInput,
+  data: CheckedSamples,
+  recommendation: Recommendation,
+): Stage {
   const { currentInstances: current, policy, nowMs } = input;
   if (wanted >= current) return { capacity: wanted };
   if (data.verdict !== 'fresh') return { capacity: current, code: doubtCode(data), detail: data.why };
-  if (need.hidden !== undefined) {
-    const detail = `${saying(need.hidden)} hides how much is needed`;
+  if (recommendation.saturated !== undefined) {
+    const detail = `${describeProposal(recommendation.saturated)} hides how much is needed`;
     return { capacity: current, code: 'saturated', detail };
   }
   const windowMs = policy.stabilizationWindowMs;
@@ -25,7 +30,9 @@ export function stabilize(wanted: number, input: EngineInput, data: CheckedSampl
     const detail = `the stabilization window of ${seconds(windowMs)} has complete samples in ${covered} of its ${expected} intervals`;
     return { capacity: current, code: 'partial_data', detail };
   }
-  return need.forecast === null ? highestOf(window, wanted, input) : highestForecast(wanted, input, need);
+  return recommendation.forecast === null
+    ? highestOf(window, wanted, input)
+    : highestForecast(wanted, input, recommendation);
 }
 
 /** Why data that is not fresh may not scale in. */
@@ -37,10 +44,10 @@ export function doubtCode(data: CheckedSamples): 'stale_data' | 'partial_data' {
 function highestForecast(
   wanted: number,
   { currentInstances: current, policy }: EngineInput,
-  need: Need,
+  recommendation: Recommendation,
 ): Stage {
   const highest = Math.max(
-    ...(need.forecast?.metrics ?? []).map((metric) =>
+    ...(recommendation.forecast?.metrics ?? []).map((metric) =>
       roundUp(forecastNeed(metric.windowHighest, metric.metric, policy)),
     ),
   );
@@ -70,7 +77,10 @@ function highestOf(window: readonly EngineSample[], wanted: number, input: Engin
   return { capacity: current, code: 'stabilized', detail, untilMs: lastAgainstMs + windowMs };
 }
 
-/** Many samples of one minute are no history of five: how many decision intervals have a sample as complete as the newest. */
+/**
+ * Many samples of one minute are no history of five: how many decision intervals have a sample as complete as the
+ * newest.
+ */
 function intervalsCovered(
   window: readonly EngineSample[],
   newest: EngineSample | undefined,

@@ -1,5 +1,5 @@
 import { forecastNeed, roundUp } from './demand.ts';
-import type { Need } from './recommend.ts';
+import type { Recommendation } from './recommend.ts';
 import type { Stage } from './stage.ts';
 import type { EnginePolicy } from './types.ts';
 import { percent } from './wording.ts';
@@ -14,12 +14,17 @@ const worthGivingBack = 0.3;
  * No change for a difference that noise can make. As the HPA's tolerance it looks at utilisation over target, which is
  * need / current, before rounding to whole instances. Saturation is no noise, and bounds are not open to tolerance.
  */
-export function tolerate(wanted: number, current: number, need: Need, policy: EnginePolicy): Stage {
+export function tolerate(
+  wanted: number,
+  current: number,
+  recommendation: Recommendation,
+  policy: EnginePolicy,
+): Stage {
   if (wanted === current || current === 0) return { capacity: wanted };
   if (current < policy.minInstances || current > policy.maxInstances) return { capacity: wanted };
-  if (need.forecast !== null) return tolerateForecast(wanted, current, need, policy);
-  if (need.hidden !== undefined && wanted > current) return { capacity: wanted };
-  const difference = Math.abs(need.unrounded / current - 1);
+  if (recommendation.forecast !== null) return tolerateForecast(wanted, current, recommendation, policy);
+  if (recommendation.saturated !== undefined && wanted > current) return { capacity: wanted };
+  const difference = Math.abs(recommendation.unrounded / current - 1);
   if (difference > policy.tolerance + roundingNoise) return { capacity: wanted };
   return {
     capacity: current,
@@ -29,12 +34,17 @@ export function tolerate(wanted: number, current: number, need: Need, policy: En
 }
 
 /**
- * A calibrated bound has its noise accounted for: scaling out is not tolerated away, one instance short is a breach more.
- * Scaling in by a little is, until an hour has agreed: it saves next to nothing and is soon taken back.
+ * A calibrated bound has its noise accounted for: scaling out is not tolerated away, one instance short is a breach
+ * more. Scaling in by a little is, until an hour has agreed: it saves next to nothing and is soon taken back.
  */
-function tolerateForecast(wanted: number, current: number, need: Need, policy: EnginePolicy): Stage {
+function tolerateForecast(
+  wanted: number,
+  current: number,
+  recommendation: Recommendation,
+  policy: EnginePolicy,
+): Stage {
   if (wanted > current) return { capacity: wanted };
-  const metrics = need.forecast?.metrics ?? [];
+  const metrics = recommendation.forecast?.metrics ?? [];
   const highest = (of: 'windowHighest' | 'hourHighest') =>
     Math.max(...metrics.map((metric) => roundUp(forecastNeed(metric[of], metric.metric, policy))));
   // What the stabilization window will leave of it.

@@ -29,7 +29,9 @@ export interface EnginePolicy {
   readonly decisionIntervalMs: number;
   readonly scaleUpPausedUntilMs: number | null;
   readonly scaleDownPausedUntilMs: number | null;
-  /** Changes of direction within half an hour after which scaling in is held. Absent in decisions of engines before 1.3. */
+  /**
+   * Changes of direction within half an hour after which scaling in is held. Absent in decisions of engines before 1.3.
+   */
   readonly maxReversalsPerHalfHour?: number;
 }
 
@@ -45,13 +47,13 @@ export interface FleetProtection {
 }
 
 /** How many of today's instances one of then was worth; absent: one. Instance types and requests change. */
-export interface EngineWorth {
+export interface EngineRelativeSize {
   readonly cpuWorth?: number;
   readonly memoryWorth?: number;
 }
 
 /** One measured value. Ratios may exceed 1 (Kubernetes usage over request). */
-export interface EngineSample extends EngineWorth {
+export interface EngineSample extends EngineRelativeSize {
   readonly atMs: number;
   readonly cpuRatio: number | null;
   readonly memoryRatio: number | null;
@@ -98,7 +100,7 @@ export interface EngineForecast {
 }
 
 /** A prediction another service wrote, already matched to the decision's horizon by the caller. */
-export interface EnginePrediction extends EngineWorth {
+export interface EnginePrediction extends EngineRelativeSize {
   readonly forMs: number;
   readonly madeAtMs: number;
   readonly cpuRatio: number | null;
@@ -224,7 +226,10 @@ export interface EngineDecision {
   readonly reasonCode: ReasonCode;
   /** One plain sentence. With a prediction used it begins `Predicted CPU: 85%, Memory: 70%`. */
   readonly reason: string;
-  /** Estimated probability that demand at the horizon stays within `explanation.confidence.withinRatio` of `targetInstances`. */
+  /**
+   * Estimated probability that demand at the horizon stays within `explanation.confidence.withinRatio` of
+   * `targetInstances`.
+   */
   readonly confidence: number;
   readonly explanation: Explanation;
 }

@@ -2,8 +2,8 @@ import type { Queryable } from '../../shared/db/pool.ts';
 import { coveredBy } from '../../shared/db/selectors-store.ts';
 
 /**
- * Whether the key that asked for a job may still touch the resource: it is neither revoked nor expired by the database's
- * clock, and its selectors cover the resource as it is now. Asked again when the job is carried out.
+ * Whether the key that asked for a job may still touch the resource: it is neither revoked nor expired by the
+ * database's clock, and its selectors cover the resource as it is now. Asked again when the job is carried out.
  * @param actorKeyId `jobs.actor_key_id`; 'auto' and null are the service itself.
  * @returns null when it may; else the reason in plain words, for an error with the code `forbidden`.
  */

@@ -4,7 +4,10 @@ import type { Queryable } from '../../shared/db/pool.ts';
 /** Failures in a row that open a circuit; credentials that are not known do at once. */
 const failuresToOpen = 5;
 const probeSeconds = 15;
-/** Whether this failure opens the circuit (again): enough in a row, credentials, or a failed trial; not while it is open anyway. */
+/**
+ * Whether this failure opens the circuit (again): enough in a row, credentials, or a failed trial; not while it is open
+ * anyway.
+ */
 const opens = `(c.open_until is null or c.open_until <= clock_timestamp())
   and (c.failures + 1 >= ${failuresToOpen} or $4::integer = 1 or c.open_until is not null)`;
 
@@ -26,7 +29,10 @@ export async function passCircuit(db: Queryable, scope: string): Promise<number 
   return rows[0]?.wait_ms ?? null;
 }
 
-/** Counts a failed call. An open circuit stays open for 30 s, then twice as long each time up to 10 minutes. @returns the circuit when this opened it. */
+/**
+ * Counts a failed call. An open circuit stays open for 30 s, then twice as long each time up to 10 minutes. @returns
+ * the circuit when this opened it.
+ */
 export async function circuitFailed(
   db: Queryable,
   scope: string,
@@ -68,7 +74,10 @@ export async function closeIdleCircuits(db: Queryable, scopes: readonly string[]
   return rows.map((row) => row.scope);
 }
 
-/** The cloud answered: closes the circuit. Costs nothing where it is closed already and nothing failed. @returns whether anything had failed. */
+/**
+ * The cloud answered: closes the circuit. Costs nothing where it is closed already and nothing failed. @returns whether
+ * anything had failed.
+ */
 export async function circuitAnswered(db: Queryable, scope: string): Promise<boolean> {
   const { rowCount } = await db.query({
     name: 'circuit_answered',

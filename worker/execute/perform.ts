@@ -47,9 +47,9 @@ export type ExecuteOutcome =
 const writeTimeoutMs = 10_000;
 
 /**
- * Carries a decision out, at most once, as `nextStep` has it: read the cloud, commit the intent, send one absolute write,
- * record the outcome. A run that finds an attempt open resolves that one first by reading the cloud; it never writes
- * blindly.
+ * Carries a decision out, at most once, as `nextStep` has it: read the cloud, commit the intent, send one absolute
+ * write, record the outcome. A run that finds an attempt open resolves that one first by reading the cloud; it never
+ * writes blindly.
  * @throws when PostgreSQL is away: the lease runs out, and another run takes over from what is committed.
  */
 export async function executeDecision(deps: ExecuteDeps, job: ClaimedJob): Promise<ExecuteOutcome> {
@@ -244,7 +244,7 @@ function countsForCircuit({ fault, code }: ProviderError): boolean {
   return circuitFaults.has(fault) && !saysNothingOfTheCloud.has(code);
 }
 
-/** What follows a write is worth some patience: PostgreSQL gets five tries before the lease has to speak for us. */
+/** What follows a write is worth some patience: PostgreSQL gets five tries; after that the lease runs out. */
 async function persistently<T>(write: () => Promise<T>): Promise<T> {
   for (let attempt = 0; ; attempt++) {
     try {

@@ -3,10 +3,10 @@ import type { JobQueueName } from '../../shared/queues/queues.ts';
 import { Claims } from '../queue/claims.ts';
 import {
   afterUnexpected,
-  announce,
   type JobEnd,
-  postponeAndRing,
+  postponeAndEnqueue,
   type RunDeps,
+  reportFinished,
   runEntry,
 } from '../queue/run-job.ts';
 import { type ExecuteDeps, executeDecision } from './perform.ts';
@@ -23,8 +23,8 @@ export function createExecuteProcessor(
       try {
         const outcome = await executeDecision(deps, job);
         if (outcome.kind === 'postpone')
-          return await postponeAndRing(deps, job, outcome.delayMs, outcome.refund, outcome.error);
-        announce(deps, queue, [{ job, completion: outcome.completion, startedAt }]);
+          return await postponeAndEnqueue(deps, job, outcome.delayMs, outcome.refund, outcome.error);
+        reportFinished(deps, queue, [{ job, completion: outcome.completion, startedAt }]);
         const failure = outcome.completion.error?.message;
         return { id: job.id, state: 'finished', ...(failure === undefined ? {} : { failure }) };
       } catch (error) {

@@ -6,8 +6,9 @@ import type { CapacityState } from '../providers/scaling-provider.ts';
 import type { Attempt, Began, BoundView, Known, Settlement, Step } from './types.ts';
 
 /**
- * The protocol of an execution, as a pure function: `nextStep(what is known) → step`. `perform.ts` carries the step out,
- * adds what it found to what is known, and asks again. The rules are the tables at the end; the first that fits counts.
+ * The protocol of an execution, as a pure function: `nextStep(what is known) → step`. `perform.ts` carries the step
+ * out, adds what it found to what is known, and asks again. The rules are the tables at the end; the first that fits
+ * counts.
  */
 
 /** A request that is not sent within this long after its intent is not sent at all. */

@@ -28,14 +28,14 @@ const saveEveryMs = 15 * 60_000;
 /** Catching up on more samples than this is a job of its own. */
 const mostCatchUp = 2_000;
 
-export interface Asked {
+export interface ForecastRequest {
   readonly resourceId: string;
   readonly input: Omit<EngineInput, 'usePrediction'>;
   /** What one instance is now. */
   readonly size: InstanceSize;
 }
 
-export interface Forecasted {
+export interface ForecastAnswer {
   readonly forecast: EngineForecast | null;
   readonly why: string;
   /** True when a forecaster has to be built from history first. */
@@ -63,21 +63,21 @@ export class ForecasterCache {
   }
 
   /** Forecasts for many resources: at most one read of checkpoints, and one of samples for each that fell behind. */
-  async forecast(asked: readonly Asked[]): Promise<Map<string, Forecasted>> {
+  async forecast(asked: readonly ForecastRequest[]): Promise<Map<string, ForecastAnswer>> {
     const unknown = asked.filter((each) => !this.#fits(each));
     if (unknown.length > 0) await this.#load(unknown);
-    const answers = new Map<string, Forecasted>();
+    const answers = new Map<string, ForecastAnswer>();
     for (const each of asked) answers.set(each.resourceId, await this.#answer(each));
     this.#publish(asked, answers);
     return answers;
   }
 
-  #fits({ resourceId, input, size }: Asked): boolean {
+  #fits({ resourceId, input, size }: ForecastRequest): boolean {
     const held = this.#held.get(resourceId);
     return held !== undefined && isOfShape(held.forecaster, input.policy) && isOfUnit(held.unit, size);
   }
 
-  async #load(asked: readonly Asked[]): Promise<void> {
+  async #load(asked: readonly ForecastRequest[]): Promise<void> {
     const policies = new Map(asked.map((each) => [each.resourceId, each.input.policy]));
     for (const checkpoint of await loadCheckpoints(this.#pool, [...policies.keys()])) {
       const forecaster = revive(checkpoint, policies.get(checkpoint.resource_id) as EnginePolicy);
@@ -87,7 +87,7 @@ export class ForecasterCache {
     }
   }
 
-  async #answer(asked: Asked): Promise<Forecasted> {
+  async #answer(asked: ForecastRequest): Promise<ForecastAnswer> {
     const { resourceId, input, size } = asked;
     const held = this.#held.get(resourceId);
     if (held === undefined || !this.#fits(asked)) return building;
@@ -111,7 +111,7 @@ export class ForecasterCache {
     return { forecast, why: forecast === null ? 'there are no samples yet' : '', needsBuilding: false };
   }
 
-  #publish(asked: readonly Asked[], answers: ReadonlyMap<string, Forecasted>): void {
+  #publish(asked: readonly ForecastRequest[], answers: ReadonlyMap<string, ForecastAnswer>): void {
     const views = asked.flatMap(({ resourceId, input }) => {
       const forecast = answers.get(resourceId)?.forecast ?? null;
       const held = this.#held.get(resourceId);
@@ -179,7 +179,7 @@ export class ForecasterCache {
   }
 }
 
-const building: Forecasted = {
+const building: ForecastAnswer = {
   forecast: null,
   why: 'it is being built from the stored samples',
   needsBuilding: true,
@@ -241,7 +241,7 @@ function checkpointOf(
 
 /** Demand that another service predicts for the time the forecast is for, where it wrote one for about that time. */
 function predictedDemand(
-  { prediction, nowMs }: Asked['input'],
+  { prediction, nowMs }: ForecastRequest['input'],
   { shape }: ResourceForecaster,
 ): Partial<Record<Metric, number>> {
   if (prediction === null || !Number.isFinite(prediction.instances)) return {};

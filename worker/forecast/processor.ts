@@ -1,7 +1,7 @@
 import type { Job } from 'bullmq';
 import { Claims } from '../queue/claims.ts';
 import { type ClaimedJob, finishJobs, type JobCompletion } from '../queue/jobs-store.ts';
-import { afterUnexpected, announce, type JobEnd, type RunDeps, runEntry } from '../queue/run-job.ts';
+import { afterUnexpected, type JobEnd, type RunDeps, reportFinished, runEntry } from '../queue/run-job.ts';
 import { verifyDecision } from '../simulate/replay-decision.ts';
 import { simulatePolicy } from '../simulate/simulate-policy.ts';
 import { buildForecaster } from './build-forecaster.ts';
@@ -18,7 +18,7 @@ export function createForecastProcessor(
       try {
         const completion = await run(deps, job);
         if (!(await finishJobs(deps.pool, [completion])).has(job.id)) return { id: job.id, state: 'skipped' };
-        announce(deps, 'forecast', [{ job, completion, startedAt }]);
+        reportFinished(deps, 'forecast', [{ job, completion, startedAt }]);
         const failure = completion.error?.message;
         return { id: job.id, state: 'finished', ...(failure === undefined ? {} : { failure }) };
       } catch (error) {

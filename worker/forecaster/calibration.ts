@@ -23,7 +23,8 @@ const enoughOutcomes = 50;
 export class Calibration implements Stateful {
   /**
    * Probability integral transforms: the stated probability of not more than what then came. Where quantiles are equal,
-   * as on a flat line, the lowest of them counts: what came was at or under all of them. 0 is what came under the lowest.
+   * as on a flat line, the lowest of them counts: what came was at or under all of them. 0 is what came under the
+   * lowest.
    */
   readonly #outcomes: Float32Array;
   /** How many outcomes are below each threshold; then how many there are, and where the next goes. */
@@ -37,7 +38,10 @@ export class Calibration implements Stateful {
     this.#rows = doubles(horizonSteps * levels.length).fill(Number.NaN);
   }
 
-  /** @param quantileAt the demand that is not exceeded with the probability `levels[index]`, by the distribution forecast now. */
+  /**
+   * @param quantileAt the demand that is not exceeded with the probability `levels[index]`, by the distribution
+   * forecast now.
+   */
   update(demand: number, counted: boolean, quantileAt: (index: number) => number): void {
     const rows = this.#rows;
     const at = (this.#cursor[0] as number) * levels.length;

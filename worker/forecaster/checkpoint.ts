@@ -1,6 +1,9 @@
 import type { StateArray, Stateful } from './state.ts';
 
-/** Changes whenever the arrays of a forecaster change their meaning, number or length: an old checkpoint is then rebuilt. */
+/**
+ * Changes whenever the arrays of a forecaster change their meaning, number or length: an old checkpoint is then
+ * rebuilt.
+ */
 export const checkpointVersion = 4;
 
 /** @returns one buffer with the bytes of every array, in order. */

@@ -1,3 +1,4 @@
+import { BoundMix } from './bound-mix.ts';
 import { Calibration, levels } from './calibration.ts';
 import { Ensemble } from './ensemble.ts';
 import type { Moment } from './expert.ts';
@@ -7,17 +8,18 @@ import { RiskBudget } from './risk-budget.ts';
 import { SlotProfile } from './slot-profile.ts';
 import { doubles, floats, RunningMean, type StateArray, type Stateful } from './state.ts';
 import { type Accuracy, TrackRecord } from './track-record.ts';
-import { type BoundStep, UpperBound } from './upper-bound.ts';
+import type { BoundStep } from './upper-bound.ts';
 
 const dayMs = 86_400_000;
 /** One residual every five minutes for a week: tails need samples, and not of the same minute. */
 const poolEveryMs = 300_000;
 const poolDays = 7;
-/** How sharply a bound with a worse pinball loss is punished. */
-const boundSharpness = 16;
 /** The seasonal envelope looks so many days back. */
 const envelopeDays = 3;
-/** What comes again within a day is looked up so many periods back: the most of it for a bound, the mean change for an expert. */
+/**
+ * What comes again within a day is looked up so many periods back: the most of it for a bound, the mean change for an
+ * expert.
+ */
 const envelopePeriods = 4;
 const changePeriods = 3;
 
@@ -54,14 +56,13 @@ export class DemandForecaster implements Stateful {
   readonly #ensemble: Ensemble;
   readonly #day: SlotProfile;
   readonly #week: SlotProfile;
-  readonly #bounds: readonly UpperBound[];
-  readonly #boundWeights: Float64Array;
+  readonly #bounds: BoundMix;
   readonly #recurrence: Recurrence;
   readonly #drop: LevelDrop;
   readonly #budget: RiskBudget;
   readonly #record: TrackRecord;
   readonly #calibration: Calibration;
-  /** Demand of the last days, a ring. */
+  /** Demand of the last days, a ring buffer. */
   readonly #history: Float32Array;
   readonly #level = new RunningMean(0.01);
   readonly #slowLevel: RunningMean;
@@ -96,12 +97,7 @@ export class DemandForecaster implements Stateful {
       slotRadius: Math.round((stepMs >= poolEveryMs ? 1_200_000 : 480_000) / stepMs),
     };
     this.#calibration = new Calibration(horizonSteps, options.poolSize);
-    // Of the ensemble, scaled; of it or the envelope of the last periods, raw; of Holt-Winters, scaled; of the envelope
-    // of the last days, raw.
-    this.#bounds = [true, false, true, false].map(
-      (scaled, index) => new UpperBound({ ...options, scaled, levels: index === 0 ? levels : [] }),
-    );
-    this.#boundWeights = doubles(this.#bounds.length);
+    this.#bounds = new BoundMix(options);
     this.#moment = {
       demand: 0,
       slot: 0,
@@ -151,9 +147,8 @@ export class DemandForecaster implements Stateful {
     const forecast = this.#ensemble.forecast(this.#moment, observed);
     numbers[3] = forecast;
     this.#updateBounds(step, slot, slotAhead, observed, risk, forecast);
-    this.#weighBounds();
     this.#plan(risk, toleratedRisk);
-    this.#calibration.update(value, observed && this.#step.pooled, this.#quantileAt);
+    this.#calibration.update(value, observed && this.#step.pooled, this.#bounds.quantileAt);
     this.#record.add(value, yesterday, forecast, numbers[5] as number, numbers[6] as number, observed);
   }
 
@@ -162,7 +157,7 @@ export class DemandForecaster implements Stateful {
     const day = this.#day.at(slot);
     const usual = this.#week.periods >= 1 ? Math.min(day, this.#week.at(step % (this.#slots * 7))) : day;
     if (!this.#drop.add(value, usual)) return;
-    for (const bound of this.#bounds) bound.forget(Math.ceil(this.#drop.steps / this.#poolEvery));
+    this.#bounds.forget(Math.ceil(this.#drop.steps / this.#poolEvery));
     let most = value;
     for (let ago = 1; ago < this.#drop.steps; ago++) most = Math.max(most, this.#past(ago));
     // The envelopes are of what there has been since.
@@ -243,11 +238,12 @@ export class DemandForecaster implements Stateful {
     common.disagreement = this.#ensemble.disagreement;
     common.pooled = step % this.#poolEvery === 0;
     common.risk = risk;
-    const [ensemble, raw, holtWinters, envelope] = this.#bounds;
-    ensemble?.update(common, forecast);
-    raw?.update(common, Math.max(forecast, this.#recurringEnvelope()));
-    holtWinters?.update(common, this.#ensemble.opinions[this.#ensemble.holtWinters] as number);
-    envelope?.update(common, this.#dayEnvelope(forecast));
+    this.#bounds.update(common, {
+      ensemble: forecast,
+      recurring: Math.max(forecast, this.#recurringEnvelope()),
+      holtWinters: this.#ensemble.forecasts[this.#ensemble.holtWinters] as number,
+      days: this.#dayEnvelope(forecast),
+    });
   }
 
   /**
@@ -280,20 +276,6 @@ export class DemandForecaster implements Stateful {
     return most;
   }
 
-  #weighBounds(): void {
-    let best = Number.POSITIVE_INFINITY;
-    for (const bound of this.#bounds) if (bound.loss < best) best = bound.loss;
-    const weights = this.#boundWeights;
-    let total = 0;
-    for (let index = 0; index < weights.length; index++) {
-      const loss = (this.#bounds[index] as UpperBound).loss;
-      const weight = loss <= best ? 1 : best > 0 ? Math.exp(-boundSharpness * (loss / best - 1)) : 0;
-      weights[index] = weight;
-      total += weight;
-    }
-    for (let index = 0; index < weights.length; index++) weights[index] = (weights[index] as number) / total;
-  }
-
   /** Picks the share of the risk that is worth its margin. */
   #plan(risk: number, toleratedRisk: number): void {
     const numbers = this.#numbers;
@@ -310,21 +292,9 @@ export class DemandForecaster implements Stateful {
     }
   }
 
-  /**
-   * Of the distribution: that of the ensemble's own errors, scaled. The mix is made for the far end, and in the middle
-   * envelopes know less than a forecast. Bound once: a closure made anew each step would be garbage.
-   */
-  readonly #quantileAt = (index: number): number => (this.#bounds[0] as UpperBound).atLevel(index);
-
-  /** The bounds, mixed by their pinball losses: the demand at the horizon that is not exceeded with this probability. */
+  /** Demand at the horizon that is not exceeded with this probability. */
   upper(probability: number): number {
-    const weights = this.#boundWeights;
-    let sum = 0;
-    for (let index = 0; index < weights.length; index++) {
-      const weight = weights[index] as number;
-      if (weight > 0) sum += weight * (this.#bounds[index] as UpperBound).at(probability);
-    }
-    return sum;
+    return this.#bounds.upper(probability);
   }
 
   /** The step taken in last; 0 before the first. */
@@ -362,7 +332,7 @@ export class DemandForecaster implements Stateful {
 
   /** Residuals that the bounds rest on. */
   get residuals(): number {
-    return (this.#bounds[0] as UpperBound).residuals;
+    return this.#bounds.residuals;
   }
 
   get trusted(): boolean {
@@ -398,8 +368,7 @@ export class DemandForecaster implements Stateful {
       ...this.#ensemble.state(),
       ...this.#day.state(),
       ...this.#week.state(),
-      ...this.#bounds.flatMap((bound) => bound.state()),
-      this.#boundWeights,
+      ...this.#bounds.state(),
       ...this.#recurrence.state(),
       ...this.#drop.state(),
       ...this.#budget.state(),

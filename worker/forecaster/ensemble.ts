@@ -10,7 +10,9 @@ import { doubles, type StateArray, type Stateful } from './state.ts';
 const lossRate = 0.003;
 const sharpness = 30;
 
-/** Experts weighted by exp(-30 (L / best L - 1)), where L is the running mean of their absolute error at the horizon. */
+/**
+ * Experts weighted by exp(-30 (L / best L - 1)), where L is the running mean of their absolute error at the horizon.
+ */
 export class Ensemble implements Stateful {
   readonly experts: readonly Expert[];
   /** The expert whose forecast one of the bounds follows. */
@@ -18,11 +20,11 @@ export class Ensemble implements Stateful {
   /** The expert that says what another service predicts: the last, after all of our own. */
   readonly prediction = 5;
   /** What each expert said at the last step, and its weight in the mix. */
-  readonly opinions: Float64Array;
+  readonly forecasts: Float64Array;
   readonly weights: Float64Array;
   readonly #losses: Float64Array;
   readonly #counts: Float64Array;
-  /** How far, on average, the experts' own opinions are from the mix: little is known where they differ. */
+  /** Mean distance between the experts' forecasts and the mix: where they differ, uncertainty is high. */
   disagreement = 0;
   /** What each said over the last horizon, a row a step. */
   readonly #pending: Float64Array;
@@ -38,7 +40,7 @@ export class Ensemble implements Stateful {
       new PredictedExpert(),
     ];
     const count = this.experts.length;
-    this.opinions = doubles(count);
+    this.forecasts = doubles(count);
     this.weights = doubles(count);
     this.#losses = doubles(count);
     this.#counts = doubles(count);
@@ -47,14 +49,14 @@ export class Ensemble implements Stateful {
 
   /** @param observed false for a made-up step, whose errors say nothing. */
   forecast(moment: Moment, observed: boolean): number {
-    const { experts, opinions } = this;
+    const { experts, forecasts } = this;
     const row = (this.#cursor[0] as number) * experts.length;
     for (let index = 0; index < experts.length; index++) {
       const due = this.#pending[row + index] as number;
       if (observed && !Number.isNaN(due)) this.#score(index, Math.abs(moment.demand - due));
-      const opinion = (experts[index] as Expert).forecast(moment);
-      opinions[index] = opinion;
-      this.#pending[row + index] = opinion;
+      const forecast = (experts[index] as Expert).forecast(moment);
+      forecasts[index] = forecast;
+      this.#pending[row + index] = forecast;
     }
     this.#cursor[0] = row + experts.length === this.#pending.length ? 0 : (this.#cursor[0] as number) + 1;
     return this.#mix();
@@ -68,22 +70,22 @@ export class Ensemble implements Stateful {
   }
 
   #mix(): number {
-    const { opinions, weights } = this;
-    // The best of those that speak: next to a silent one that was nearly always right, none of them would weigh anything.
+    const { forecasts, weights } = this;
+    // The best of those with a forecast: next to one without, that was nearly always right, none would have a weight.
     let best = Number.POSITIVE_INFINITY;
-    for (let index = 0; index < opinions.length; index++) {
-      if (Number.isNaN(opinions[index] as number)) continue;
+    for (let index = 0; index < forecasts.length; index++) {
+      if (Number.isNaN(forecasts[index] as number)) continue;
       if ((this.#counts[index] as number) > 0 && (this.#losses[index] as number) < best)
         best = this.#losses[index] as number;
     }
     let total = 0;
     let sum = 0;
-    for (let index = 0; index < opinions.length; index++) {
-      const opinion = opinions[index] as number;
-      const weight = Number.isNaN(opinion) ? 0 : this.#weightOf(index, best);
+    for (let index = 0; index < forecasts.length; index++) {
+      const forecast = forecasts[index] as number;
+      const weight = Number.isNaN(forecast) ? 0 : this.#weightOf(index, best);
       weights[index] = weight;
       total += weight;
-      if (weight > 0) sum += weight * opinion;
+      if (weight > 0) sum += weight * forecast;
     }
     for (let index = 0; index < weights.length; index++) weights[index] = (weights[index] as number) / total;
     const mixed = sum / total;
@@ -95,7 +97,7 @@ export class Ensemble implements Stateful {
   #distanceFrom(mixed: number): number {
     let distance = 0;
     for (let index = 0; index < this.prediction; index++) {
-      distance += Math.abs((this.opinions[index] as number) - mixed);
+      distance += Math.abs((this.forecasts[index] as number) - mixed);
     }
     return distance / this.prediction;
   }
@@ -116,7 +118,7 @@ export class Ensemble implements Stateful {
   state(): readonly StateArray[] {
     return [
       ...this.experts.flatMap((expert) => expert.state()),
-      this.opinions,
+      this.forecasts,
       this.weights,
       this.#losses,
       this.#counts,

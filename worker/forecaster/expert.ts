@@ -24,6 +24,6 @@ export interface Moment {
 /** One way to forecast. Add one to the list in ensemble.ts and it is weighted by its record like the others. */
 export interface Expert extends Stateful {
   readonly name: string;
-  /** Takes the step in and names the demand expected at the horizon; NaN when it has no opinion. */
+  /** Takes the step in and names the demand expected at the horizon; NaN when it has no forecast. */
   forecast(moment: Moment): number;
 }

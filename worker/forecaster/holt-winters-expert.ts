@@ -6,7 +6,10 @@ const trendRate = 0.01;
 const seasonRate = 0.2;
 const damping = 0.98;
 
-/** Additive Holt-Winters with a damped trend and a season of one day (Gardner 1985; Hyndman and Athanasopoulos, FPP3, 8.4). */
+/**
+ * Additive Holt-Winters with a damped trend and a season of one day (Gardner 1985; Hyndman and Athanasopoulos, FPP3,
+ * 8.4).
+ */
 export class HoltWintersExpert implements Expert {
   readonly name = 'holt_winters';
   /** phi + phi^2 + ... + phi^h: how far the trend carries to the horizon. */

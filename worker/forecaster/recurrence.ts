@@ -9,7 +9,10 @@ const memoryMs = 3 * 24 * hourMs;
 const sizeRate = 0.01;
 /** A burst counts as so many usual changes at most: one that never comes again is no period. */
 const largest = 4;
-/** The autocorrelation that makes a period; one that is known is kept down to a share of that, and against one hardly better. */
+/**
+ * The autocorrelation that makes a period; one that is known is kept down to a share of that, and against one hardly
+ * better.
+ */
 const enough = 0.15;
 const keptShare = 0.7;
 const hardlyBetter = 0.9;
@@ -17,16 +20,16 @@ const hardlyBetter = 0.9;
 const fewestTimes = 3;
 
 /**
- * Finds what comes again and again within a day, as timers and cron jobs make it: the distance at which changes of demand
- * are most alike (the highest peak of their autocorrelation, exponentially forgotten). Clocks drift and need not divide
- * a day or an hour, so no period is taken for granted.
+ * Finds what comes again and again within a day, as timers and cron jobs make it: the distance at which changes of
+ * demand are most alike (the highest peak of their autocorrelation, exponentially forgotten). Clocks drift and need not
+ * divide a day or an hour, so no period is taken for granted.
  */
 export class Recurrence implements Stateful {
   readonly #least: number;
   readonly #most: number;
   readonly #rate: number;
   readonly #every: number;
-  /** Changes in units of their usual size, a ring. */
+  /** Changes in units of their usual size, a ring buffer. */
   readonly #changes: Float32Array;
   /** Mean product of changes that are so many steps apart. */
   readonly #products: Float32Array;

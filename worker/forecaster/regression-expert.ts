@@ -11,7 +11,8 @@ const traceLimit = 1_000;
 
 /**
  * Recursive least squares with exponential forgetting (Ljung, "System Identification", 2nd ed., 11.2) on differences of
- * smoothed levels, of yesterday, of what comes again within a day and of the day and week profiles, all in units of the local mean deviation.
+ * smoothed levels, of yesterday, of what comes again within a day and of the day and week profiles, all in units of the
+ * local mean deviation.
  */
 export class RegressionExpert implements Expert {
   readonly name = 'regression';

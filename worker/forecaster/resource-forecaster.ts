@@ -23,7 +23,10 @@ export interface ForecastShape {
   readonly horizonSteps: number;
 }
 
-/** Steps of one decision interval, as near as divides a day; the horizon is when a launch decided one step later is ready. */
+/**
+ * Steps of one decision interval, as near as divides a day; the horizon is when a launch decided one step later is
+ * ready.
+ */
 export function shapeOf(policy: EnginePolicy): ForecastShape {
   const steps = Math.max(1, Math.round(86_400_000 / Math.max(policy.decisionIntervalMs, 15_000)));
   const stepMs = 86_400_000 / divisorNear(steps);
@@ -39,7 +42,10 @@ function divisorNear(steps: number): number {
 
 interface Series {
   readonly forecaster: DemandForecaster;
-  /** Upper bounds and expectations of the longest stabilization window, or of the horizon if longer: a ring of pairs. */
+  /**
+   * Upper bounds and expectations of the longest stabilization window, or of the horizon if longer: a ring buffer of
+   * pairs.
+   */
   readonly recent: Float64Array;
   readonly recentCursor: Float64Array;
   /** The highest ratio seen. */
@@ -142,7 +148,10 @@ export class ResourceForecaster implements Stateful {
     recentCursor[0] = at + 2 === recent.length ? 0 : at + 2;
   }
 
-  /** Demand is instances × ratio, in today's instances. Where the ratio is at its ceiling, requests tell more, if they have been seen before. */
+  /**
+   * Demand is instances × ratio, in today's instances. Where the ratio is at its ceiling, requests tell more, if they
+   * have been seen before.
+   */
   #observe(
     samples: readonly EngineSample[],
     from: number,

@@ -12,9 +12,9 @@ const most = 2;
 const least = 0.25;
 
 /**
- * Keeps the breaches that really happen at the risk that the operator stated. Whole instances, waiting before scaling in
- * and the floor under a forecast all make for fewer breaches than the bound allows; a burst makes for more. So the risk
- * that the bound is asked for is moved against the share of steps that were really above the limit (proportional
+ * Keeps the breaches that really happen at the risk that the operator stated. Whole instances, waiting before scaling
+ * in and the floor under a forecast all make for fewer breaches than the bound allows; a burst makes for more. So the
+ * risk that the bound is asked for is moved against the share of steps that were really above the limit (proportional
  * feedback; adaptive conformal inference, Gibbs and Candès 2021, moves the level by the same difference).
  */
 export class RiskBudget implements Stateful {

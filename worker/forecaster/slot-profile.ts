@@ -3,7 +3,10 @@ import { doubles, floats, type StateArray, type Stateful } from './state.ts';
 /** How much the newest of the days (or weeks) counts. */
 const rate = 0.3;
 
-/** The usual value of each slot of a period: an exponentially weighted mean over periods, a plain one over the first few. */
+/**
+ * The usual value of each slot of a period: an exponentially weighted mean over periods, a plain one over the first
+ * few.
+ */
 export class SlotProfile implements Stateful {
   readonly #slots: Float32Array;
   readonly #radius: number;

@@ -1,6 +1,9 @@
 import { doubles, floats, type StateArray, type Stateful } from './state.ts';
 
-/** Every so many values of the sorted ones are kept apart: a search reads those first, in two cache lines instead of six. */
+/**
+ * Every so many values of the sorted ones are kept apart: a search reads those first, in two cache lines instead of
+ * six.
+ */
 const stride = 64;
 
 /**

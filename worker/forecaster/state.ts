@@ -40,7 +40,10 @@ export class DelayLine implements Stateful {
   }
 }
 
-/** Adds to an exponentially weighted mean that is a plain mean until it has seen enough values for its rate: mean and count, from `at` on. */
+/**
+ * Adds to an exponentially weighted mean that is a plain mean until it has seen enough values for its rate: mean and
+ * count, from `at` on.
+ */
 export function addToMean(numbers: Float64Array, at: number, rate: number, value: number): void {
   const count = (numbers[at + 1] as number) + 1;
   numbers[at + 1] = count;

@@ -6,9 +6,9 @@ import { addToMean, doubles, type StateArray, type Stateful } from './state.ts';
 const enoughResiduals = 20;
 
 /**
- * Where the numbers of a bound are: forecast and scale of this step; size of errors upwards, fast and slow, and the bound's
- * pinball loss (mean and count each); the pool's and the profile's own; which of the rows is due, and the rows: forecast,
- * scale and bound of each step of the last horizon. One array: each has a header to be read, too.
+ * Where the numbers of a bound are: forecast and scale of this step; size of errors upwards, fast and slow, and the
+ * bound's pinball loss (mean and count each); the pool's and the profile's own; which of the rows is due, and the rows:
+ * forecast, scale and bound of each step of the last horizon. One array: each has a header to be read, too.
  */
 const at = {
   forecast: 0,
@@ -36,7 +36,10 @@ export interface BoundOptions {
   readonly levels: readonly number[];
 }
 
-/** What a bound needs to know of a step. One object, filled anew each step: this runs for every sample of every resource. */
+/**
+ * What a bound needs to know of a step. One object, filled anew each step: this runs for every sample of every
+ * resource.
+ */
 export interface BoundStep {
   demand: number;
   /** Slow mean of demand. */
@@ -55,8 +58,8 @@ export interface BoundStep {
 /**
  * Turns a forecast into a bound that demand stays under with a given probability: the forecast plus the quantile of its
  * own past errors at the same horizon (split conformal prediction; Lei et al., "Distribution-Free Predictive Inference
- * for Regression", JASA 113, 2018). Scaled, the errors are pooled in units of how far above forecasts demand is just now
- * and at that time of day, and of how far apart the experts are.
+ * for Regression", JASA 113, 2018). Scaled, the errors are pooled in units of how far above forecasts demand is just
+ * now and at that time of day, and of how far apart the experts are.
  */
 export class UpperBound implements Stateful {
   readonly #scaled: boolean;
@@ -90,7 +93,8 @@ export class UpperBound implements Stateful {
     numbers[at.forecast] = forecast;
     numbers[at.scale] = scale;
     if (step.observed && !Number.isNaN(error)) {
-      // Only what was above the forecast: a burst that ends early is no reason for a margin. Twice, as the other half counts nothing.
+      // Only what was above the forecast: a burst that ends early is no reason for a margin. Twice, as the other half
+      // counts nothing.
       const size = 2 * Math.max(error, 0);
       addToMean(numbers, at.fast, fastRate, size);
       addToMean(numbers, at.slow, slowRate, size);

@@ -11,9 +11,9 @@ import { awsRegionPattern } from '../../shared/domain/resource.ts';
 import { withDeadline } from '../resilience/deadline.ts';
 import { classifyAwsError } from './aws-errors.ts';
 import { type CallLimits, callLimits } from './call-limits.ts';
-import { sideBySide } from './concurrent-map.ts';
+import { mapConcurrently } from './concurrent-map.ts';
 import { ProviderError } from './provider-error.ts';
-import { notSent } from './request-not-sent.ts';
+import { requestNotSent } from './request-not-sent.ts';
 import type { Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
 
 /** AWS takes at most this many names per call. */
@@ -24,7 +24,10 @@ const typesAtOnce = 4;
 const templateTypeMs = 600_000;
 const refreshUnderWay = new Set(['Pending', 'InProgress', 'Baking', 'Cancelling', 'RollbackInProgress']);
 
-/** EC2 Auto Scaling groups. Credentials and endpoints come the SDK's standard way; its retries are off, the queue owns them. */
+/**
+ * EC2 Auto Scaling groups. Credentials and endpoints come the SDK's standard way; its retries are off, the queue owns
+ * them.
+ */
 export class AwsAutoScaling implements ScalingProvider {
   readonly name = 'aws' as const;
   readonly settleMs: number;
@@ -103,7 +106,7 @@ export class AwsAutoScaling implements ScalingProvider {
     try {
       return await withDeadline(signal, this.#limits.readMs, async (limited) => {
         const groups = await this.#groups(region, [...new Set(names)], limited);
-        return await sideBySide(names, typesAtOnce, async (name) => {
+        return await mapConcurrently(names, typesAtOnce, async (name) => {
           const group = groups.get(name);
           return group === undefined
             ? groupNotFound(name, region)
@@ -122,7 +125,7 @@ export class AwsAutoScaling implements ScalingProvider {
     _expected: CapacityState,
     options: { readonly intentAtMs: number; readonly signal: AbortSignal },
   ): Promise<void> {
-    if (options.signal.aborted) throw notSent();
+    if (options.signal.aborted) throw requestNotSent();
     if (target.actuation === 'floor')
       throw new ProviderError('permanent', floorNotSupported.code, floorNotSupported.message);
     const { scaling } = this.#client(this.#regionOf(target));

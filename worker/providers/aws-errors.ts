@@ -1,6 +1,6 @@
 import { errorMessage } from '../../shared/errors.ts';
 import { ProviderError, type ProviderFault } from './provider-error.ts';
-import { neverSentCode } from './request-not-sent.ts';
+import { requestNotSentCode } from './request-not-sent.ts';
 import { retryAfterMs } from './retry-after.ts';
 
 interface Meaning {
@@ -97,13 +97,13 @@ export function classifyAwsError(error: unknown, kind: 'read' | 'write'): Provid
   };
   const known = meaningOf(name, errorMessage(error));
   if (known !== undefined) return build(known, context, error);
-  const neverSent = neverSentCode(error);
-  if (neverSent !== undefined) {
+  const notSentCode = requestNotSentCode(error);
+  if (notSentCode !== undefined) {
     return build(
       {
         fault: kind === 'write' ? 'pre_send' : 'unavailable',
         code: 'aws_unreachable',
-        words: `AWS could not be reached (${neverSent}): check the network and the endpoint.`,
+        words: `AWS could not be reached (${notSentCode}): check the network and the endpoint.`,
       },
       context,
       error,

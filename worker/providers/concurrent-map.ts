@@ -1,5 +1,5 @@
 /** Runs `work` on every item, at most `limit` at once. @returns the results in the order of the items. */
-export async function sideBySide<Item, Result>(
+export async function mapConcurrently<Item, Result>(
   items: readonly Item[],
   limit: number,
   work: (item: Item) => Promise<Result>,

@@ -1,6 +1,6 @@
 import { errorMessage } from '../../shared/errors.ts';
 import { ProviderError, type ProviderFault } from './provider-error.ts';
-import { neverSentCode } from './request-not-sent.ts';
+import { requestNotSentCode } from './request-not-sent.ts';
 import { retryAfterMs } from './retry-after.ts';
 
 /** How RBAC words a refusal. Quotas and admission webhooks answer 403 too, but only for the one request. */
@@ -8,7 +8,8 @@ const deniedByRole = /User ".*" cannot /;
 
 /**
  * A client-node error as one of ours. Bodies may be a Status object, a string or nothing, so the HTTP status
- * counts; but only the API server itself may say that something does not exist: a proxy's 404 says nothing. For a write everything unlisted is `unknown`.
+ * counts; but only the API server itself may say that something does not exist: a proxy's 404 says nothing. For a write
+ * everything unlisted is `unknown`.
  */
 export function classifyKubernetesError(error: unknown, kind: 'read' | 'write'): ProviderError {
   if (error instanceof ProviderError) return error;
@@ -68,7 +69,7 @@ export function classifyKubernetesError(error: unknown, kind: 'read' | 'write'):
         retryAfterMs(headersOf(error)) ?? 1_000,
       );
   }
-  const code = neverSentCode(error);
+  const code = requestNotSentCode(error);
   if (code !== undefined) {
     return build(
       kind === 'write' ? 'pre_send' : 'unavailable',
@@ -110,7 +111,9 @@ function messageOf(error: unknown): string {
   return typeof message === 'string' ? message : errorMessage(error);
 }
 
-/** Whether the API server itself spoke: it answers with a Status object, what stands in front of it with something else. */
+/**
+ * Whether the API server itself spoke: it answers with a Status object, what stands in front of it with something else.
+ */
 function isStatus(error: unknown): boolean {
   const body = (error as { body?: unknown } | null)?.body;
   if (typeof body !== 'string') return (body as { kind?: unknown } | null | undefined)?.kind === 'Status';

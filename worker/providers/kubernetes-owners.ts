@@ -33,7 +33,10 @@ export async function autoscalersOf(
   });
 }
 
-/** Whether a ScaledObject is at work on it. KEDA may not be installed (404), or not be ours to read (403): then only its HPA can show it. */
+/**
+ * Whether a ScaledObject is at work on it. KEDA may not be installed (404), or not be ours to read (403): then only its
+ * HPA can show it.
+ */
 export async function hasScaledObject(
   api: CustomObjectsApi,
   workload: WorkloadName,

@@ -12,13 +12,13 @@ import {
 import { kubernetesNamePattern } from '../../shared/domain/resource.ts';
 import { withDeadline } from '../resilience/deadline.ts';
 import { type CallLimits, callLimits } from './call-limits.ts';
-import { sideBySide } from './concurrent-map.ts';
+import { mapConcurrently } from './concurrent-map.ts';
 import { classifyKubernetesError } from './kubernetes-errors.ts';
 import { floorOf } from './kubernetes-floor.ts';
 import { autoscalersOf, hasScaledObject, ownerBlocks, type WorkloadName } from './kubernetes-owners.ts';
 import { requestedBy } from './kubernetes-requests.ts';
 import { ProviderError } from './provider-error.ts';
-import { notSent } from './request-not-sent.ts';
+import { requestNotSent } from './request-not-sent.ts';
 import type { Actuation, Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
 
 /** Each is three small requests; a cluster of a thousand workloads is read within seconds. */
@@ -30,7 +30,10 @@ interface Clients {
   readonly custom: CustomObjectsApi;
 }
 
-/** Deployments and StatefulSets through their scale subresource, or through the floor of their autoscaler. The cluster is a kubeconfig context, or where we run. */
+/**
+ * Deployments and StatefulSets through their scale subresource, or through the floor of their autoscaler. The cluster
+ * is a kubeconfig context, or where we run.
+ */
 export class Kubernetes implements ScalingProvider {
   readonly name = 'kubernetes' as const;
   readonly settleMs: number;
@@ -63,7 +66,7 @@ export class Kubernetes implements ScalingProvider {
     const contexts = new Set(targets.map(({ scope }) => scope));
     const describeContext = async (context: string | null, limited: AbortSignal): Promise<void> => {
       const mine = [...targets.entries()].filter(([, { scope }]) => scope === context);
-      await sideBySide(mine, describesAtOnce, async ([index, target]) => {
+      await mapConcurrently(mine, describesAtOnce, async ([index, target]) => {
         results[index] = await this.describe(target, limited).catch((error: ProviderError) => error);
       });
     };
@@ -82,7 +85,7 @@ export class Kubernetes implements ScalingProvider {
     expected: CapacityState,
     options: { readonly intentAtMs: number; readonly signal: AbortSignal },
   ): Promise<void> {
-    if (options.signal.aborted) throw notSent();
+    if (options.signal.aborted) throw requestNotSent();
     const workload = workloadOf(target.name);
     const clients = this.#client(target.scope);
     const floor = target.actuation === 'floor';

@@ -16,7 +16,10 @@ export interface ProviderOptions {
 /** Longer than a request's own time limit (10 s): after that it is answered, aborted or lost. */
 const kubernetesSettleMs = 15_000;
 
-/** The one list of providers. Clients are made at first use, so a worker without one cloud's credentials serves the other. */
+/**
+ * The one list of providers. Clients are made at first use, so a worker without one cloud's credentials serves the
+ * other.
+ */
 export function createProviders(options: ProviderOptions): ReadonlyMap<CloudProvider, ScalingProvider> {
   const providers: ScalingProvider[] = [
     new AwsAutoScaling({ defaultRegion: options.awsRegion, settleMs: options.awsSettleMs }),

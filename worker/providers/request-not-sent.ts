@@ -21,7 +21,7 @@ const beforeSending = new Set([
  * Node's code when a request certainly never left, looked for in the error and its causes; undefined when it may have.
  * A reset, and a time-out of anything but the connecting itself, may come after the request.
  */
-export function neverSentCode(error: unknown): string | undefined {
+export function requestNotSentCode(error: unknown): string | undefined {
   let current = error;
   for (let depth = 0; depth < 4 && typeof current === 'object' && current !== null; depth++) {
     const { code, syscall, cause } = current as { code?: unknown; syscall?: unknown; cause?: unknown };
@@ -36,7 +36,7 @@ export function neverSentCode(error: unknown): string | undefined {
 }
 
 /** A write whose signal was aborted before there was anything to abort. */
-export function notSent(): ProviderError {
+export function requestNotSent(): ProviderError {
   return new ProviderError(
     'pre_send',
     'aborted',

@@ -11,12 +11,18 @@ export interface ProviderTarget {
   readonly actuation?: Actuation;
 }
 
-/** `desired`: the size itself. `floor`: the least its own autoscaler may go down to; that one stays in charge of the size. */
+/**
+ * `desired`: the size itself. `floor`: the least its own autoscaler may go down to; that one stays in charge of the
+ * size.
+ */
 export type Actuation = Resource['actuation'];
 
 /** Something that forbids a change now, in plain words with what to do about it. */
 export interface Block {
-  /** Stable: `managed_by_hpa`, `managed_by_keda`, `process_suspended`, `instance_refresh`, `group_deleting`, `weighted_capacity`, `no_autoscaler`, `floor_not_supported`, … */
+  /**
+   * Stable: `managed_by_hpa`, `managed_by_keda`, `process_suspended`, `instance_refresh`, `group_deleting`,
+   * `weighted_capacity`, `no_autoscaler`, `floor_not_supported`, …
+   */
   readonly code: string;
   readonly direction: 'up' | 'down' | 'both';
   readonly message: string;
@@ -51,7 +57,10 @@ export interface CapacityState {
  */
 export interface ScalingProvider {
   readonly name: CloudProvider;
-  /** How long after the intent an unacknowledged write may still land, in ms (AWS: signature window; Kubernetes: in-flight request). */
+  /**
+   * How long after the intent an unacknowledged write may still land, in ms (AWS: signature window; Kubernetes:
+   * in-flight request).
+   */
   readonly settleMs: number;
   /** Reads the live state, never cached. ProviderError permanent/`target_not_found` when there is no such object. */
   describe(target: ProviderTarget, signal: AbortSignal): Promise<CapacityState>;
@@ -59,7 +68,8 @@ export interface ScalingProvider {
   describeMany(targets: readonly ProviderTarget[], signal: AbortSignal): Promise<(CapacityState | Error)[]>;
   /**
    * Exactly one request that sets the absolute capacity. Resolves only when the cloud accepted it.
-   * @param intentAtMs when the intent was committed (epoch ms): AWS pins the signature's date to it, so that the write expires by itself.
+   * @param intentAtMs when the intent was committed (epoch ms): AWS pins the signature's date to it, so that the write
+   * expires by itself.
    */
   setCapacity(
     target: ProviderTarget,

@@ -19,7 +19,8 @@ const leaseTimes: LeaseTimes = { lease: 12_000, renewEvery: 3_000, longest: 120_
 
 /**
  * What this worker has claimed of one queue, and keeps for as long as it works on it. A lease that ran out all the same
- * (a frozen process, PostgreSQL away) costs a second run, never a second effect: the fence of the first no longer holds.
+ * (a frozen process, PostgreSQL away) costs a second run, never a second effect: the fence of the first no longer
+ * holds.
  */
 export class Claims {
   readonly #pool: pg.Pool;

@@ -48,7 +48,10 @@ export async function claimJobs(
   return rows;
 }
 
-/** Keeps claimed jobs claimed for `leaseMs` more. One whose fence no longer holds is somebody else's by now, and stays so. */
+/**
+ * Keeps claimed jobs claimed for `leaseMs` more. One whose fence no longer holds is somebody else's by now, and stays
+ * so.
+ */
 export async function renewLeases(
   db: Queryable,
   jobs: readonly { readonly id: string; readonly fence: number }[],

@@ -28,8 +28,8 @@ export type JobEnd = {
 };
 
 /**
- * A queue entry → the rows it names → their ends. The entry is only a doorbell: a forged, doubled or stale one finds
- * nothing to claim and ends as skipped. It fails, visibly on the board, when one of its jobs failed.
+ * A queue entry → the rows it names → their ends. The entry only wakes a worker: a forged, duplicate or stale one
+ * finds nothing to claim and ends as skipped. It fails, visibly in Bull Board, when one of its jobs failed.
  */
 export async function runEntry(
   entry: Job,
@@ -45,15 +45,15 @@ export async function runEntry(
   );
   const failures = ends.filter((end) => end.failure !== undefined);
   if (failures.length > 0) {
-    const words = failures.slice(0, 5).map((end) => `${end.id}: ${end.failure}`);
-    throw new UnrecoverableError(`${failures.length} of ${ends.length} failed. ${words.join('; ')}`);
+    const reasons = failures.slice(0, 5).map((end) => `${end.id}: ${end.failure}`);
+    throw new UnrecoverableError(`${failures.length} of ${ends.length} failed. ${reasons.join('; ')}`);
   }
   const count = (state: JobEnd['state']) => ends.filter((end) => end.state === state).length;
   return { finished: count('finished'), postponed: count('postponed'), skipped: count('skipped') };
 }
 
-/** Tells everyone who has to know that a job is finished: metrics, log, waiting clients. */
-export function announce(
+/** Reports finished jobs to metrics, log and waiting clients. */
+export function reportFinished(
   deps: RunDeps,
   queue: JobQueueName,
   jobs: readonly { job: ClaimedJob; completion: JobCompletion; startedAt: number }[],
@@ -93,8 +93,8 @@ export function announce(
   });
 }
 
-/** Gives a job back for later and rings the doorbell for then; the relay rings it if Redis cannot. */
-export async function postponeAndRing(
+/** Postpones a job and enqueues it with the delay; the relay enqueues it when Redis is away. */
+export async function postponeAndEnqueue(
   deps: RunDeps,
   job: ClaimedJob,
   delayMs: number,
@@ -126,7 +126,7 @@ export async function postponeAndRing(
 }
 
 /**
- * An error nobody expected: back off while the job has attempts left, then dead, with the reason.
+ * An unexpected error: retries with backoff while the job has attempts left, then the job is dead, with the reason.
  * @throws when PostgreSQL is away: then the lease runs out and the job is released by upkeep.
  */
 export async function afterUnexpected(deps: RunDeps, job: ClaimedJob, error: unknown): Promise<JobEnd> {
@@ -147,7 +147,7 @@ export async function afterUnexpected(deps: RunDeps, job: ClaimedJob, error: unk
     http_status: away ? 503 : 500,
   };
   if (away || job.attempts < job.max_attempts)
-    return await postponeAndRing(deps, job, fullJitter(1_000, job.attempts), away, jobError);
+    return await postponeAndEnqueue(deps, job, fullJitter(1_000, job.attempts), away, jobError);
   const completion: JobCompletion = {
     id: job.id,
     fence: job.fence,

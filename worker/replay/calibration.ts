@@ -1,4 +1,4 @@
-import type { PolicyMaker, Stated } from './policy.ts';
+import type { PolicyMaker, StepStatements } from './policy.ts';
 import { firstScoredStep } from './score.ts';
 import type { Trace } from './trace.ts';
 
@@ -42,16 +42,19 @@ const groupCount = 10;
 const roundingNoise = 1e-9;
 
 /** Has a policy remember what it states, step by step. It decides as before. */
-export function listenedTo(make: PolicyMaker): { readonly make: PolicyMaker; readonly said: Stated[] } {
-  const said: Stated[] = [];
+export function recordStatements(make: PolicyMaker): {
+  readonly make: PolicyMaker;
+  readonly statements: StepStatements[];
+} {
+  const statements: StepStatements[] = [];
   return {
-    said,
+    statements,
     make: (options) => {
       const policy = make(options);
       return {
         decide(observed) {
           const count = policy.decide(observed);
-          if (policy.stated !== undefined) said.push(policy.stated());
+          if (policy.stated !== undefined) statements.push(policy.stated());
           return count;
         },
       };
@@ -60,15 +63,15 @@ export function listenedTo(make: PolicyMaker): { readonly make: PolicyMaker; rea
 }
 
 /** Holds what was said at each step against the demand that came. What nobody recorded is no outcome. */
-export function outcomesOf(trace: Trace, said: readonly Stated[]): Outcomes {
+export function outcomesOf(trace: Trace, statements: readonly StepStatements[]): Outcomes {
   const decided: Outcome[] = [];
   const around: Outcome[] = [];
-  for (let step = firstScoredStep(trace); step < said.length; step++) {
-    const { horizonSteps, decided: chosen, around: others } = said[step] as Stated;
+  for (let step = firstScoredStep(trace); step < statements.length; step++) {
+    const { horizonSteps, decided: chosen, around: others } = statements[step] as StepStatements;
     const due = step + horizonSteps;
     if (due >= trace.demand.length || trace.missing[due] === 1) continue;
     const demand = trace.demand[due] as number;
-    const outcome = ({ confidence, atMost }: Stated['decided']) => ({
+    const outcome = ({ confidence, atMost }: StepStatements['decided']) => ({
       confidence,
       right: demand <= atMost + roundingNoise ? 1 : 0,
     });
@@ -92,7 +95,10 @@ export function calibrationOf(outcomes: readonly Outcome[]): Calibration {
   return { n: ranked.length, deciles: grouped(deciles), bins: grouped(bins) };
 }
 
-/** By confidence. Those that said the same share what came of them: else the order they came in would tell which decile is right. */
+/**
+ * By confidence. Those that said the same share what came of them: else the order they came in would tell which decile
+ * is right.
+ */
 function ranks(outcomes: readonly Outcome[]): Outcome[] {
   const ranked = outcomes.toSorted((a, b) => a.confidence - b.confidence);
   for (let from = 0, to = 0; from < ranked.length; from = to) {

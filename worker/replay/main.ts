@@ -5,9 +5,9 @@ import {
   type Calibration,
   calibrationOf,
   type Grouped,
-  listenedTo,
   type Outcomes,
   outcomesOf,
+  recordStatements,
 } from './calibration.ts';
 import { type PlantOptions, runPlant } from './plant.ts';
 import { plotRun } from './plot.ts';
@@ -119,9 +119,11 @@ function calibrate(files: readonly string[], options: PlantOptions, limits: bool
   for (const file of files) {
     const trace = readTrace(file);
     if (!asJson && files.length > 1) process.stderr.write(`replaying ${trace.name} …\n`);
-    const { make, said } = listenedTo(limits ? scalerWithLimits : (policies.scaler as PolicyMaker));
+    const { make, statements } = recordStatements(
+      limits ? scalerWithLimits : (policies.scaler as PolicyMaker),
+    );
     runPlant(trace, make, options);
-    const outcomes = outcomesOf(trace, said);
+    const outcomes = outcomesOf(trace, statements);
     traces.push({ trace: trace.name, ...calibrated(outcomes) });
     for (const outcome of outcomes.decided) pooled.decided.push(outcome);
     for (const outcome of outcomes.around) pooled.around.push(outcome);

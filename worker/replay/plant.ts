@@ -39,9 +39,9 @@ export function delayStepsOf(delayMs: number, stepMs: number): number {
 }
 
 /**
- * Runs a service under a policy. In each step what is ready serves the demand; at its end the policy names a total. What
- * it adds is paid from the next step on and serves `delaySteps` later; what it takes away goes at once, what is still
- * starting first. One decision a step; no queue: demand over capacity is lost.
+ * Runs a service under a policy. In each step what is ready serves the demand; at its end the policy names a total.
+ * What it adds is paid from the next step on and serves `delaySteps` later; what it takes away goes at once, what is
+ * still starting first. One decision a step; no queue: demand over capacity is lost.
  */
 export function runPlant(trace: Trace, make: PolicyMaker, options: PlantOptions): Run {
   const steps = plantInTurns(trace, make, options);
@@ -94,7 +94,9 @@ export function* plantInTurns(
   return { ready, paid, changed, upper, expected, delaySteps, msPerDecision };
 }
 
-/** Takes instances away, the newest of those that are starting first. @returns how many have to go of those that serve. */
+/**
+ * Takes instances away, the newest of those that are starting first. @returns how many have to go of those that serve.
+ */
 function cancel(starting: { atStep: number; count: number }[], count: number): number {
   let left = count;
   for (let newest = starting.at(-1); newest !== undefined && left > 0; newest = starting.at(-1)) {

@@ -2,7 +2,10 @@
 export interface Observed {
   /** Start of the step, epoch ms. */
   readonly atMs: number;
-  /** Mean utilisation of the ready instances: demand / ready, over 1 when overloaded unless it is measured capped; null when the sample is lost. */
+  /**
+   * Mean utilisation of the ready instances: demand / ready, over 1 when overloaded unless it is measured capped; null
+   * when the sample is lost.
+   */
   readonly utilisation: number | null;
   readonly ready: number;
   /** Ready and starting. */
@@ -26,8 +29,11 @@ export interface Statement {
   readonly atMost: number;
 }
 
-/** What a policy states of the demand `horizonSteps` ahead: with the count it named, and with counts around those it expects. */
-export interface Stated {
+/**
+ * What a policy states of the demand `horizonSteps` ahead: with the count it named, and with counts around those it
+ * expects.
+ */
+export interface StepStatements {
   readonly horizonSteps: number;
   readonly decided: Statement;
   readonly around: readonly Statement[];
@@ -39,7 +45,7 @@ export interface ReplayPolicy {
   /** For plots: what was expected of the step `horizonSteps` ahead, and its upper bound. */
   band?(): { readonly expected: number; readonly upper: number; readonly horizonSteps: number } | null;
   /** For those that state how sure they are: of the newest decision. */
-  stated?(): Stated;
+  stated?(): StepStatements;
 }
 
 export type PolicyMaker = (options: PolicyOptions) => ReplayPolicy;

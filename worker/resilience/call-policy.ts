@@ -25,9 +25,9 @@ interface Scope {
 type Operation = 'describe' | 'set';
 
 /**
- * Limits the calls in flight to each region or cluster, and stops calling one that keeps failing. After `openMs` one call
- * is let through to see whether it has recovered. Our own few lines: the breaker must know our fault classes, count per
- * scope and say how long it stays open, and the libraries that run on Node 20 do none of these.
+ * Limits the calls in flight to each region or cluster, and stops calling one that keeps failing. After `openMs` one
+ * call is let through to see whether it has recovered. Our own few lines: the breaker must know our fault classes,
+ * count per scope and say how long it stays open, and the libraries that run on Node 20 do none of these.
  */
 export function withCallPolicy(provider: ScalingProvider, options: CallPolicyOptions): ScalingProvider {
   const scopes = new Map<string, Scope>();
@@ -78,7 +78,7 @@ export function withCallPolicy(provider: ScalingProvider, options: CallPolicyOpt
     work: () => Promise<T>,
   ): Promise<T> {
     const scope = scopeOf(target);
-    if (scope.active >= options.concurrency) await turn(scope, operation, signal);
+    if (scope.active >= options.concurrency) await waitForSlot(scope, operation, signal);
     else scope.active++;
     try {
       // Not before its turn: while it waited, those before it may have found the cloud down.
@@ -132,12 +132,12 @@ function counts({ fault, code }: ProviderError): boolean {
 }
 
 /** Waits for a call in flight to end and takes its place; gives up, and leaves the queue, with the signal. */
-async function turn(scope: Scope, operation: Operation, signal: AbortSignal): Promise<void> {
+async function waitForSlot(scope: Scope, operation: Operation, signal: AbortSignal): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const giveUp = (): void => {
       const place = scope.waiting.indexOf(take);
       if (place >= 0) scope.waiting.splice(place, 1);
-      reject(calledOff(operation));
+      reject(aborted(operation));
     };
     const take = (): void => {
       signal.removeEventListener('abort', giveUp);
@@ -158,7 +158,7 @@ function circuitOpen(target: ProviderTarget, retryAfterMs: number): ProviderFail
   );
 }
 
-function calledOff(operation: Operation): ProviderFailure {
+function aborted(operation: Operation): ProviderFailure {
   return new ProviderFailure(
     operation === 'set' ? 'pre_send' : 'unavailable',
     'aborted',

@@ -14,7 +14,7 @@ export interface InstanceSize {
 }
 
 /** How many of today's instances one was worth. */
-export interface Worth {
+export interface RelativeSize {
   readonly cpuWorth?: number;
   readonly memoryWorth?: number;
 }
@@ -36,8 +36,8 @@ const firstRegular: Readonly<Record<string, number>> = { a: 1, c: 4, i: 3, m: 4,
 const irregular = new Set(['c4.8xlarge']);
 
 /**
- * vCPU and GiB of an instance: a replica's requests, or an EC2 type by AWS's naming rule (an xlarge has four vCPU; C, M and
- * R have two, four and eight GiB for each). Null where that is not known: then nothing is converted.
+ * vCPU and GiB of an instance: a replica's requests, or an EC2 type by AWS's naming rule (an xlarge has four vCPU; C, M
+ * and R have two, four and eight GiB for each). Null where that is not known: then nothing is converted.
  */
 export function sizeOf({ instance_type, cpu_request, memory_request }: InstanceKind): InstanceSize {
   if (instance_type === null) return { vcpu: amount(cpu_request), gib: amount(memory_request) };
@@ -68,7 +68,7 @@ function amount(given: string | number | null): number | null {
 }
 
 /** How many instances of today one of then was worth; a side that is not known counts as the same. */
-export function worthOf(then: InstanceSize, now: InstanceSize): Worth {
+export function relativeSizeOf(then: InstanceSize, now: InstanceSize): RelativeSize {
   const cpu = then.vcpu !== null && now.vcpu !== null ? then.vcpu / now.vcpu : 1;
   const memory = then.gib !== null && now.gib !== null ? then.gib / now.gib : 1;
   return { ...(cpu === 1 ? {} : { cpuWorth: cpu }), ...(memory === 1 ? {} : { memoryWorth: memory }) };

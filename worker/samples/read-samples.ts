@@ -1,6 +1,6 @@
 import type { Queryable } from '../../shared/db/pool.ts';
 import type { EngineSample } from '../engine/types.ts';
-import { type InstanceSize, sizeOf, worthOf } from './instance-size.ts';
+import { type InstanceSize, relativeSizeOf, sizeOf } from './instance-size.ts';
 import { type HistoryRow, listHistory } from './samples-store.ts';
 
 /** The mean over a longer silence says little of any moment in it. */
@@ -35,7 +35,7 @@ export function toSamples(
       memoryRatio: memory === null ? null : memory / 100,
       instances,
       requests: requests ?? rate,
-      ...(row.length > 5 ? worthOf(sizeOfRow(row), now) : {}),
+      ...(row.length > 5 ? relativeSizeOf(sizeOfRow(row), now) : {}),
     };
   });
 }

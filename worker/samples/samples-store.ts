@@ -17,7 +17,10 @@ export type HistoryRow = readonly [
   memoryRequest?: number | null,
 ];
 
-/** `s` is a row of metric_samples, `r` its resource. The long form only where it says more: it is read with every decision. */
+/**
+ * `s` is a row of metric_samples, `r` its resource. The long form only where it says more: it is read with every
+ * decision.
+ */
 export const historyRow = `case when s.requests_total is null and s.instance_type is not distinct from r.instance_type
     and s.cpu_request is not distinct from r.cpu_request and s.memory_request is not distinct from r.memory_request
   then json_build_array(floor(extract(epoch from s.timestamp) * 1000), s.cpu, s.memory, s.instances, s.requests)

@@ -53,8 +53,8 @@ const monthHours = 730;
 const mostWork = 600_000;
 
 /**
- * Replays a draft policy on the resource's own history: demand is what its samples show, instances × utilisation, of the
- * metric that needs more. What really ran is scored beside it, with the same rules.
+ * Replays a draft policy on the resource's own history: demand is what its samples show, instances × utilisation, of
+ * the metric that needs more. What really ran is scored beside it, with the same rules.
  */
 export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<JobCompletion> {
   const input = inputSchema.parse(job.input);

@@ -20,7 +20,10 @@ import {
   type Retention,
 } from './upkeep-store.ts';
 
-/** Asks the clouds, in batches, for the size of every resource not looked at within `maxAgeSeconds`. @returns how many answered. */
+/**
+ * Asks the clouds, in batches, for the size of every resource not looked at within `maxAgeSeconds`. @returns how many
+ * answered.
+ */
 export async function observeResources(
   pool: pg.Pool,
   providers: ReadonlyMap<CloudProvider, ScalingProvider>,
@@ -89,14 +92,17 @@ export async function decideDueResources(pool: pg.Pool, queues: Queues): Promise
   return ids.length;
 }
 
-/** One statement deletes at most so many rows: a single one for a busy hour would meet its time limit and delete nothing, ever. */
+/**
+ * One statement deletes at most so many rows: a single one for a busy hour would meet its time limit and delete
+ * nothing, ever.
+ */
 const expireBatch = 5_000;
 /** Of one run; the next comes soon. The worker's other chores wait meanwhile. */
 const expireBudgetMs = 2_000;
 
 /**
- * Deletes what has outlived its use, in small batches and for a short while. Scaling events, the audit log and decisions
- * that were tried on a cloud, with their attempts, are never deleted.
+ * Deletes what has outlived its use, in small batches and for a short while. Scaling events, the audit log and
+ * decisions that were tried on a cloud, with their attempts, are never deleted.
  * @returns how many rows were deleted.
  */
 export async function expireOldRows(

@@ -49,7 +49,9 @@ export interface ObservedResource {
   readonly epoch: string;
 }
 
-/** Gives AWS rows without a region ours: the platform writes them so. A row that names the same group keeps its place. */
+/**
+ * Gives AWS rows without a region ours: the platform writes them so. A row that names the same group keeps its place.
+ */
 export async function fillRegion(db: Queryable, region: string): Promise<void> {
   await db.query(
     `update resources r set region = $1 where cloud_provider = 'aws' and region is null and not exists (

@@ -584,7 +584,7 @@ export const codeGuards: readonly CodeGuard[] = [
     file: 'worker/resilience/call-policy.ts',
     edits: [
       [
-        'if (scope.active >= options.concurrency) await turn(scope, operation, signal);\n    else scope.active++;',
+        'if (scope.active >= options.concurrency) await waitForSlot(scope, operation, signal);\n    else scope.active++;',
         'scope.active++;',
       ],
     ],

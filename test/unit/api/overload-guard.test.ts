@@ -4,15 +4,15 @@ import type { Lane } from '../../../api/middleware/queue-gate.ts';
 
 function guardAt(start = 1_000_000) {
   let now = start;
-  let notBegun = 0;
+  let waiting = 0;
   const guard = new OverloadGuard(
-    () => notBegun,
+    () => waiting,
     () => now,
     () => 0.5,
   );
   const enter = (lane: Lane, waits: boolean, agoMs = 0) => guard.enter(lane, waits, now - agoMs);
   const hold = (count: number) => Array.from({ length: count }, () => enter('decide', false));
-  const line = (length: number) => (notBegun = length);
+  const line = (length: number) => (waiting = length);
   return { enter, hold, line, pass: (ms: number) => (now += ms) };
 }
 const refused = { code: 'overloaded', httpStatus: 503 };

@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { asksOf, measureDemand, plannedRatio, requiredAt, roundUp } from '../../../worker/engine/demand.ts';
+import {
+  measureDemand,
+  plannedRatio,
+  proposalsOf,
+  requiredAt,
+  roundUp,
+} from '../../../worker/engine/demand.ts';
 import { policy } from '../../support/engine-input.ts';
 
 const load = (cpuRatio: number | null, memoryRatio: number | null, instances = 10) => ({
@@ -27,11 +33,11 @@ describe('roundUp', () => {
   });
 });
 
-describe('asksOf', () => {
+describe('proposalsOf', () => {
   it('turns utilisation into demand by the count it was measured on', () => {
-    const [cpu, memory] = asksOf(load(0.5, 0.6), policy(), 'reactive');
+    const [cpu, memory] = proposalsOf(load(0.5, 0.6), policy(), 'reactive');
     expect(cpu).toMatchObject({ metric: 'cpu', demand: 5, required: 8, saturated: false });
-    expect(cpu?.need).toBeCloseTo(5 / 0.7, 12);
+    expect(cpu?.unrounded).toBeCloseTo(5 / 0.7, 12);
     expect(memory).toMatchObject({ metric: 'memory', demand: 6, required: 8, saturated: false });
   });
 
@@ -43,7 +49,7 @@ describe('asksOf', () => {
   });
 
   it('is in instances of today: one of then may have been worth half of one', () => {
-    const [cpu, memory] = asksOf(
+    const [cpu, memory] = proposalsOf(
       { ...load(0.8, 0.4), cpuWorth: 0.5, memoryWorth: 0.25 },
       policy(),
       'reactive',
@@ -51,13 +57,17 @@ describe('asksOf', () => {
     expect(cpu).toMatchObject({ ratio: 0.8, demand: 4, required: 6 });
     expect(memory).toMatchObject({ ratio: 0.4, demand: 1, required: 2 });
     // Ten that were worth five: twice as many are ten.
-    const [full] = asksOf({ ...load(1, null), cpuWorth: 0.5 }, policy(), 'reactive');
+    const [full] = proposalsOf({ ...load(1, null), cpuWorth: 0.5 }, policy(), 'reactive');
     expect(full).toMatchObject({ saturated: true, required: 10 });
   });
 
   it('leaves out a metric that is not there', () => {
-    expect(asksOf(load(null, 0.8), policy(), 'reactive').map((ask) => ask.metric)).toEqual(['memory']);
-    expect(asksOf(load(0.8, null), policy(), 'reactive').map((ask) => ask.metric)).toEqual(['cpu']);
+    expect(proposalsOf(load(null, 0.8), policy(), 'reactive').map((proposal) => proposal.metric)).toEqual([
+      'memory',
+    ]);
+    expect(proposalsOf(load(0.8, null), policy(), 'reactive').map((proposal) => proposal.metric)).toEqual([
+      'cpu',
+    ]);
   });
 
   it.each([
@@ -67,14 +77,14 @@ describe('asksOf', () => {
     [1, 0.4, 25, true],
     [2.7, 0.9, 30, true],
   ])('a ratio of %d for a target of %d needs %d', (ratio, targetCpuRatio, required, saturated) => {
-    expect(asksOf(load(ratio, null), policy({ targetCpuRatio }), 'reactive')[0]).toMatchObject({
+    expect(proposalsOf(load(ratio, null), policy({ targetCpuRatio }), 'reactive')[0]).toMatchObject({
       required,
       saturated,
     });
   });
 
   it('takes a prediction at its word, even at 100 %', () => {
-    expect(asksOf(load(1, null), policy({ targetCpuRatio: 0.9 }), 'prediction')[0]).toMatchObject({
+    expect(proposalsOf(load(1, null), policy({ targetCpuRatio: 0.9 }), 'prediction')[0]).toMatchObject({
       required: 12,
       saturated: false,
     });
@@ -89,7 +99,7 @@ describe('asksOf', () => {
 
 describe('measureDemand', () => {
   const measure = (cpu: number | null, memory: number | null, values = {}) =>
-    measureDemand(asksOf(load(cpu, memory), policy(values), 'reactive'));
+    measureDemand(proposalsOf(load(cpu, memory), policy(values), 'reactive'));
 
   it('takes the larger need, and tells both demands', () => {
     expect(measure(0.5, 0.9)).toEqual({

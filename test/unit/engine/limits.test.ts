@@ -1,15 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { bound } from '../../../worker/engine/bound.ts';
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
-import { guardViewOf, hold } from '../../../worker/engine/holds.ts';
+import { DecidingView, hold } from '../../../worker/engine/holds.ts';
 import { limitStep } from '../../../worker/engine/limit-step.ts';
 import type { EngineInput, EnginePolicy } from '../../../worker/engine/types.ts';
 import { input, now, policy } from '../../support/engine-input.ts';
 
-const coolDown = (asked: number, of: EngineInput) => hold('cooldown', guardViewOf(asked, of), asked);
+const coolDown = (asked: number, of: EngineInput) => hold('cooldown', new DecidingView(asked, of), asked);
 const limitRate = (asked: number, going: number, of: EngineInput) =>
-  hold('rate_limit', guardViewOf(asked, of), going);
-const pause = (asked: number, going: number, of: EngineInput) => hold('pause', guardViewOf(asked, of), going);
+  hold('rate_limit', new DecidingView(asked, of), going);
+const pause = (asked: number, going: number, of: EngineInput) =>
+  hold('pause', new DecidingView(asked, of), going);
 
 describe('limitStep', () => {
   it.each([

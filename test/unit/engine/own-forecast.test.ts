@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { forecastConfidence } from '../../../worker/engine/confidence.ts';
 import { decide } from '../../../worker/engine/decide.ts';
-import { weigh } from '../../../worker/engine/recommend.ts';
+import { recommend } from '../../../worker/engine/recommend.ts';
 import type {
   EngineForecast,
   EngineInput,
@@ -318,7 +318,7 @@ describe('stabilization, with a forecast', () => {
 
 describe('saturation, with a forecast', () => {
   const wanted = (cpuRatio: number, serving: number, current: number, capped: boolean) =>
-    weigh(
+    recommend(
       { atMs: now, cpuRatio, memoryRatio: null, instances: serving },
       null,
       { usable: cpu({ ...plan(3), capped }), learning: false, why: 'trusted' },
@@ -336,27 +336,27 @@ describe('saturation, with a forecast', () => {
     [16, 16],
     [40, 16],
   ])('of a metric with a ceiling, four serving and %i on their way, %i are wanted', (current, most) => {
-    const need = wanted(1, 4, current, true);
-    expect(need.wanted).toBe(most);
-    expect(need.hidden).toBeDefined();
+    const recommendation = wanted(1, 4, current, true);
+    expect(recommendation.wanted).toBe(most);
+    expect(recommendation.saturated).toBeDefined();
   });
 
   it('is none for a metric that has been well above 1: it shows its demand', () => {
-    const need = wanted(1.5, 4, 10, false);
+    const recommendation = wanted(1.5, 4, 10, false);
     // 6 / 0.9.
-    expect(need.wanted).toBe(7);
-    expect(need.hidden).toBeUndefined();
+    expect(recommendation.wanted).toBe(7);
+    expect(recommendation.saturated).toBeUndefined();
   });
 
   it('is assumed for a metric that is not forecast', () => {
-    const need = weigh(
+    const recommendation = recommend(
       { atMs: now, cpuRatio: null, memoryRatio: 1, instances: 4 },
       null,
       { usable: cpu({ capped: false }), learning: false, why: 'trusted' },
       policy({ planning: 'risk' }),
       10,
     );
-    expect(need.wanted).toBe(11);
+    expect(recommendation.wanted).toBe(11);
   });
 
   it('never scales in', () => {

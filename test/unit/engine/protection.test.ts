@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { decide } from '../../../worker/engine/decide.ts';
-import { guardViewOf, protect as limit } from '../../../worker/engine/holds.ts';
+import { DecidingView, protect as limit } from '../../../worker/engine/holds.ts';
 import type { EngineInput, FleetProtection } from '../../../worker/engine/types.ts';
 import { input, minutes, now, policy } from '../../support/engine-input.ts';
 
@@ -17,7 +17,7 @@ const turns = (...actions: ('ScaleUp' | 'ScaleDown')[]) =>
 const flapping = policy({ maxReversalsPerHalfHour: 3 });
 
 const protect = (asked: number, going: number, of: EngineInput) =>
-  limit(guardViewOf(asked, of), going, of.protections ?? []);
+  limit(new DecidingView(asked, of), going, of.protections ?? []);
 
 describe('protection of the fleet', () => {
   it('limits a change to what the budget has left', () => {

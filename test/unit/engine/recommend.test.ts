@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
-import { foresee, recommend, weigh } from '../../../worker/engine/recommend.ts';
+import { explainForecast, recommend, withoutStaleDemand } from '../../../worker/engine/recommend.ts';
 import { tolerate } from '../../../worker/engine/tolerance.ts';
 import type { EnginePrediction, EngineSample } from '../../../worker/engine/types.ts';
 import { noForecast, now, policy } from '../../support/engine-input.ts';
@@ -28,7 +28,7 @@ const prediction = (
   confidence: null,
 });
 
-describe('weigh', () => {
+describe('recommend', () => {
   it.each([
     ['CPU asks for more', sample(0.9, 0.4), null, 'reactive', 'cpu', 13],
     ['memory asks for more', sample(0.4, 0.9), null, 'reactive', 'memory', 12],
@@ -46,34 +46,38 @@ describe('weigh', () => {
       26,
     ],
   ])('when %s', (_, newest, ahead, source, metric, wanted) => {
-    const need = weigh(newest, ahead, noForecast, policy(), 10);
-    expect(need.chosen).toMatchObject({ source, metric });
-    expect(need.wanted).toBe(wanted);
+    const recommendation = recommend(newest, ahead, noForecast, policy(), 10);
+    expect(recommendation.chosen).toMatchObject({ source, metric });
+    expect(recommendation.wanted).toBe(wanted);
   });
 });
 
-describe('foresee', () => {
+describe('explainForecast', () => {
   it('tells what the prediction needs, and when that is not enough for now', () => {
-    expect(foresee(weigh(sample(0.5), prediction(0.9, null), noForecast, policy(), 10), 'fresh')).toEqual({
+    expect(
+      explainForecast(recommend(sample(0.5), prediction(0.9, null), noForecast, policy(), 10), 'fresh'),
+    ).toEqual({
       capacity: 13,
       detail: 'the prediction needs 13',
     });
-    expect(foresee(weigh(sample(0.9), prediction(0.1, null), noForecast, policy(), 10), 'fresh')).toEqual({
+    expect(
+      explainForecast(recommend(sample(0.9), prediction(0.1, null), noForecast, policy(), 10), 'fresh'),
+    ).toEqual({
       capacity: 13,
       detail: 'the prediction needs 2, less than the 13 needed now',
     });
-    expect(foresee(weigh(sample(0.5), null, noForecast, policy(), 10), 'not asked for')).toEqual({
+    expect(explainForecast(recommend(sample(0.5), null, noForecast, policy(), 10), 'not asked for')).toEqual({
       capacity: 8,
       detail: 'no prediction: not asked for',
     });
   });
 });
 
-describe('recommend', () => {
+describe('withoutStaleDemand', () => {
   const at = (ageMs: number, ahead: EnginePrediction | null = null) => {
     const newest = { ...sample(0.9), atMs: now - ageMs };
-    return recommend(
-      weigh(newest, ahead, noForecast, policy(), 10),
+    return withoutStaleDemand(
+      recommend(newest, ahead, noForecast, policy(), 10),
       checkSamples([newest], policy(), now),
       10,
     );
@@ -100,8 +104,14 @@ describe('recommend', () => {
 
 describe('tolerate', () => {
   const given = (cpuRatio: number, current: number, values = {}, instances = 10) => {
-    const need = weigh(sample(cpuRatio, null, instances), null, noForecast, policy(values), instances);
-    return tolerate(need.wanted, current, need, policy(values));
+    const recommendation = recommend(
+      sample(cpuRatio, null, instances),
+      null,
+      noForecast,
+      policy(values),
+      instances,
+    );
+    return tolerate(recommendation.wanted, current, recommendation, policy(values));
   };
 
   it.each([

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
-import { weigh } from '../../../worker/engine/recommend.ts';
+import { recommend } from '../../../worker/engine/recommend.ts';
 import { stabilize } from '../../../worker/engine/stabilize.ts';
 import type { EngineInput, EngineSample } from '../../../worker/engine/types.ts';
 import { input, minutes, noForecast, now, policy } from '../../support/engine-input.ts';
@@ -10,7 +10,7 @@ function run(wanted: number, samples: readonly EngineSample[], values: Partial<E
   const data = checkSamples(given.samples, given.policy, given.nowMs);
   const newest = data.samples.at(-1);
   if (newest === undefined) throw new Error('the case needs a sample');
-  return stabilize(wanted, given, data, weigh(newest, null, noForecast, given.policy, 10));
+  return stabilize(wanted, given, data, recommend(newest, null, noForecast, given.policy, 10));
 }
 /** One sample a minute on 10 instances, oldest first, by ratio. */
 const cpu = (...ratios: number[]) =>

@@ -53,7 +53,7 @@ describe('Ensemble', () => {
     ensemble.forecast(moment({ demand: 10 }), true);
     expect(ensemble.disagreement).toBe(0);
     const mixed = ensemble.forecast(moment({ demand: 20, predicted: 9_000 }), true);
-    const own = [...ensemble.opinions].slice(0, ensemble.prediction);
+    const own = [...ensemble.forecasts].slice(0, ensemble.prediction);
     expect(new Set(own).size).toBeGreaterThan(2);
     const distances = own.map((opinion) => Math.abs(opinion - mixed));
     expect(ensemble.disagreement).toBeCloseTo(distances.reduce((total, each) => total + each) / 5, 12);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { sizeOf, worthOf } from '../../../worker/samples/instance-size.ts';
+import { relativeSizeOf, sizeOf } from '../../../worker/samples/instance-size.ts';
 
 const type = (instance_type: string | null) =>
   sizeOf({ instance_type, cpu_request: null, memory_request: null });
@@ -53,13 +53,13 @@ describe('the size of an instance', () => {
 
 describe('what an instance of then is worth', () => {
   it('is its share of one of now, by CPU and by memory', () => {
-    expect(worthOf(type('m5.large'), type('m5.xlarge'))).toEqual({ cpuWorth: 0.5, memoryWorth: 0.5 });
-    expect(worthOf(type('m5.large'), type('r5.large'))).toEqual({ memoryWorth: 0.5 });
-    expect(worthOf(type('c5.2xlarge'), type('m5.xlarge'))).toEqual({ cpuWorth: 2 });
+    expect(relativeSizeOf(type('m5.large'), type('m5.xlarge'))).toEqual({ cpuWorth: 0.5, memoryWorth: 0.5 });
+    expect(relativeSizeOf(type('m5.large'), type('r5.large'))).toEqual({ memoryWorth: 0.5 });
+    expect(relativeSizeOf(type('c5.2xlarge'), type('m5.xlarge'))).toEqual({ cpuWorth: 2 });
   });
 
   it('is the same where either is not known', () => {
-    expect(worthOf(type(null), type('m5.xlarge'))).toEqual({});
-    expect(worthOf(type('m5.xlarge'), type('p4d.24xlarge'))).toEqual({});
+    expect(relativeSizeOf(type(null), type('m5.xlarge'))).toEqual({});
+    expect(relativeSizeOf(type('m5.xlarge'), type('p4d.24xlarge'))).toEqual({});
   });
 });

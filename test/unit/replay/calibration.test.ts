@@ -7,14 +7,14 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { projectRoot } from '../../../shared/project-root.ts';
 import {
   calibrationOf,
-  listenedTo,
   type Outcome,
   type Outcomes,
   outcomesOf,
+  recordStatements,
 } from '../../../worker/replay/calibration.ts';
 import { type PlantOptions, runPlant } from '../../../worker/replay/plant.ts';
 import { policies } from '../../../worker/replay/policies.ts';
-import type { PolicyMaker, Stated } from '../../../worker/replay/policy.ts';
+import type { PolicyMaker, StepStatements } from '../../../worker/replay/policy.ts';
 import { readTrace, type Trace } from '../../../worker/replay/trace.ts';
 
 const traceFiles = ['azvm_daily', 'azvm_cron'].map(
@@ -91,7 +91,7 @@ const saying =
   (confidence: number): PolicyMaker =>
   () => ({
     decide: () => 10,
-    stated: (): Stated => ({
+    stated: (): StepStatements => ({
       horizonSteps: 3,
       decided: { confidence, atMost: 6 },
       around: [{ confidence: 1, atMost: 9 }],
@@ -107,9 +107,9 @@ const options: PlantOptions = {
   lost: 0,
 };
 function outcomes(trace: Trace, make: PolicyMaker): Outcomes {
-  const listened = listenedTo(make);
+  const listened = recordStatements(make);
   runPlant(trace, listened.make, options);
-  return outcomesOf(trace, listened.said);
+  return outcomesOf(trace, listened.statements);
 }
 
 describe('outcomes of a replay', () => {
@@ -144,7 +144,7 @@ describe('outcomes of a replay', () => {
   it('leave what is decided as it is', () => {
     const trace = readTrace(traceFiles[1] as string);
     const plain = runPlant(trace, policies.scaler as PolicyMaker, options);
-    const listened = runPlant(trace, listenedTo(policies.scaler as PolicyMaker).make, options);
+    const listened = runPlant(trace, recordStatements(policies.scaler as PolicyMaker).make, options);
     expect(listened.paid).toEqual(plain.paid);
   });
 });

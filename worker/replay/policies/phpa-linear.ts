@@ -6,8 +6,8 @@ const points = 6;
 
 /**
  * The predictive-horizontal-pod-autoscaler's linear model (jthomperoo, "Linear Regression model" in its user guide): a
- * straight line through the last six replica counts, followed to the horizon; the larger of it and the HPA's count is taken
- * (decision type `maximum`), and scaling in is stabilized for 300 s.
+ * straight line through the last six replica counts, followed to the horizon; the larger of it and the HPA's count is
+ * taken (decision type `maximum`), and scaling in is stabilized for 300 s.
  */
 export const phpaLinear: PolicyMaker = (options) => {
   const calm = stabilizeDown();

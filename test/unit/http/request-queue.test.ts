@@ -1,14 +1,14 @@
 import { EventEmitter } from 'node:events';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
-import { RequestLine } from '../../../api/http/request-line.ts';
+import { RequestQueue } from '../../../api/http/request-queue.ts';
 
 const come = (destroyed = false) => ({ socket: { destroyed } }) as unknown as IncomingMessage;
 const answer = {} as ServerResponse;
 
 /** A line, and the server whose requests and connections it sees. */
 function lineOf(handle: (request: IncomingMessage) => void) {
-  const line = new RequestLine(handle);
+  const line = new RequestQueue(handle);
   const server = new EventEmitter();
   line.attachTo(server as unknown as Server);
   return {
@@ -17,7 +17,7 @@ function lineOf(handle: (request: IncomingMessage) => void) {
     connect: () => server.emit('connection'),
   };
 }
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+const waitForSlot = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 function busy(ms: number): void {
   const end = performance.now() + ms;
@@ -32,17 +32,17 @@ describe('the line of requests', () => {
     for (const request of requests) add(request);
     expect(line.length).toBe(1_000);
     expect(begun).toHaveLength(0);
-    while (line.length > 0) await turn();
+    while (line.length > 0) await waitForSlot();
     expect(begun).toEqual(requests);
   });
 
   it('lets the loop look at its sockets in between: what comes meanwhile is not held up by a long line', async () => {
     const { line, add } = lineOf(() => busy(1));
     for (let n = 0; n < 20; n++) add(come());
-    await turn();
-    await turn();
+    await waitForSlot();
+    await waitForSlot();
     expect(line.length).toBeGreaterThan(10);
-    while (line.length > 0) await turn();
+    while (line.length > 0) await waitForSlot();
   });
 
   it('begins one request a turn while connections are accepted', async () => {
@@ -51,10 +51,10 @@ describe('the line of requests', () => {
     for (let n = 0; n < 20; n++) add(come());
     for (let n = 1; n <= 5; n++) {
       connect();
-      await turn();
+      await waitForSlot();
       expect(begun).toBe(n);
     }
-    await turn();
+    await waitForSlot();
     expect(begun).toBe(20);
   });
 
@@ -64,7 +64,7 @@ describe('the line of requests', () => {
     const here = come();
     add(come(true));
     add(here);
-    await turn();
+    await waitForSlot();
     expect(begun).toEqual([here]);
   });
 
@@ -72,9 +72,9 @@ describe('the line of requests', () => {
     let begun = 0;
     const { add } = lineOf(() => begun++);
     add(come());
-    await turn();
+    await waitForSlot();
     add(come());
-    await turn();
+    await waitForSlot();
     expect(begun).toBe(2);
   });
 
@@ -88,6 +88,6 @@ describe('the line of requests', () => {
     expect(line.arrivalOf(request)).toBe(came);
     expect(came).toBeGreaterThanOrEqual(before);
     expect(line.arrivalOf(come())).toBeGreaterThan(came);
-    await turn();
+    await waitForSlot();
   });
 });

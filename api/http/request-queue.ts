@@ -6,16 +6,16 @@ type Handle = (request: IncomingMessage, response: ServerResponse) => void;
 const turnMs = 2;
 /** While connections arrive: where one was accepted, others wait. */
 const shortTurnMs = 0;
-/** Begun requests are removed from the array in batches: shifting each one would be slow. */
+/** Handled requests are removed from the array in batches: shifting each one would be slow. */
 const removeFrom = 256;
 
 /**
- * FIFO queue of requests that are not begun. Node reads all ready requests in one turn of its event loop, but accepts
+ * FIFO queue of waiting requests. Node reads all ready requests in one turn of its event loop, but accepts
  * one new connection in it (libuv/libuv#3696): under load a turn that serves hundreds takes half a second, and a new
  * client waits for many turns before it can even be refused. This queue keeps turns short (one request while
  * connections arrive), and measures how long requests wait.
  */
-export class RequestLine {
+export class RequestQueue {
   readonly #handle: Handle;
   readonly #arrivals = new WeakMap<IncomingMessage, number>();
   #waiting: [IncomingMessage, ServerResponse][] = [];
@@ -27,7 +27,7 @@ export class RequestLine {
     this.#handle = handle;
   }
 
-  /** Requests that arrived and are not begun. */
+  /** Requests that wait to be handled. */
   get length(): number {
     return this.#waiting.length - this.#next;
   }
