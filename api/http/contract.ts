@@ -11,7 +11,7 @@ export const cursorSchema = z.string().min(1).max(500).optional();
  * PostgreSQL accepts fewer offsets than ISO 8601 has.
  */
 export const timestampSchema = z.iso
-  .datetime({ offset: true })
+  .datetime({ offset: true, error: 'must be a time in ISO 8601 with an offset, like 2026-01-31T12:00:00Z' })
   .refine((text) => text >= '2000' && text < '2100', 'must lie between 2000 and 2100')
   .transform((text) => new Date(text).toISOString());
 

@@ -67,12 +67,19 @@ export function sendProblem(response: Response, problem: ScalerError, requestId:
   response.end(JSON.stringify(body));
 }
 
+/** What zod tells of one mistake. */
+interface Issue {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+  readonly code?: string;
+  readonly keys?: readonly string[];
+  /** Of a union: the mistakes by each of its shapes. */
+  readonly errors?: readonly (readonly Issue[])[];
+}
+
 /** 400 with a field error for each of zod's issues. @param part of the request: path, query or body. */
-export function invalidRequest(
-  part: string,
-  issues: readonly { path: PropertyKey[]; message: string; code?: string; keys?: string[] }[],
-): InvalidInput {
-  const fields: FieldError[] = issues.slice(0, 100).flatMap((issue) => {
+export function invalidRequest(part: string, issues: readonly Issue[]): InvalidInput {
+  const fields: FieldError[] = issues.flatMap(innermost).slice(0, 100).flatMap((issue) => {
     const path = issue.path.map(String).join('.');
     const names = issue.code === 'unrecognized_keys' && issue.keys !== undefined ? issue.keys : [null];
     return names.map((name) => ({
@@ -80,6 +87,18 @@ export function invalidRequest(
       message: name === null ? issue.message : 'is not a field of this request',
     }));
   });
-  const words = fields.slice(0, 3).map(({ field, message }) => `${field}: ${message}`);
-  return new InvalidInput('invalid_request', `The ${part} is not valid. ${words.join('; ')}`, { fields });
+  const reasons = fields.slice(0, 3).map(({ field, message }) => `${field}: ${message}`);
+  return new InvalidInput('invalid_request', `The ${part} is not valid. ${reasons.join('; ')}`, { fields });
+}
+
+/** The mistakes inside a union, by the shape that was meant: the one whose own fields fit best. */
+function innermost(issue: Issue): readonly Issue[] {
+  if (issue.errors === undefined || issue.errors.length === 0) return [issue];
+  const meant = issue.errors.reduce((best, shape) => (misfits(shape) < misfits(best) ? shape : best));
+  return meant.flatMap((inner) => innermost({ ...inner, path: [...issue.path, ...inner.path] }));
+}
+
+/** Fields that the shape itself lacks or does not know; what is wrong inside its fields says nothing of the shape. */
+function misfits(issues: readonly Issue[]): number {
+  return issues.reduce((sum, { path, keys }) => sum + (path.length > 1 ? 0 : (keys?.length ?? 1)), 0);
 }

@@ -7,7 +7,16 @@ import {
 import { cursorSchema, instancesSchema, limitSchema, timestampSchema } from '../http/contract.ts';
 import { listSchema, pageSchema } from '../http/list-response.ts';
 
-const percent = z.number().gt(0).max(100);
+/** Above 1: a target of 0.7 % is nobody's wish, but a ratio typed for a percentage. */
+const percent = z
+  .number()
+  .gt(1, {
+    error: ({ input }) => {
+      const meant = Number((Number(input) * 100).toPrecision(6));
+      return meant > 0 ? `must be a percentage above 1: did you mean ${meant}?` : 'must be a percentage above 1';
+    },
+  })
+  .max(100);
 const seconds = (max: number, min = 0) => z.int().min(min).max(max);
 /** A context of the worker's kubeconfig; never an address (SSRF). */
 const clusterName = z
@@ -33,6 +42,15 @@ const policyFields = {
   stabilization_window: seconds(3_600),
   provisioning_delay: seconds(3_600),
   decision_interval: seconds(3_600, 5),
+  utilization_unit: z
+    .enum(['percent', 'ratio'])
+    .nullable()
+    .describe('what posted CPU and memory are in: 82 or 0.82; null: not declared, taken as percent and doubted'),
+  max_sample_age: seconds(86_400, 1)
+    .nullable()
+    .describe('how old the newest sample may be before it is stale; null: what its rhythm suggests'),
+  scale_to_zero_after: seconds(86_400)
+    .describe('with min_instances 0: how long requests and predictions must be silent'),
   hourly_price: z.number().min(0).max(1_000_000).nullable(),
   mode: z.enum(['manual', 'recommend', 'auto']),
   actuation: z.enum(['desired', 'floor']),

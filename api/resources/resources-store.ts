@@ -13,7 +13,7 @@ const columns = `id, name, resource_type, cloud_provider, min_instances, max_ins
   stabilization_window, provisioning_delay, decision_interval, hourly_price::text, instance_type, cpu_request::text,
   memory_request::text, mode, actuation, planning, max_utilization, tolerated_risk, shortage_price,
   ${iso('scale_up_paused_until')}, ${iso('scale_down_paused_until')}, version, ${iso('updated_at')},
-  ${iso('observed_at')}, observed_ready`;
+  ${iso('observed_at')}, observed_ready, utilization_unit, max_sample_age, scale_to_zero_after`;
 
 /** The columns a client may set: the only names that are ever put into SQL text. */
 const writable = new Set([
@@ -47,6 +47,9 @@ const writable = new Set([
   'shortage_price',
   'scale_up_paused_until',
   'scale_down_paused_until',
+  'utilization_unit',
+  'max_sample_age',
+  'scale_to_zero_after',
 ]);
 
 function writableEntries(values: Readonly<Record<string, unknown>>): [string, unknown][] {

@@ -50,6 +50,12 @@ export interface Resource {
   readonly shortage_price: number | null;
   readonly scale_up_paused_until: string | null;
   readonly scale_down_paused_until: string | null;
+  /** What posted CPU and memory are in; null: not declared, taken as percent and doubted. */
+  readonly utilization_unit: 'percent' | 'ratio' | null;
+  /** Seconds after which the newest sample is stale; null: what its rhythm suggests. */
+  readonly max_sample_age: number | null;
+  /** Seconds that requests and predictions must be silent before the last instance goes. */
+  readonly scale_to_zero_after: number;
   /** Version of the policy: the ETag. */
   readonly version: number;
   readonly updated_at: string;

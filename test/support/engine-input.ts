@@ -1,4 +1,13 @@
-import type { EngineInput, EnginePolicy, EngineSample } from '../../worker/engine/types.ts';
+import { checkSamples } from '../../worker/engine/data-quality.ts';
+import type { CheckedForecast } from '../../worker/engine/own-forecast.ts';
+import { type Recommendation, recommend } from '../../worker/engine/recommend.ts';
+import type {
+  EngineInput,
+  EnginePolicy,
+  EnginePrediction,
+  EngineSample,
+  MetricResponses,
+} from '../../worker/engine/types.ts';
 
 export const noForecast = { usable: null, learning: false, why: 'not asked for' };
 
@@ -55,4 +64,28 @@ export function input(values: Partial<EngineInput> = {}): EngineInput {
     nowMs: now,
     ...values,
   };
+}
+
+/** Nothing learnt yet of how metrics respond to the count. */
+export const noResponses: MetricResponses = {
+  throughMs: 0,
+  cpu: { baseRatio: 0, changes: 0, unchanged: 0 },
+  memory: { baseRatio: 0, changes: 0, unchanged: 0 },
+};
+
+/** What one sample and what is foreseen recommend. */
+export function recommendationOf(
+  newest: EngineSample,
+  prediction: EnginePrediction | null,
+  own: CheckedForecast,
+  policy: EnginePolicy,
+  current: number,
+): Recommendation {
+  const evidence = {
+    data: checkSamples([newest], policy, newest.atMs),
+    prediction: { usable: prediction, proven: true, why: 'fresh' },
+    own,
+    responses: noResponses,
+  };
+  return recommend(evidence, policy, current) as Recommendation;
 }

@@ -1,5 +1,5 @@
-import { type CheckedSamples, staleAfterMs } from './data-quality.ts';
-import { limitRatio, plannedRatio, relativeSize, saturatedRatio } from './demand.ts';
+import type { CheckedSamples } from './data-quality.ts';
+import { demandAt, limitRatio, plannedRatio, saturatedRatio } from './demand.ts';
 import type {
   Candidate,
   EngineForecast,
@@ -79,8 +79,8 @@ export function estimateConfidence(
   // Of old or hidden demand one cannot say how far it is from anything.
   if (newest === undefined || ratio === null || ratio >= saturatedRatio || data.verdict === 'stale')
     return unknownConfidence(policy);
-  const room = plannedRatio(policy, metric) * instances - demandOf(newest, metric);
-  const { n, fitting } = residualsWithin(room, data.samples, metric, policy);
+  const room = plannedRatio(policy, metric) * instances - demandAt(newest, metric);
+  const { n, fitting } = residualsWithin(room, data, metric, policy);
   if (n === 0) return unknownConfidence(policy);
   return {
     value: (fitting + 0.5) / (n + 1),
@@ -97,12 +97,12 @@ const roundingNoise = 1e-9;
 /** Pairs each sample with the newest that was known a horizon before it, if that was fresh then. */
 function residualsWithin(
   room: number,
-  samples: readonly EngineSample[],
+  { samples, staleAfterMs }: CheckedSamples,
   metric: Candidate['metric'],
   policy: EnginePolicy,
 ): { n: number; fitting: number } {
   const horizonMs = policy.provisioningDelayMs + policy.decisionIntervalMs;
-  const oldestMs = horizonMs + staleAfterMs(policy);
+  const oldestMs = horizonMs + staleAfterMs;
   let n = 0;
   let fitting = 0;
   let next = 0;
@@ -115,14 +115,9 @@ function residualsWithin(
     }
     if (known === undefined || known === sample || sample.atMs - known.atMs > oldestMs) continue;
     n++;
-    if (demandOf(sample, metric) - demandOf(known, metric) <= room + roundingNoise) fitting++;
+    if (demandAt(sample, metric) - demandAt(known, metric) <= room + roundingNoise) fitting++;
   }
   return { n, fitting };
-}
-
-/** Instances' worth of work, of a sample that has the metric. */
-function demandOf(sample: EngineSample, metric: Candidate['metric']): number {
-  return (ratioOf(sample, metric) ?? 0) * sample.instances * relativeSize(sample, metric);
 }
 
 function ratioOf(sample: EngineSample, metric: Candidate['metric']): number | null {

@@ -1,15 +1,20 @@
 import type { Stage } from './stage.ts';
 import type { EnginePolicy, EngineSample } from './types.ts';
+import { doubtUnit } from './unit-doubt.ts';
 import { seconds } from './wording.ts';
 
 export interface CheckedSamples {
-  readonly verdict: 'fresh' | 'stale' | 'partial' | 'none';
+  readonly verdict: 'fresh' | 'stale' | 'suspect_unit' | 'partial' | 'none';
   /** Oldest first, one per moment, every value plausible or null. */
   readonly samples: readonly EngineSample[];
   readonly dropped: number;
   readonly newestAgeMs: number | null;
   /** Why the verdict is not `fresh`: a clause for the reason. */
   readonly why: string;
+  /** The samples' own interval, or that of decisions where that is longer. */
+  readonly intervalMs: number;
+  /** The age from which a sample is stale. */
+  readonly staleAfterMs: number;
 }
 
 /** Usage of more than 10,000 % of what is there is a broken sensor; metric_samples refuses it too. */
@@ -22,26 +27,55 @@ const leastStaleAfterMs = 180_000;
 /** Clocks differ a little. */
 const futureToleranceMs = 5_000;
 
-/** Samples older than this say what was, not what is. */
-export function staleAfterMs(policy: EnginePolicy): number {
-  return Math.max(leastStaleAfterMs, 3 * policy.decisionIntervalMs);
+/** So many intervals may be missed. */
+const missedIntervals = 3;
+/** The newest gaps tell the rhythm of today; fewer than two tell none. */
+const rhythmGaps = 12;
+const fewestGaps = 2;
+/** A source that is heard less often than this has no rhythm to wait for. */
+const longestIntervalMs = 3_600_000;
+
+/** The median gap between the newest samples, ms; null where there are too few to tell. */
+export function sampleIntervalMs(samples: readonly EngineSample[]): number | null {
+  const newest = samples.slice(-rhythmGaps - 1);
+  const gaps = newest
+    .slice(1)
+    .map((sample, index) => sample.atMs - (newest[index] as EngineSample).atMs)
+    .toSorted((a, b) => a - b);
+  if (gaps.length < fewestGaps) return null;
+  return Math.min(longestIntervalMs, gaps[Math.floor(gaps.length / 2)] as number);
+}
+
+/**
+ * Samples older than this say what was, not what is: three intervals of their own or of decisions, and as long as they
+ * were seen to take on their way. An explicit `maxSampleAgeMs` wins.
+ */
+function staleAfter(policy: EnginePolicy, intervalMs: number | null, deliveryDelayMs: number): number {
+  if (policy.maxSampleAgeMs != null) return policy.maxSampleAgeMs;
+  const rhythmMs = intervalMs === null ? 0 : missedIntervals * intervalMs + deliveryDelayMs;
+  return Math.max(leastStaleAfterMs, missedIntervals * policy.decisionIntervalMs, rhythmMs);
 }
 
 /**
  * Sorts, keeps the last given of a moment, removes what cannot be true, and says how far the rest may be trusted.
  * `partial`: at the newest moment a metric is missing that was there before, or a value cannot be true.
+ * @param deliveryDelayMs how long samples take to arrive, where that is known.
  */
 export function checkSamples(
   given: readonly EngineSample[],
   policy: EnginePolicy,
   nowMs: number,
+  deliveryDelayMs: number | null = null,
 ): CheckedSamples {
   const clean: EngineSample[] = [];
+  let atZero = 0;
   let ordered = true;
   let unusableAtMs = Number.NEGATIVE_INFINITY;
   for (const sample of given) {
     if (!Number.isFinite(sample.atMs) || sample.atMs > nowMs + futureToleranceMs) continue;
     const kept = cleaned(sample);
+    // Of no instances there is no utilisation: plausible, but nothing to measure demand by.
+    if (sample.instances === 0) atZero++;
     // Identity tells whether a value had to go: what was measured at that moment is not fully known.
     if (kept !== sample) unusableAtMs = Math.max(unusableAtMs, sample.atMs);
     if (kept === null) continue;
@@ -50,25 +84,25 @@ export function checkSamples(
     clean.push(kept);
   }
   const samples = ordered ? clean : sortedOnePerMoment(clean);
-  const dropped = given.length - samples.length;
+  const dropped = given.length - samples.length - atZero;
+  const ownIntervalMs = sampleIntervalMs(samples.length > fewestGaps ? samples : sortedOnePerMoment(given));
+  const staleAfterMs = staleAfter(policy, ownIntervalMs, deliveryDelayMs ?? 0);
+  const rhythm = { intervalMs: Math.max(policy.decisionIntervalMs, ownIntervalMs ?? 0), staleAfterMs };
   const newest = samples.at(-1);
   if (newest === undefined) {
     const many = dropped > 0 ? ` (${dropped} given, none plausible)` : '';
-    return {
-      verdict: 'none',
-      samples,
-      dropped,
-      newestAgeMs: null,
-      why: `there are no usable samples${many}`,
-    };
+    const why = `there are no usable samples${many}`;
+    return { verdict: 'none', samples, dropped, newestAgeMs: null, why, ...rhythm };
   }
   const newestAgeMs = Math.max(0, nowMs - newest.atMs);
-  if (newestAgeMs > staleAfterMs(policy)) {
-    const why = `the newest sample is ${seconds(newestAgeMs)} old`;
-    return { verdict: 'stale', samples, dropped, newestAgeMs, why };
-  }
+  const checked = (verdict: CheckedSamples['verdict'], why: string) => {
+    return { verdict, samples, dropped, newestAgeMs, why, ...rhythm };
+  };
+  if (newestAgeMs > staleAfterMs) return checked('stale', `the newest sample is ${seconds(newestAgeMs)} old`);
+  const doubt = policy.utilizationUnit === null ? doubtUnit(samples) : null;
+  if (doubt !== null) return checked('suspect_unit', doubt);
   const why = missingAtNewest(samples, newest, unusableAtMs);
-  return { verdict: why === '' ? 'fresh' : 'partial', samples, dropped, newestAgeMs, why };
+  return checked(why === '' ? 'fresh' : 'partial', why);
 }
 
 /** Without data nothing can be asked for; otherwise what the verdict forbids is for later stages to hold. */

@@ -1,90 +1,130 @@
 import { bound } from './bound.ts';
 import { estimateConfidence, forecastConfidence, unknownConfidence } from './confidence.ts';
-import { type CheckedSamples, checkSamples, reportQuality } from './data-quality.ts';
-import { measureDemand, type Proposal } from './demand.ts';
+import { checkSamples, reportQuality } from './data-quality.ts';
+import { describeUnresponsive, highestRequired, measureDemand, type Proposal } from './demand.ts';
 import { DecidingView, hold, protect } from './holds.ts';
 import { limitStep } from './limit-step.ts';
+import { explainResponses, isNews, learnResponses } from './metric-response.ts';
 import { type CheckedForecast, checkForecast } from './own-forecast.ts';
 import { type CheckedPrediction, checkPrediction } from './prediction.ts';
-import { describeMeasured, explainDecision, explainNoData } from './reason.ts';
-import { explainForecast, type Recommendation, recommend, withoutStaleDemand } from './recommend.ts';
+import { explainDecision, explainWithoutDemand } from './reason.ts';
+import {
+  type Evidence,
+  explainForecast,
+  type Recommendation,
+  recommend,
+  withoutStaleDemand,
+} from './recommend.ts';
+import { checkZero, type ZeroState } from './scale-to-zero.ts';
 import { stabilize } from './stabilize.ts';
-import { Trail } from './stage.ts';
+import { type Stage, Trail } from './stage.ts';
 import { tolerate } from './tolerance.ts';
-import type { Candidate, EngineDecision, EngineInput, Explanation, ReasonCode, StageName } from './types.ts';
+import type {
+  Candidate,
+  EngineDecision,
+  EngineInput,
+  EnginePolicy,
+  Explanation,
+  ReasonCode,
+} from './types.ts';
 import { percent } from './wording.ts';
 
 /** Changes whenever the same input may give another decision. */
-export const engineVersion = '1.5.0';
-
-const stagesAfterData: readonly StageName[] = [
-  'demand',
-  'forecast',
-  'recommendation',
-  'tolerance',
-  'stabilization',
-  'step_limit',
-  'bounds',
-  'cooldown',
-  'rate_limit',
-  'pause',
-  'protection',
-];
+export const engineVersion = '1.6.0';
 
 /**
  * Samples, policy and history in, a decision with its reasons out. Pure: the same input gives the same decision, bit
- * for bit. Data that is missing, stale or partial never scales in; only bounds a resource is outside of turn a decision
- * round.
+ * for bit. Data that is missing, stale, partial or in a doubtful unit never scales in; only bounds a resource is outside
+ * of turn a decision round.
  */
 export function decide(input: EngineInput): EngineDecision {
   const { currentInstances: current, policy } = input;
-  const data = checkSamples(input.samples, policy, input.nowMs);
-  const prediction = checkPrediction(input);
-  const own = checkForecast(input, data);
+  const data = checkSamples(input.samples, policy, input.nowMs, input.deliveryDelayMs ?? null);
+  const learnt = learnResponses(data.samples, input.responses ?? null);
+  const own = checkForecast(input, data, learnt.current);
+  const prediction = directPrediction(checkPrediction(input), own);
+  const evidence = { data, prediction, own, responses: learnt.current };
+  const recommendation = recommend(evidence, policy, current);
+  const zero = checkZero(input, data, prediction.usable, own);
+  const atZero = stageAtZero(current, zero, recommendation);
   const trail = new Trail(current);
-  trail.add('data_quality', reportQuality(data, current));
-  const newest = data.samples.at(-1);
-  if (newest === undefined) {
-    for (const stage of stagesAfterData) trail.add(stage, { capacity: current });
-    return conclude(input, data, prediction, own, null, trail, explainNoData(data, current));
-  }
-
-  const direct = directPrediction(prediction, own);
-  const recommendation = recommend(newest, direct.usable, own, policy, current);
-  trail.add('demand', measureDemand(recommendation.measured));
-  trail.add('forecast', explainForecast(recommendation, own.usable === null ? direct.why : own.why));
-  trail.add('recommendation', withoutStaleDemand(recommendation, data, current));
-  trail.add('tolerance', tolerate(trail.capacity, current, recommendation, policy));
-  trail.add('stabilization', stabilize(trail.capacity, input, data, recommendation));
+  trail.add('data_quality', atZero === null ? reportQuality(data, current) : { capacity: current });
+  if (recommendation === null) addWithoutDemand(trail, evidence, policy);
+  else addDemand(trail, evidence, recommendation, policy);
+  // Silence has been watched for longer than any window, and what wakes it waits for none.
+  if (atZero !== null || recommendation === null) addSettled(trail, atZero ?? { capacity: trail.capacity });
+  else addRecommendation(trail, input, evidence, recommendation);
   trail.add('step_limit', limitStep(trail.capacity, current, policy));
-  trail.add('bounds', bound(trail.capacity, input, data));
+  trail.add('bounds', bound(trail.capacity, input, data, zero));
   const view = new DecidingView(trail.capacity, input);
   trail.add('cooldown', hold('cooldown', view, trail.capacity));
   trail.add('rate_limit', hold('rate_limit', view, trail.capacity));
   trail.add('pause', hold('pause', view, trail.capacity));
   trail.add('protection', protect(view, trail.capacity, input.protections ?? []));
+  const responses = isNews(learnt.stored, input.responses ?? null) ? learnt.stored : null;
+  return { ...conclude(input, evidence, { recommendation, atZero }, trail), responses };
+}
 
-  const seen = describeMeasured(data, newest, direct.usable, recommendation, current);
-  return conclude(
-    input,
-    data,
-    direct,
-    own,
-    recommendation,
-    trail,
-    explainDecision(input, seen, recommendation, trail),
-  );
+/** Where nothing measured asks for a count. */
+function addWithoutDemand(trail: Trail, { data, responses }: Evidence, policy: EnginePolicy): void {
+  const capacity = trail.capacity;
+  const detail = describeUnresponsive(data.samples.at(-1), responses, policy);
+  trail.add('demand', detail === '' ? { capacity } : { capacity, code: 'unresponsive', detail });
+  trail.add('forecast', { capacity });
+}
+
+function addDemand(
+  trail: Trail,
+  { data, prediction, own, responses }: Evidence,
+  recommendation: Recommendation,
+  policy: EnginePolicy,
+): void {
+  const measured = measureDemand(recommendation.measured);
+  const unresponsive = describeUnresponsive(data.samples.at(-1), responses, policy);
+  const detail = unresponsive === '' ? measured.detail : `${measured.detail}; ${unresponsive}`;
+  trail.add('demand', detail === undefined ? measured : { ...measured, detail });
+  trail.add('forecast', explainForecast(recommendation, own.usable === null ? prediction.why : own.why));
+}
+
+function addSettled(trail: Trail, stage: Stage): void {
+  trail.add('recommendation', stage);
+  trail.add('tolerance', { capacity: trail.capacity });
+  trail.add('stabilization', { capacity: trail.capacity });
+}
+
+function addRecommendation(
+  trail: Trail,
+  input: EngineInput,
+  { data }: Evidence,
+  recommendation: Recommendation,
+): void {
+  const { currentInstances: current, policy } = input;
+  trail.add('recommendation', withoutStaleDemand(recommendation, data, current));
+  trail.add('tolerance', tolerate(trail.capacity, current, recommendation, policy));
+  trail.add('stabilization', stabilize(trail.capacity, input, data, recommendation));
+}
+
+/** With a minimum of 0: what silence or, at 0, demand makes of the count; null where neither says anything. */
+function stageAtZero(
+  current: number,
+  zero: ZeroState | null,
+  known: Recommendation | null = null,
+): Stage | null {
+  if (zero === null) return null;
+  if (zero.state === 'silent' && current > 0) return { capacity: 0, code: 'idle', detail: zero.detail };
+  if (current > 0) return null;
+  if (zero.state === 'unknown' && known === null) return null;
+  if (zero.state !== 'active') return { capacity: 0, detail: zero.detail };
+  const capacity = Math.max(1, highestRequired(known?.predicted ?? []));
+  return { capacity, code: 'woken', detail: `nothing runs, and ${zero.detail}` };
 }
 
 function conclude(
   input: EngineInput,
-  data: CheckedSamples,
-  prediction: CheckedPrediction,
-  own: CheckedForecast,
-  recommendation: Recommendation | null,
+  { data, prediction, own, responses }: Evidence,
+  { recommendation, atZero }: { recommendation: Recommendation | null; atZero: Stage | null },
   trail: Trail,
-  reason: string,
-): EngineDecision {
+): Omit<EngineDecision, 'responses'> {
   const current = input.currentInstances;
   const target = trail.capacity;
   const confidence =
@@ -98,13 +138,16 @@ function conclude(
     currentInstances: current,
     targetInstances: target,
     reasonCode: trail.binding ?? plainCode(target, current),
-    reason,
+    reason:
+      recommendation === null
+        ? explainWithoutDemand(current, trail)
+        : explainDecision(input, { data, prediction, recommendation, atZero }, trail),
     confidence: confidence.value,
     explanation: {
       candidates: recommendation === null ? [] : candidatesOf(recommendation),
       stages: trail.records,
       binding: trail.binding,
-      wanted: recommendation === null ? null : recommendation.wanted,
+      wanted: atZero?.capacity ?? recommendation?.wanted ?? null,
       earliestNextChangeMs: target === current ? trail.heldUntilMs : null,
       dataQuality: {
         verdict: data.verdict,
@@ -115,6 +158,7 @@ function conclude(
       confidence,
       prediction: explainPrediction(input, prediction, recommendation),
       forecast: { used: recommendation !== null && recommendation.forecast !== null, why: own.why },
+      responses: explainResponses(responses, input.policy),
       engineVersion,
       policyVersion: input.policy.version,
     },
@@ -128,7 +172,11 @@ function directPrediction(prediction: CheckedPrediction, own: CheckedForecast): 
   const known = weights.filter((weight) => weight !== null);
   if (known.length < weights.length) return prediction;
   const most = Math.max(...known);
-  return { usable: null, why: `it is weighed in the forecast, with a weight of ${percent(most)}` };
+  return {
+    usable: null,
+    proven: false,
+    why: `it is weighed in the forecast, with a weight of ${percent(most)}`,
+  };
 }
 
 function plainCode(target: number, current: number): ReasonCode {

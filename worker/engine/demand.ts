@@ -1,5 +1,12 @@
 import type { Stage } from './stage.ts';
-import type { Candidate, EngineForecast, EnginePolicy, EngineRelativeSize } from './types.ts';
+import type {
+  Candidate,
+  EngineForecast,
+  EnginePolicy,
+  EngineRelativeSize,
+  MetricResponse,
+  MetricResponses,
+} from './types.ts';
 import { metricName, percent, percentOf } from './wording.ts';
 
 /** From here on a ratio no longer shows the demand, only that it is at least as much. */
@@ -10,6 +17,10 @@ const growthWhenSaturated = 2;
 
 /** A plan for a saturated resource could never be seen to fail, so no plan runs hotter than this. */
 const hottestPlan = 0.97;
+
+/** Of the planned ratio: a base above cannot be scaled away, one below is noise. */
+const hopelessShare = 0.9;
+const negligibleShare = 0.15;
 
 /** 7.000000001 is 7: a millionth of an instance is the arithmetic's, not the demand's. */
 const roundingNoise = 1e-6;
@@ -33,6 +44,8 @@ export interface Proposal {
   readonly demand: number;
   /** Instances, not rounded yet, and past saturation where that hides the demand. */
   readonly unrounded: number;
+  /** The same by what is visible alone. */
+  readonly visible: number;
   readonly required: number;
   readonly saturated: boolean;
 }
@@ -47,43 +60,83 @@ export function relativeSize(load: EngineRelativeSize, metric: Candidate['metric
   return (metric === 'cpu' ? load.cpuWorth : load.memoryWorth) ?? 1;
 }
 
+/** Instances' worth of work; 0 of a sample that lacks the metric. */
+export function demandAt(load: Load, metric: Candidate['metric']): number {
+  const ratio = metric === 'cpu' ? load.cpuRatio : load.memoryRatio;
+  return (ratio ?? 0) * load.instances * relativeSize(load, metric);
+}
+
 /** Whole instances; never -0. */
 export function roundUp(unrounded: number): number {
   return Math.max(0, Math.ceil(unrounded - roundingNoise));
 }
 
+/** How a metric responds to the count, judged by what is planned for. */
+export function responseOf(
+  { baseRatio, changes }: MetricResponse,
+  planned: number,
+): 'none' | 'partial' | 'full' | 'unknown' {
+  if (changes === 0) return 'unknown';
+  if (baseRatio >= hopelessShare * planned) return 'none';
+  return baseRatio < negligibleShare * planned ? 'full' : 'partial';
+}
+
+/** Clauses for the metrics of a sample that no count brings to their targets; '' when all of them answer. */
+export function describeUnresponsive(
+  load: Load | undefined,
+  responses: MetricResponses,
+  policy: EnginePolicy,
+): string {
+  return (['cpu', 'memory'] as const)
+    .filter((metric) => (metric === 'cpu' ? load?.cpuRatio : load?.memoryRatio) != null)
+    .filter((metric) => responseOf(responses[metric], plannedRatio(policy, metric)) === 'none')
+    .map((metric) => {
+      const base = percent(responses[metric].baseRatio);
+      return `${metricName(metric)} does not respond to the count: ${base} of it stay, whatever runs`;
+    })
+    .join('; ');
+}
+
+/** By what a load is judged. */
+export interface Yardstick {
+  readonly policy: EnginePolicy;
+  /** Absent: every metric responds fully. */
+  readonly responses?: MetricResponses | undefined;
+  /** The utilisation planned for; absent: the target. */
+  readonly planned?: typeof plannedRatio | undefined;
+}
+
 /**
  * demand = instances × ratio, in today's instances; required = demand / target. The ratio alone would change with our
- * own actions; demand does not. Only a measured ratio saturates: a prediction may name any figure.
+ * own actions; demand does not. Of a metric with a base, `ratio = base + share / instances`, only the share responds:
+ * required = instances × (ratio - base) / (target - base); one whose base leaves no room asks for nothing. Only a
+ * measured ratio saturates: a prediction may name any figure.
  */
 export function proposalsOf(
   load: Load,
-  policy: EnginePolicy,
   source: 'reactive' | 'prediction',
-  planned: (policy: EnginePolicy, metric: Candidate['metric']) => number = plannedRatio,
+  { policy, responses, planned = plannedRatio }: Yardstick,
 ): readonly Proposal[] {
   const proposals: Proposal[] = [];
   for (const metric of ['cpu', 'memory'] as const) {
     const ratio = metric === 'cpu' ? load.cpuRatio : load.memoryRatio;
     if (ratio === null) continue;
     const targetRatio = planned(policy, metric);
+    const response = responses?.[metric];
+    const kind = response === undefined ? 'unknown' : responseOf(response, plannedRatio(policy, metric));
+    if (kind === 'none') continue;
+    const base = kind === 'partial' ? (response?.baseRatio ?? 0) : 0;
     const goal = `a ${metricName(metric)} ${planned === plannedRatio ? 'target' : 'limit'} of ${percent(targetRatio)}`;
     const serving = load.instances * relativeSize(load, metric);
     const demand = serving * ratio + 0; // +0: -0 would not survive JSON
+    const visible =
+      base === 0 ? demand / targetRatio : (serving * Math.max(0, ratio - base)) / (targetRatio - base);
     const saturated = source === 'reactive' && ratio >= saturatedRatio;
-    const unrounded = saturated
-      ? Math.max(demand / targetRatio, serving * growthWhenSaturated)
-      : demand / targetRatio;
+    const unrounded = saturated ? Math.max(visible, serving * growthWhenSaturated) : visible;
+    const required = roundUp(unrounded);
     proposals.push({
-      source,
-      metric,
-      ratio,
-      targetRatio,
-      goal,
-      demand,
-      unrounded,
-      required: roundUp(unrounded),
-      saturated,
+      ...{ source, metric, ratio, targetRatio, goal },
+      ...{ demand, unrounded, visible, required, saturated },
     });
   }
   return proposals;
@@ -124,6 +177,7 @@ export function forecastProposals(
       goal,
       demand: forTarget ? expected : upper,
       unrounded,
+      visible: unrounded,
       required: roundUp(unrounded),
       saturated: false,
     };
@@ -143,17 +197,14 @@ export function forecastNeed(
 }
 
 /** What a past sample asked for: the larger of its metrics. */
-export function requiredAt(load: Load, policy: EnginePolicy): number {
-  return highestRequired(proposalsOf(load, policy, 'reactive'));
+export function requiredAt(load: Load, yardstick: Yardstick): number {
+  return highestRequired(proposalsOf(load, 'reactive', yardstick));
 }
 
 /** What runs now needs, by its newest sample. */
 export function measureDemand(proposals: readonly Proposal[]): Stage {
   const capacity = highestRequired(proposals);
-  const visible = proposals.reduce(
-    (most, proposal) => Math.max(most, roundUp(proposal.demand / proposal.targetRatio)),
-    0,
-  );
+  const visible = proposals.reduce((most, proposal) => Math.max(most, roundUp(proposal.visible)), 0);
   const hiding = proposals.find((proposal) => proposal.saturated && proposal.required === capacity);
   if (capacity > visible && hiding !== undefined) {
     return {

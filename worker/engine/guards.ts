@@ -216,8 +216,9 @@ export const guards: readonly Guard[] = [
   {
     code: 'cooldown',
     stage: 'cooldown',
-    holds: ({ cooldown: { leftMs, periodMs }, nowMs }) => {
-      if (leftMs <= 0) return null;
+    holds: ({ from, cooldown: { leftMs, periodMs }, nowMs }) => {
+      // Where nothing runs, demand is lost until something does.
+      if (leftMs <= 0 || from === 0) return null;
       const left = Math.ceil(leftMs / 1_000);
       return {
         code: 'cooldown',

@@ -1,5 +1,13 @@
 import type { CheckedSamples } from './data-quality.ts';
-import type { EngineForecast, EngineInput, MetricForecast } from './types.ts';
+import { plannedRatio, responseOf } from './demand.ts';
+import type {
+  EngineForecast,
+  EngineInput,
+  EnginePolicy,
+  MetricForecast,
+  MetricResponse,
+  MetricResponses,
+} from './types.ts';
 
 /**
  * Demand may move so far in this time that a forecast made before says nothing of now. A step is about as long as a
@@ -19,26 +27,44 @@ export interface CheckedForecast {
 }
 
 /** Whether our own forecast may lead: asked for, of now, with outcomes to rest on, and as good as it says. */
-export function checkForecast(input: EngineInput, data: CheckedSamples): CheckedForecast {
+export function checkForecast(
+  input: EngineInput,
+  data: CheckedSamples,
+  responses: MetricResponses,
+): CheckedForecast {
   const forecast = input.forecast ?? null;
   if (!input.usePrediction) return unusable('not asked for');
   if (forecast === null) return unusable(input.noForecast ?? 'there is none');
   if (!isPlausible(forecast)) return unusable('its values are not plausible');
   const ageMs = input.nowMs - forecast.madeAtMs;
-  if (!(ageMs <= Math.max(oldestMs, oldestIntervals * input.policy.decisionIntervalMs)))
+  if (!(ageMs <= Math.max(oldestMs, oldestIntervals * data.intervalMs)))
     return unusable('it was made too long ago');
   if (data.verdict === 'none') return unusable('there are no samples to check it against');
-  const fewest = Math.min(...forecast.metrics.map((metric) => metric.residuals));
+  // Demand of a metric that does not answer fully to the count changes with the count: its forecast is of our own actions.
+  const metrics = forecast.metrics.filter(({ metric }) =>
+    answersFully(responses[metric], metric, input.policy),
+  );
+  if (metrics.length === 0) return unusable('what it forecasts does not respond to the count');
+  const fewest = Math.min(...metrics.map((metric) => metric.residuals));
   if (fewest < enoughResiduals)
     return unusable(`it is learning: ${fewest} of ${enoughResiduals} outcomes seen`);
-  const doubted = forecast.metrics.find((metric) => !metric.trusted);
+  const doubted = metrics.find((metric) => !metric.trusted);
   if (doubted !== undefined) return unusable(`it has lost trust: ${doubted.distrust ?? 'its record is bad'}`);
   const learning = forecast.observedMs < learningMs;
   return {
-    usable: forecast,
+    usable: metrics.length === forecast.metrics.length ? forecast : { ...forecast, metrics },
     learning,
     why: learning ? 'it is learning, so targets are kept, too' : 'trusted',
   };
+}
+
+function answersFully(
+  response: MetricResponse,
+  metric: MetricForecast['metric'],
+  policy: EnginePolicy,
+): boolean {
+  const kind = responseOf(response, plannedRatio(policy, metric));
+  return kind === 'full' || kind === 'unknown';
 }
 
 function unusable(why: string): CheckedForecast {

@@ -1,5 +1,6 @@
 import { isRatio, isRelativeSize } from './data-quality.ts';
-import type { EngineInput, EnginePrediction } from './types.ts';
+import type { EngineInput, EnginePrediction, PredictionOutcome } from './types.ts';
+import { areSmall } from './unit-doubt.ts';
 
 /** Forecasts are commonly written hourly or daily; an older one knows nothing of yesterday. */
 const oldestMs = 24 * 3_600_000;
@@ -7,8 +8,16 @@ const oldestMs = 24 * 3_600_000;
 const pastToleranceMs = 60_000;
 const futureToleranceMs = 5_000;
 
+/** So many of the newest outcomes are a prediction's record. */
+const recordLength = 3;
+/** A prediction that is off by more than half of the larger of both, and by more than half an instance, has missed. */
+const missShare = 0.5;
+const missInstances = 0.5;
+
 export interface CheckedPrediction {
   readonly usable: EnginePrediction | null;
+  /** Its record speaks for it, or nobody keeps one. */
+  readonly proven: boolean;
   readonly why: string;
 }
 
@@ -38,9 +47,40 @@ export function checkPrediction(input: EngineInput): CheckedPrediction {
   if (!(Number.isFinite(prediction.instances) && prediction.instances >= 1)) {
     return unusable('the instance count it was made for is not known');
   }
-  return { usable: prediction, why: 'fresh' };
+  if (policy.utilizationUnit === null && areSmall(ratios))
+    return unusable('its values look like ratios: set utilization_unit to ratio or to percent');
+  return judged(prediction, input.predictionOutcomes);
+}
+
+/** By the newest outcomes: mostly missed, it does not lead; mostly met, it leads; else it has to prove itself. */
+function judged(
+  prediction: EnginePrediction,
+  outcomes: readonly PredictionOutcome[] | undefined,
+): CheckedPrediction {
+  if (outcomes === undefined) return { usable: prediction, proven: true, why: 'fresh' };
+  const record = outcomes.slice(-recordLength);
+  const missed = record.filter(isMiss);
+  const met = record.length - missed.length;
+  const last = missed.at(-1);
+  if (last !== undefined && missed.length > 1 && missed.length > met) {
+    const [predicted, measured] = [last.predicted.toFixed(1), last.measured.toFixed(1)];
+    return unusable(
+      `${missed.length} of its last ${record.length} outcomes missed: a demand of ${predicted} was predicted and ${measured} came`,
+    );
+  }
+  if (met > missed.length) return { usable: prediction, proven: true, why: 'fresh' };
+  return {
+    usable: prediction,
+    proven: false,
+    why: 'fresh, but unproven: it leads in steps that wait for demand',
+  };
+}
+
+function isMiss({ predicted, measured }: PredictionOutcome): boolean {
+  const off = Math.abs(predicted - measured);
+  return off > missInstances && off > missShare * Math.max(predicted, measured);
 }
 
 function unusable(why: string): CheckedPrediction {
-  return { usable: null, why };
+  return { usable: null, proven: false, why };
 }

@@ -1,18 +1,29 @@
 import type { CheckedSamples } from './data-quality.ts';
 import type { Load, Proposal } from './demand.ts';
+import type { CheckedPrediction } from './prediction.ts';
 import type { Recommendation } from './recommend.ts';
-import type { Trail } from './stage.ts';
+import type { Stage, Trail } from './stage.ts';
 import type { EngineInput, EnginePrediction, EngineSample } from './types.ts';
 import { instances, percent, seconds } from './wording.ts';
 
+/** What a decision was made from, as far as its sentence tells it. */
+interface Seen {
+  readonly data: CheckedSamples;
+  readonly prediction: CheckedPrediction;
+  readonly recommendation: Recommendation;
+  /** What silence or demand at 0 made of it, where they did. */
+  readonly atZero: Stage | null;
+}
+
 /** One plain sentence: what was seen, what happens, what would meet the target, and what stood in the way. */
 export function explainDecision(
-  input: EngineInput,
-  seen: string,
-  recommendation: Recommendation,
-  { capacity: target, because }: Trail,
+  { currentInstances: current }: EngineInput,
+  { data, prediction, recommendation, atZero }: Seen,
+  trail: Trail,
 ): string {
-  const current = input.currentInstances;
+  const seen = describeMeasured(data, prediction.usable, recommendation, current);
+  if (atZero !== null) return `${seen}. ${explainWithoutDemand(current, trail)}`;
+  const { capacity: target, because } = trail;
   const { goal } = recommendation.chosen;
   if (target !== current) {
     const move = `${seen}: scaling ${target > current ? 'up' : 'down'} from ${current} to ${target}`;
@@ -27,13 +38,13 @@ export function explainDecision(
 }
 
 /** The sentence's beginning; with a prediction the platform's own words, to the letter. */
-export function describeMeasured(
+function describeMeasured(
   data: CheckedSamples,
-  newest: EngineSample,
   prediction: EnginePrediction | null,
   recommendation: Recommendation,
   current: number,
 ): string {
+  const newest = data.samples.at(-1) as EngineSample;
   const ago = data.verdict === 'stale' ? ` ${seconds(data.newestAgeMs ?? 0)} ago` : '';
   const measured = `${ratios(newest)} on ${instances(newest.instances)}${ago}`;
   if (recommendation.forecast !== null) {
@@ -49,8 +60,13 @@ export function describeMeasured(
     : `${predicted}, but measured ${measured}`;
 }
 
-export function explainNoData(data: CheckedSamples, current: number): string {
-  return `The count stays at ${current} because ${data.why}: post metrics for this resource.`;
+/** The sentence where nothing measured asks for a count. */
+export function explainWithoutDemand(current: number, { capacity: target, because, binding }: Trail): string {
+  if (target !== current)
+    return `Scaling ${target > current ? 'up' : 'down'} from ${current} to ${target} because ${because}.`;
+  if (because === undefined) return `The count stays at ${current}: nothing asks for more.`;
+  const todo = binding === 'no_data' ? ': post metrics for this resource' : '';
+  return `The count stays at ${current} because ${because}${todo}.`;
 }
 
 function forecastRatios(proposals: readonly Proposal[]): string {

@@ -1,5 +1,6 @@
 import type { CheckedSamples } from './data-quality.ts';
 import {
+  demandAt,
   forecastProposals,
   highestRequired,
   limitRatio,
@@ -9,8 +10,9 @@ import {
   roundUp,
 } from './demand.ts';
 import type { CheckedForecast } from './own-forecast.ts';
+import type { CheckedPrediction } from './prediction.ts';
 import type { Stage } from './stage.ts';
-import type { EngineForecast, EnginePolicy, EnginePrediction, EngineSample } from './types.ts';
+import type { EngineForecast, EnginePolicy, MetricResponses } from './types.ts';
 
 /** A silence longer than this is no longer the last minutes' demand: scaling out on it, too, ends. */
 const longestSilenceMs = 15 * 60_000;
@@ -20,7 +22,7 @@ export interface Recommendation {
   readonly measured: readonly Proposal[];
   /** What predictions and forecasts ask for; empty when none is used. */
   readonly predicted: readonly Proposal[];
-  /** The ask that decides. */
+  /** The proposal that decides. */
   readonly chosen: Proposal;
   /** The largest need of all, not rounded. */
   readonly unrounded: number;
@@ -29,18 +31,29 @@ export interface Recommendation {
   readonly saturated: Proposal | undefined;
   /** Our own forecast, where it leads. */
   readonly forecast: EngineForecast | null;
+  readonly responses: MetricResponses;
 }
 
+/** What a recommendation is made of. */
+export interface Evidence {
+  readonly data: CheckedSamples;
+  readonly prediction: CheckedPrediction;
+  readonly own: CheckedForecast;
+  readonly responses: MetricResponses;
+}
+
+/** @returns null where nothing asks for anything: no sample, or none of a metric that responds to the count. */
 export function recommend(
-  newest: EngineSample,
-  prediction: EnginePrediction | null,
-  own: CheckedForecast,
+  { data, prediction, own, responses }: Evidence,
   policy: EnginePolicy,
   current: number,
-): Recommendation {
+): Recommendation | null {
+  const newest = data.samples.at(-1);
+  if (newest === undefined) return null;
   const forecast = own.usable;
   const leads = forecast !== null && !own.learning;
-  const measured = proposalsOf(newest, policy, 'reactive', leads ? limitRatio : undefined).map((proposal) =>
+  const yardstick = { policy, responses, planned: leads ? limitRatio : undefined };
+  const measured = proposalsOf(newest, 'reactive', yardstick).map((proposal) =>
     forecast !== null && proposal.saturated
       ? beyondSaturation(
           proposal,
@@ -52,11 +65,13 @@ export function recommend(
   );
   const predicted = [
     ...(forecast === null ? [] : forecastProposals(forecast, policy, current)),
-    ...(prediction === null ? [] : proposalsOf(prediction, policy, 'prediction')),
+    ...(prediction.usable === null ? [] : predictedProposals(prediction, data, policy)),
   ];
   // The predicted ones first: they decide unless what is measured now needs more.
   const all = [...predicted, ...measured];
-  const chosen = all.reduce((best, proposal) => (isGreater(proposal, best) ? proposal : best));
+  const [first] = all;
+  if (first === undefined) return null;
+  const chosen = all.reduce((best, proposal) => (isGreater(proposal, best) ? proposal : best), first);
   return {
     measured,
     predicted,
@@ -65,7 +80,31 @@ export function recommend(
     wanted: chosen.required,
     saturated: measured.find((proposal) => proposal.saturated),
     forecast,
+    responses,
   };
+}
+
+/**
+ * What a prediction asks for. One without a record that speaks for it goes no more than a step beyond what the highest
+ * measured demand needs: each step waits for the demand to follow.
+ */
+function predictedProposals(
+  { usable, proven }: CheckedPrediction,
+  data: CheckedSamples,
+  policy: EnginePolicy,
+): readonly Proposal[] {
+  if (usable === null) return [];
+  const proposals = proposalsOf(usable, 'prediction', { policy });
+  if (proven) return proposals;
+  return proposals.map((proposal) => {
+    const highest = data.samples.reduce(
+      (most, sample) => Math.max(most, demandAt(sample, proposal.metric)),
+      0,
+    );
+    const most = roundUp(highest / proposal.targetRatio) + policy.maxScaleUpStep;
+    if (proposal.required <= most) return proposal;
+    return { ...proposal, required: most, unrounded: most, visible: most };
+  });
 }
 
 /**

@@ -23,21 +23,28 @@ export function stabilize(
     return { capacity: current, code: 'saturated', detail };
   }
   const windowMs = policy.stabilizationWindowMs;
-  const window = data.samples.filter((sample) => sample.atMs > nowMs - windowMs);
-  const expected = Math.floor(windowMs / policy.decisionIntervalMs);
-  const covered = intervalsCovered(window, data.samples.at(-1), policy.decisionIntervalMs, nowMs);
+  const newest = data.samples.at(-1);
+  // Where samples are slow, the window ends with the newest of them.
+  const endMs = Math.min(nowMs, (newest?.atMs ?? nowMs) + data.intervalMs - 1);
+  const window = data.samples.filter((sample) => sample.atMs > endMs - windowMs);
+  const expected = Math.floor(windowMs / data.intervalMs);
+  const covered = intervalsCovered(window, newest, data.intervalMs, nowMs);
   if (covered < expected / 2) {
     const detail = `the stabilization window of ${seconds(windowMs)} has complete samples in ${covered} of its ${expected} intervals`;
     return { capacity: current, code: 'partial_data', detail };
   }
   return recommendation.forecast === null
-    ? highestOf(window, wanted, input)
+    ? highestOf(window, wanted, input, recommendation)
     : highestForecast(wanted, input, recommendation);
 }
 
 /** Why data that is not fresh may not scale in. */
-export function doubtCode(data: CheckedSamples): 'stale_data' | 'partial_data' {
-  return data.verdict === 'stale' ? 'stale_data' : 'partial_data';
+export function doubtCode({
+  verdict,
+}: CheckedSamples): 'no_data' | 'stale_data' | 'suspect_unit' | 'partial_data' {
+  if (verdict === 'none') return 'no_data';
+  if (verdict === 'suspect_unit') return verdict;
+  return verdict === 'stale' ? 'stale_data' : 'partial_data';
 }
 
 /** What forecasts of the window asked for: capacity ordered for a time is not given back before that time has come. */
@@ -57,13 +64,18 @@ function highestForecast(
   return { capacity, code: 'stabilized', detail };
 }
 
-function highestOf(window: readonly EngineSample[], wanted: number, input: EngineInput): Stage {
+function highestOf(
+  window: readonly EngineSample[],
+  wanted: number,
+  input: EngineInput,
+  { responses }: Recommendation,
+): Stage {
   const { currentInstances: current, policy, nowMs } = input;
   let highest = wanted;
   let highestAtMs = nowMs;
   let lastAgainstMs = nowMs;
   for (const sample of window) {
-    const required = requiredAt(sample, policy);
+    const required = requiredAt(sample, { policy, responses });
     if (required >= highest && required > wanted) {
       highest = required;
       highestAtMs = sample.atMs;

@@ -33,6 +33,12 @@ export interface EnginePolicy {
    * Changes of direction within half an hour after which scaling in is held. Absent in decisions of engines before 1.3.
    */
   readonly maxReversalsPerHalfHour?: number;
+  /** What utilisation was posted in; null: not declared, so that what looks like the other unit is doubted. */
+  readonly utilizationUnit?: 'percent' | 'ratio' | null;
+  /** Age from which the newest sample is stale; null or absent: by the samples' own rhythm. */
+  readonly maxSampleAgeMs?: number | null;
+  /** How long requests and predictions must be silent before the last instance goes. */
+  readonly scaleToZeroAfterMs?: number;
 }
 
 /** What holds or limits every resource of a scope. */
@@ -60,6 +66,36 @@ export interface EngineSample extends EngineRelativeSize {
   readonly instances: number;
   /** Requests per second of the whole resource: they show the demand where a saturated ratio hides it. */
   readonly requests?: number | null;
+}
+
+/** How much of a metric's utilisation stays whatever the count is: `base + share × load / instances`. */
+export interface MetricResponse {
+  readonly baseRatio: number;
+  /** Changes of the count that showed it. */
+  readonly changes: number;
+  /** Changes in a row that it did not answer, where nothing told the load. */
+  readonly unchanged: number;
+}
+
+export interface MetricResponses {
+  /** The newest change that is learnt from, epoch ms. */
+  readonly throughMs: number;
+  readonly cpu: MetricResponse;
+  readonly memory: MetricResponse;
+}
+
+/** When a source was heard, and when it last told of demand. Epoch ms. */
+export interface Activity {
+  readonly firstMs: number;
+  readonly newestMs: number;
+  readonly lastActiveMs: number | null;
+}
+
+/** What a prediction said of a moment that has passed, and what was measured then; in instances' worth of work. */
+export interface PredictionOutcome {
+  readonly atMs: number;
+  readonly predicted: number;
+  readonly measured: number;
 }
 
 /** What our own forecaster says of one metric. Demand is in instances' worth of work. */
@@ -128,6 +164,14 @@ export interface EngineInput {
   readonly stopped: { readonly scope: string; readonly reason: string } | null;
   /** What holds the resource's scopes, where anything does. */
   readonly protections?: readonly FleetProtection[];
+  /** How long samples take to arrive, where several arrivals show it. */
+  readonly deliveryDelayMs?: number | null;
+  /** Of requests and of predictions; only for a minimum of 0. Null: there are none. */
+  readonly activity?: { readonly requests: Activity | null; readonly predictions: Activity | null };
+  /** Of the newest predictions whose time has passed, oldest first. Absent: not looked up, so nothing is doubted. */
+  readonly predictionOutcomes?: readonly PredictionOutcome[];
+  /** What earlier decisions learnt of how metrics respond to the count. */
+  readonly responses?: MetricResponses | null;
   readonly nowMs: number;
 }
 
@@ -136,6 +180,10 @@ export type ReasonCode =
   | 'no_data'
   | 'stale_data'
   | 'partial_data'
+  | 'suspect_unit'
+  | 'idle'
+  | 'woken'
+  | 'unresponsive'
   | 'within_tolerance'
   | 'stabilized'
   | 'scale_up_step'
@@ -199,7 +247,7 @@ export interface Explanation {
   /** When the next change in the wanted direction can happen at the earliest; null: now. */
   readonly earliestNextChangeMs: number | null;
   readonly dataQuality: {
-    readonly verdict: 'fresh' | 'stale' | 'partial' | 'none';
+    readonly verdict: 'fresh' | 'stale' | 'suspect_unit' | 'partial' | 'none';
     readonly samplesUsed: number;
     readonly samplesDropped: number;
     readonly newestSampleAgeMs: number | null;
@@ -215,6 +263,13 @@ export interface Explanation {
   };
   readonly prediction: { readonly requested: boolean; readonly used: boolean; readonly why: string };
   readonly forecast: { readonly used: boolean; readonly why: string };
+  /** How metrics respond to the count, where a change has shown it. */
+  readonly responses: readonly {
+    readonly metric: Candidate['metric'];
+    readonly response: 'none' | 'partial' | 'full' | 'unknown';
+    readonly baseRatio: number;
+    readonly changes: number;
+  }[];
   readonly engineVersion: string;
   readonly policyVersion: number;
 }
@@ -232,4 +287,6 @@ export interface EngineDecision {
    */
   readonly confidence: number;
   readonly explanation: Explanation;
+  /** To be handed in with the next decision; null: what was handed in still holds. */
+  readonly responses: MetricResponses | null;
 }

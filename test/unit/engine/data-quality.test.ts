@@ -47,7 +47,6 @@ describe('checkSamples', () => {
   it.each<[string, Partial<EngineSample>]>([
     ['no time', { atMs: Number.NaN }],
     ['a time in the future', { atMs: now + 5_001 }],
-    ['no instances', { instances: 0 }],
     ['negative instances', { instances: -3 }],
     ['a fraction of an instance', { instances: 1.5 }],
     ['an absurd count', { instances: 1_000_001 }],

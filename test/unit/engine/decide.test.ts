@@ -544,7 +544,7 @@ describe('decide', () => {
     expect(explanation.dataQuality).toEqual({
       verdict: 'partial',
       samplesUsed: 15,
-      samplesDropped: 1,
+      samplesDropped: 0,
       newestSampleAgeMs: 30_000,
     });
     expect(explanation).toMatchObject({ engineVersion, policyVersion: 7 });

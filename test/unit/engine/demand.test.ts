@@ -35,7 +35,7 @@ describe('roundUp', () => {
 
 describe('proposalsOf', () => {
   it('turns utilisation into demand by the count it was measured on', () => {
-    const [cpu, memory] = proposalsOf(load(0.5, 0.6), policy(), 'reactive');
+    const [cpu, memory] = proposalsOf(load(0.5, 0.6), 'reactive', { policy: policy() });
     expect(cpu).toMatchObject({ metric: 'cpu', demand: 5, required: 8, saturated: false });
     expect(cpu?.unrounded).toBeCloseTo(5 / 0.7, 12);
     expect(memory).toMatchObject({ metric: 'memory', demand: 6, required: 8, saturated: false });
@@ -43,31 +43,29 @@ describe('proposalsOf', () => {
 
   it('says the same of the same work on more instances', () => {
     const required = [load(0.8, null, 5), load(0.4, null, 10), load(0.2, null, 20)].map((each) =>
-      requiredAt(each, policy()),
+      requiredAt(each, { policy: policy() }),
     );
     expect(required).toEqual([6, 6, 6]);
   });
 
   it('is in instances of today: one of then may have been worth half of one', () => {
-    const [cpu, memory] = proposalsOf(
-      { ...load(0.8, 0.4), cpuWorth: 0.5, memoryWorth: 0.25 },
-      policy(),
-      'reactive',
-    );
+    const [cpu, memory] = proposalsOf({ ...load(0.8, 0.4), cpuWorth: 0.5, memoryWorth: 0.25 }, 'reactive', {
+      policy: policy(),
+    });
     expect(cpu).toMatchObject({ ratio: 0.8, demand: 4, required: 6 });
     expect(memory).toMatchObject({ ratio: 0.4, demand: 1, required: 2 });
     // Ten that were worth five: twice as many are ten.
-    const [full] = proposalsOf({ ...load(1, null), cpuWorth: 0.5 }, policy(), 'reactive');
+    const [full] = proposalsOf({ ...load(1, null), cpuWorth: 0.5 }, 'reactive', { policy: policy() });
     expect(full).toMatchObject({ saturated: true, required: 10 });
   });
 
   it('leaves out a metric that is not there', () => {
-    expect(proposalsOf(load(null, 0.8), policy(), 'reactive').map((proposal) => proposal.metric)).toEqual([
-      'memory',
-    ]);
-    expect(proposalsOf(load(0.8, null), policy(), 'reactive').map((proposal) => proposal.metric)).toEqual([
-      'cpu',
-    ]);
+    expect(
+      proposalsOf(load(null, 0.8), 'reactive', { policy: policy() }).map((proposal) => proposal.metric),
+    ).toEqual(['memory']);
+    expect(
+      proposalsOf(load(0.8, null), 'reactive', { policy: policy() }).map((proposal) => proposal.metric),
+    ).toEqual(['cpu']);
   });
 
   it.each([
@@ -77,14 +75,18 @@ describe('proposalsOf', () => {
     [1, 0.4, 25, true],
     [2.7, 0.9, 30, true],
   ])('a ratio of %d for a target of %d needs %d', (ratio, targetCpuRatio, required, saturated) => {
-    expect(proposalsOf(load(ratio, null), policy({ targetCpuRatio }), 'reactive')[0]).toMatchObject({
+    expect(
+      proposalsOf(load(ratio, null), 'reactive', { policy: policy({ targetCpuRatio }) })[0],
+    ).toMatchObject({
       required,
       saturated,
     });
   });
 
   it('takes a prediction at its word, even at 100 %', () => {
-    expect(proposalsOf(load(1, null), policy({ targetCpuRatio: 0.9 }), 'prediction')[0]).toMatchObject({
+    expect(
+      proposalsOf(load(1, null), 'prediction', { policy: policy({ targetCpuRatio: 0.9 }) })[0],
+    ).toMatchObject({
       required: 12,
       saturated: false,
     });
@@ -99,7 +101,7 @@ describe('proposalsOf', () => {
 
 describe('measureDemand', () => {
   const measure = (cpu: number | null, memory: number | null, values = {}) =>
-    measureDemand(proposalsOf(load(cpu, memory), policy(values), 'reactive'));
+    measureDemand(proposalsOf(load(cpu, memory), 'reactive', { policy: policy(values) }));
 
   it('takes the larger need, and tells both demands', () => {
     expect(measure(0.5, 0.9)).toEqual({

@@ -33,7 +33,7 @@ describe('bound', () => {
     given: Partial<EngineInput> = {},
   ) => {
     const all = input({ currentInstances: current, policy: policy(values), ...given });
-    return bound(stepped, all, checkSamples(all.samples, all.policy, now));
+    return bound(stepped, all, checkSamples(all.samples, all.policy, now), null);
   };
   const limits = { minInstances: 3, maxInstances: 12 };
 

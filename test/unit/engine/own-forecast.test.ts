@@ -2,7 +2,6 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { forecastConfidence } from '../../../worker/engine/confidence.ts';
 import { decide } from '../../../worker/engine/decide.ts';
-import { recommend } from '../../../worker/engine/recommend.ts';
 import type {
   EngineForecast,
   EngineInput,
@@ -11,7 +10,7 @@ import type {
   EngineSample,
   MetricForecast,
 } from '../../../worker/engine/types.ts';
-import { input, minutes, now, policy } from '../../support/engine-input.ts';
+import { input, minutes, now, policy, recommendationOf } from '../../support/engine-input.ts';
 import { engineForecast, metricForecast } from '../../support/forecast-input.ts';
 
 /** Four instances at a half: demand 2, of which a target of 0.7 makes 3, and a limit of 0.9 makes 3, too. */
@@ -318,7 +317,7 @@ describe('stabilization, with a forecast', () => {
 
 describe('saturation, with a forecast', () => {
   const wanted = (cpuRatio: number, serving: number, current: number, capped: boolean) =>
-    recommend(
+    recommendationOf(
       { atMs: now, cpuRatio, memoryRatio: null, instances: serving },
       null,
       { usable: cpu({ ...plan(3), capped }), learning: false, why: 'trusted' },
@@ -349,7 +348,7 @@ describe('saturation, with a forecast', () => {
   });
 
   it('is assumed for a metric that is not forecast', () => {
-    const recommendation = recommend(
+    const recommendation = recommendationOf(
       { atMs: now, cpuRatio: null, memoryRatio: 1, instances: 4 },
       null,
       { usable: cpu({ capped: false }), learning: false, why: 'trusted' },

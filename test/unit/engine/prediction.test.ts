@@ -27,7 +27,7 @@ describe('checkPrediction', () => {
     ['of more than 100 %', { cpuRatio: 1.7 }],
     ['of instances half as large', { cpuWorth: 0.5, memoryWorth: 0.5 }],
   ])('uses one %s', (_, values) => {
-    expect(check(values)).toEqual({ usable: { ...given, ...values }, why: 'fresh' });
+    expect(check(values)).toEqual({ usable: { ...given, ...values }, proven: true, why: 'fresh' });
   });
 
   it.each<[string, Partial<EnginePrediction>, string]>([
@@ -46,13 +46,14 @@ describe('checkPrediction', () => {
     ['for no instances', { instances: 0 }, 'the instance count it was made for is not known'],
     ['for an unknown count', { instances: Number.NaN }, 'the instance count it was made for is not known'],
   ])('refuses one %s', (_, values, why) => {
-    expect(check(values)).toEqual({ usable: null, why });
+    expect(check(values)).toEqual({ usable: null, proven: false, why });
   });
 
   it('says when none was asked for, and when there is none', () => {
-    expect(check({}, false)).toEqual({ usable: null, why: 'not asked for' });
+    expect(check({}, false)).toEqual({ usable: null, proven: false, why: 'not asked for' });
     expect(checkPrediction(input({ usePrediction: true }))).toEqual({
       usable: null,
+      proven: false,
       why: 'none was written for the time ahead',
     });
   });

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
-import { explainForecast, recommend, withoutStaleDemand } from '../../../worker/engine/recommend.ts';
+import { explainForecast, withoutStaleDemand } from '../../../worker/engine/recommend.ts';
 import { tolerate } from '../../../worker/engine/tolerance.ts';
 import type { EnginePrediction, EngineSample } from '../../../worker/engine/types.ts';
-import { noForecast, now, policy } from '../../support/engine-input.ts';
+import { noForecast, now, policy, recommendationOf } from '../../support/engine-input.ts';
 
 const sample = (
   cpuRatio: number | null,
@@ -46,7 +46,7 @@ describe('recommend', () => {
       26,
     ],
   ])('when %s', (_, newest, ahead, source, metric, wanted) => {
-    const recommendation = recommend(newest, ahead, noForecast, policy(), 10);
+    const recommendation = recommendationOf(newest, ahead, noForecast, policy(), 10);
     expect(recommendation.chosen).toMatchObject({ source, metric });
     expect(recommendation.wanted).toBe(wanted);
   });
@@ -55,18 +55,26 @@ describe('recommend', () => {
 describe('explainForecast', () => {
   it('tells what the prediction needs, and when that is not enough for now', () => {
     expect(
-      explainForecast(recommend(sample(0.5), prediction(0.9, null), noForecast, policy(), 10), 'fresh'),
+      explainForecast(
+        recommendationOf(sample(0.5), prediction(0.9, null), noForecast, policy(), 10),
+        'fresh',
+      ),
     ).toEqual({
       capacity: 13,
       detail: 'the prediction needs 13',
     });
     expect(
-      explainForecast(recommend(sample(0.9), prediction(0.1, null), noForecast, policy(), 10), 'fresh'),
+      explainForecast(
+        recommendationOf(sample(0.9), prediction(0.1, null), noForecast, policy(), 10),
+        'fresh',
+      ),
     ).toEqual({
       capacity: 13,
       detail: 'the prediction needs 2, less than the 13 needed now',
     });
-    expect(explainForecast(recommend(sample(0.5), null, noForecast, policy(), 10), 'not asked for')).toEqual({
+    expect(
+      explainForecast(recommendationOf(sample(0.5), null, noForecast, policy(), 10), 'not asked for'),
+    ).toEqual({
       capacity: 8,
       detail: 'no prediction: not asked for',
     });
@@ -77,7 +85,7 @@ describe('withoutStaleDemand', () => {
   const at = (ageMs: number, ahead: EnginePrediction | null = null) => {
     const newest = { ...sample(0.9), atMs: now - ageMs };
     return withoutStaleDemand(
-      recommend(newest, ahead, noForecast, policy(), 10),
+      recommendationOf(newest, ahead, noForecast, policy(), 10),
       checkSamples([newest], policy(), now),
       10,
     );
@@ -104,7 +112,7 @@ describe('withoutStaleDemand', () => {
 
 describe('tolerate', () => {
   const given = (cpuRatio: number, current: number, values = {}, instances = 10) => {
-    const recommendation = recommend(
+    const recommendation = recommendationOf(
       sample(cpuRatio, null, instances),
       null,
       noForecast,

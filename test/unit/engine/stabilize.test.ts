@@ -1,16 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { checkSamples } from '../../../worker/engine/data-quality.ts';
-import { recommend } from '../../../worker/engine/recommend.ts';
 import { stabilize } from '../../../worker/engine/stabilize.ts';
 import type { EngineInput, EngineSample } from '../../../worker/engine/types.ts';
-import { input, minutes, noForecast, now, policy } from '../../support/engine-input.ts';
+import { input, minutes, noForecast, now, policy, recommendationOf } from '../../support/engine-input.ts';
 
 function run(wanted: number, samples: readonly EngineSample[], values: Partial<EngineInput> = {}) {
   const given = input({ currentInstances: 10, samples, ...values });
   const data = checkSamples(given.samples, given.policy, given.nowMs);
   const newest = data.samples.at(-1);
   if (newest === undefined) throw new Error('the case needs a sample');
-  return stabilize(wanted, given, data, recommend(newest, null, noForecast, given.policy, 10));
+  return stabilize(wanted, given, data, recommendationOf(newest, null, noForecast, given.policy, 10));
 }
 /** One sample a minute on 10 instances, oldest first, by ratio. */
 const cpu = (...ratios: number[]) =>

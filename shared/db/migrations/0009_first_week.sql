@@ -1,0 +1,12 @@
+-- Up Migration
+-- What posted utilisation is in; null: not declared, taken as percent and doubted where it looks like a ratio.
+alter table resources
+  add column utilization_unit text check (utilization_unit in ('percent', 'ratio')),
+  add column max_sample_age integer check (max_sample_age between 1 and 86400), -- seconds; null: by the data's own rhythm
+  add column scale_to_zero_after integer not null default 900 check (scale_to_zero_after between 0 and 86400); -- seconds
+
+-- How CPU and memory were seen to answer to changes of the count: see worker/engine/metric-response.ts. Disposable.
+alter table resources add column metric_responses json;
+
+-- The unit that the stored forecaster's samples were read in: with another one it is built again.
+alter table forecasts add column utilization_unit text;
