@@ -28,7 +28,7 @@ function install() {
   });
   if (run.status !== 0)
     fail(
-      '`npm ci` failed, see above. If package.json and the lock file differ: `npm install --package-lock-only` writes what is missing. Otherwise it needs the npm registry: check the network or the proxy, then try again.',
+      '`npm ci` failed, see above. If it says that package.json and the lock file are not in sync, run `npm install --package-lock-only`. Otherwise check the network or the proxy: it needs the npm registry. Then try again.',
     );
 }
 
