@@ -2,7 +2,7 @@ FROM node:24-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 # No install scripts: containers use their own PostgreSQL and Redis, never the embedded ones.
-RUN npm install --no-save --no-audit --no-fund --ignore-scripts
+RUN npm ci --no-audit --no-fund --ignore-scripts
 COPY . .
 RUN npx tsc -b && npm prune --omit=dev --omit=optional --ignore-scripts
 

@@ -18,22 +18,17 @@ function isInstalled() {
   return statSync(installed).mtimeMs >= statSync(join(root, 'package-lock.json')).mtimeMs;
 }
 
-// Not `npm ci`: it refuses a lock file that lacks another platform's optional binaries, which some registries do not have.
 function install() {
   console.error('install: fetching the packages of package-lock.json (once, about half a minute) …');
   const npm = process.env.npm_execpath;
   const command = npm === undefined ? ['npm'] : [process.execPath, npm];
-  const run = spawnSync(
-    command[0],
-    [...command.slice(1), 'install', '--no-save', '--no-audit', '--no-fund'],
-    {
-      cwd: root,
-      stdio: ['ignore', 2, 2],
-    },
-  );
+  const run = spawnSync(command[0], [...command.slice(1), 'ci', '--no-audit', '--no-fund'], {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+  });
   if (run.status !== 0)
     fail(
-      '`npm install` failed, see above. It needs the npm registry: check the network or the proxy, then try again.',
+      '`npm ci` failed, see above. If it says that package.json and the lock file are not in sync, run `npm install --package-lock-only`. Otherwise check the network or the proxy: it needs the npm registry. Then try again.',
     );
 }
 
