@@ -37,13 +37,13 @@ const longestIntervalMs = 3_600_000;
 
 /** The median gap between the newest samples, ms; null where there are too few to tell. */
 export function sampleIntervalMs(samples: readonly EngineSample[]): number | null {
-  const newest = samples.slice(-rhythmGaps - 1);
-  const gaps = newest
-    .slice(1)
-    .map((sample, index) => sample.atMs - (newest[index] as EngineSample).atMs)
-    .toSorted((a, b) => a - b);
-  if (gaps.length < fewestGaps) return null;
-  return Math.min(longestIntervalMs, gaps[Math.floor(gaps.length / 2)] as number);
+  const count = Math.min(samples.length - 1, rhythmGaps);
+  if (count < fewestGaps) return null;
+  const gaps = new Float64Array(count);
+  for (let index = 0, at = samples.length - count; at < samples.length; index++, at++)
+    gaps[index] = (samples[at] as EngineSample).atMs - (samples[at - 1] as EngineSample).atMs;
+  gaps.sort();
+  return Math.min(longestIntervalMs, gaps[Math.floor(count / 2)] as number);
 }
 
 /**

@@ -87,6 +87,7 @@ export function describeUnresponsive(
   responses: MetricResponses,
   policy: EnginePolicy,
 ): string {
+  if (responses.cpu.changes + responses.memory.changes === 0) return '';
   return (['cpu', 'memory'] as const)
     .filter((metric) => (metric === 'cpu' ? load?.cpuRatio : load?.memoryRatio) != null)
     .filter((metric) => responseOf(responses[metric], plannedRatio(policy, metric)) === 'none')
@@ -135,8 +136,16 @@ export function proposalsOf(
     const unrounded = saturated ? Math.max(visible, serving * growthWhenSaturated) : visible;
     const required = roundUp(unrounded);
     proposals.push({
-      ...{ source, metric, ratio, targetRatio, goal },
-      ...{ demand, unrounded, visible, required, saturated },
+      source,
+      metric,
+      ratio,
+      targetRatio,
+      goal,
+      demand,
+      unrounded,
+      visible,
+      required,
+      saturated,
     });
   }
   return proposals;

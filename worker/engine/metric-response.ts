@@ -26,10 +26,13 @@ const leastCpuRatio = 0.01;
 /** Load that changed by more than this between two sides was another load. */
 const mostLoadChange = 3;
 
+const noRuns: readonly Run[] = [];
+
 /** A base that moves by less is not worth a write. */
 const baseNoise = 0.02;
 
 const nothingSeen: MetricResponse = { baseRatio: 0, changes: 0, unchanged: 0 };
+const nothingLearnt: MetricResponses = { throughMs: 0, cpu: nothingSeen, memory: nothingSeen };
 
 /**
  * Learns from every change of the count how much of each metric's utilisation does not respond to it. A metric is taken
@@ -44,8 +47,8 @@ export function learnResponses(
   samples: readonly EngineSample[],
   known: MetricResponses | null,
 ): { readonly stored: MetricResponses; readonly current: MetricResponses } {
+  let stored = known ?? nothingLearnt;
   const runs = runsOf(samples);
-  let stored = known ?? { throughMs: 0, cpu: nothingSeen, memory: nothingSeen };
   let current = stored;
   for (let index = 1; index < runs.length; index++) {
     const [before, after] = [runs[index - 1] as Run, runs[index] as Run];
@@ -73,6 +76,7 @@ export function isNews(stored: MetricResponses, known: MetricResponses | null): 
 
 /** What is known of each metric, for the explanation. */
 export function explainResponses(responses: MetricResponses, policy: EnginePolicy): Explanation['responses'] {
+  if (responses.cpu.changes + responses.memory.changes === 0) return [];
   return (['cpu', 'memory'] as const)
     .filter((metric) => responses[metric].changes > 0)
     .map((metric) => ({
@@ -86,21 +90,21 @@ export function explainResponses(responses: MetricResponses, policy: EnginePolic
 type Run = readonly EngineSample[];
 
 /** Samples of one count and one kind of instance, one after another. */
-function runsOf(samples: readonly EngineSample[]): Run[] {
+function runsOf(samples: readonly EngineSample[]): readonly Run[] {
+  const [first] = samples;
+  if (first === undefined || samples.every((sample) => isAlike(sample, first))) return noRuns;
   const runs: EngineSample[][] = [];
   for (const sample of samples) {
     const run = runs.at(-1);
     const last = run?.at(-1);
-    if (
-      run !== undefined &&
-      last?.instances === sample.instances &&
-      last.cpuWorth === sample.cpuWorth &&
-      last.memoryWorth === sample.memoryWorth
-    )
-      run.push(sample);
+    if (run !== undefined && last !== undefined && isAlike(sample, last)) run.push(sample);
     else runs.push([sample]);
   }
   return runs;
+}
+
+function isAlike(a: EngineSample, b: EngineSample): boolean {
+  return a.instances === b.instances && a.cpuWorth === b.cpuWorth && a.memoryWorth === b.memoryWorth;
 }
 
 function learnOne(known: MetricResponse, before: Run, after: Run, metric: Metric): MetricResponse {
@@ -154,6 +158,7 @@ function ratioBetween(before: Run, after: Run, of: (sample: EngineSample) => num
 
 /** A base is never above what is seen: after a deployment that needs less, it is less. */
 function withinSeen(responses: MetricResponses, samples: readonly EngineSample[]): MetricResponses {
+  if (responses.cpu.baseRatio === 0 && responses.memory.baseRatio === 0) return responses;
   const within = (response: MetricResponse, seen: number | null) =>
     seen === null || response.baseRatio <= seen ? response : { ...response, baseRatio: seen };
   const cpu = within(
