@@ -79,14 +79,17 @@ interface Issue {
 
 /** 400 with a field error for each of zod's issues. @param part of the request: path, query or body. */
 export function invalidRequest(part: string, issues: readonly Issue[]): InvalidInput {
-  const fields: FieldError[] = issues.flatMap(innermost).slice(0, 100).flatMap((issue) => {
-    const path = issue.path.map(String).join('.');
-    const names = issue.code === 'unrecognized_keys' && issue.keys !== undefined ? issue.keys : [null];
-    return names.map((name) => ({
-      field: [path, name].filter(Boolean).join('.') || part,
-      message: name === null ? issue.message : 'is not a field of this request',
-    }));
-  });
+  const fields: FieldError[] = issues
+    .flatMap(innermost)
+    .slice(0, 100)
+    .flatMap((issue) => {
+      const path = issue.path.map(String).join('.');
+      const names = issue.code === 'unrecognized_keys' && issue.keys !== undefined ? issue.keys : [null];
+      return names.map((name) => ({
+        field: [path, name].filter(Boolean).join('.') || part,
+        message: name === null ? issue.message : 'is not a field of this request',
+      }));
+    });
   const reasons = fields.slice(0, 3).map(({ field, message }) => `${field}: ${message}`);
   return new InvalidInput('invalid_request', `The ${part} is not valid. ${reasons.join('; ')}`, { fields });
 }

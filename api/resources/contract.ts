@@ -13,7 +13,9 @@ const percent = z
   .gt(1, {
     error: ({ input }) => {
       const meant = Number((Number(input) * 100).toPrecision(6));
-      return meant > 0 ? `must be a percentage above 1: did you mean ${meant}?` : 'must be a percentage above 1';
+      return meant > 0
+        ? `must be a percentage above 1: did you mean ${meant}?`
+        : 'must be a percentage above 1';
     },
   })
   .max(100);
@@ -45,12 +47,15 @@ const policyFields = {
   utilization_unit: z
     .enum(['percent', 'ratio'])
     .nullable()
-    .describe('what posted CPU and memory are in: 82 or 0.82; null: not declared, taken as percent and doubted'),
+    .describe(
+      'what posted CPU and memory are in: 82 or 0.82; null: not declared, taken as percent and doubted',
+    ),
   max_sample_age: seconds(86_400, 1)
     .nullable()
     .describe('how old the newest sample may be before it is stale; null: what its rhythm suggests'),
-  scale_to_zero_after: seconds(86_400)
-    .describe('with min_instances 0: how long requests and predictions must be silent'),
+  scale_to_zero_after: seconds(86_400).describe(
+    'with min_instances 0: how long requests and predictions must be silent',
+  ),
   hourly_price: z.number().min(0).max(1_000_000).nullable(),
   mode: z.enum(['manual', 'recommend', 'auto']),
   actuation: z.enum(['desired', 'floor']),

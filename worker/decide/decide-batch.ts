@@ -8,7 +8,7 @@ import { decide } from '../engine/decide.ts';
 import type { EngineDecision, FleetProtection } from '../engine/types.ts';
 import type { ForecastAnswer, ForecasterCache } from '../forecast/forecaster-cache.ts';
 import { type ClaimedJob, finishJobs, type JobCompletion, lockHeldJobs } from '../queue/jobs-store.ts';
-import { insertDecisions, type NewDecision } from './decisions-store.ts';
+import { insertDecisions, type NewDecision, saveResponses } from './decisions-store.ts';
 import type { FleetProtections } from './fleet-protections.ts';
 import { type DecisionInputs, loadDecisionInputs } from './inputs-store.ts';
 import { presentExplanation } from './present-decision.ts';
@@ -155,6 +155,8 @@ async function save(
       ...failures,
       ...decided.map((entry) => completed(entry, stored.get(entry.row.id)?.created_at as string)),
     ];
+    const learnt = learntOf(decided);
+    if (learnt.length > 0) await saveResponses(tx, learnt);
     const finished = await finishJobs(tx, completions);
     const executions = decided
       .filter(({ inputs, row }) => inputs.mode === 'auto' && row.decision_type !== 'noaction')
@@ -166,6 +168,18 @@ async function save(
       followUps: wanted.filter((job) => inserted.has(job.id)),
     };
   });
+}
+
+/** What the decisions learnt, the newest of each resource, in one order for all workers. */
+function learntOf(decided: readonly Prepared[]): { resourceId: string; state: unknown }[] {
+  const learnt = new Map(
+    decided
+      .filter(({ decision }) => decision.responses !== null)
+      .map(({ row, decision }) => [row.resource_id, decision.responses]),
+  );
+  return [...learnt]
+    .map(([resourceId, state]) => ({ resourceId, state }))
+    .toSorted((a, b) => (a.resourceId < b.resourceId ? -1 : 1));
 }
 
 /** The platform's synchronous shape, plus the explanation. */

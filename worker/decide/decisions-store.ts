@@ -60,6 +60,23 @@ export async function insertDecisions(
   return new Map(rows.map((row) => [row.id, row]));
 }
 
+/** Keeps what decisions learnt of how metrics respond to the count. */
+export async function saveResponses(
+  db: Queryable,
+  responses: readonly { readonly resourceId: string; readonly state: unknown }[],
+): Promise<void> {
+  await db.query({
+    name: 'save_metric_responses',
+    text: `insert into metric_responses (resource_id, state)
+      select r.id, v.state from unnest($1::uuid[], $2::json[]) as v (id, state) join resources r on r.id = v.id
+      on conflict (resource_id) do update set state = excluded.state, updated_at = now()`,
+    values: [
+      responses.map(({ resourceId }) => resourceId),
+      responses.map(({ state }) => JSON.stringify(state)),
+    ],
+  });
+}
+
 /** A decision as it was stored, with the inputs it was made from. */
 export interface StoredDecision {
   readonly decision_type: string;

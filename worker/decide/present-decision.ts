@@ -25,6 +25,12 @@ export function presentExplanation(
     confidence: presentConfidence(explanation.confidence),
     prediction: explanation.prediction,
     forecast: explanation.forecast,
+    metric_responses: explanation.responses.map(({ metric, response, baseRatio, changes }) => ({
+      metric,
+      response,
+      base_percent: Math.round(baseRatio * 1_000) / 10,
+      changes,
+    })),
     cost,
     engine_version: explanation.engineVersion,
     policy_version: explanation.policyVersion,

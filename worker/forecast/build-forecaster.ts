@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type pg from 'pg';
 import { loadDecisionInputs } from '../decide/inputs-store.ts';
-import { checkSamples } from '../engine/data-quality.ts';
+import { checkSamples, sampleIntervalMs } from '../engine/data-quality.ts';
 import type { EnginePolicy, EngineSample } from '../engine/types.ts';
 import { type Metric, ResourceForecaster, shapeOf } from '../forecaster/resource-forecaster.ts';
 import type { ClaimedJob, JobCompletion } from '../queue/jobs-store.ts';
@@ -33,7 +33,7 @@ export async function buildForecaster(
   const { policy, nowMs } = inputs.engine;
   const samples = await readHistory(deps.pool, job.resource_id, inputs.size, policy, nowMs);
   const forecaster = await learn(samples, policy);
-  await deps.forecasts.adopt(job.resource_id, forecaster, inputs.size);
+  await deps.forecasts.adopt(job.resource_id, forecaster, { size: inputs.size, policy });
   const result = { samples: samples.length, metrics: forecaster.metrics };
   return { ...common, status: 'completed', outcome: 'succeeded', result, error: null };
 }
@@ -64,7 +64,7 @@ async function learn(samples: readonly EngineSample[], policy: EnginePolicy): Pr
   const metrics: Metric[] = [];
   if (samples.some((sample) => sample.cpuRatio !== null)) metrics.push('cpu');
   if (samples.some((sample) => sample.memoryRatio !== null)) metrics.push('memory');
-  const forecaster = new ResourceForecaster(shapeOf(policy), metrics);
+  const forecaster = new ResourceForecaster(shapeOf(policy, sampleIntervalMs(samples)), metrics);
   for (let start = 0; start < samples.length; start += stepsPerTurn) {
     forecaster.advance(samples.slice(start, start + stepsPerTurn), policy);
     await nextTurn();

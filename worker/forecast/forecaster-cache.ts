@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import { checkSamples } from '../engine/data-quality.ts';
-import type { EngineForecast, EngineInput, EnginePolicy } from '../engine/types.ts';
+import { checkSamples, sampleIntervalMs } from '../engine/data-quality.ts';
+import type { EngineForecast, EngineInput, EnginePolicy, EngineSample } from '../engine/types.ts';
 import { checkpointVersion, lengthOf, restore, save } from '../forecaster/checkpoint.ts';
 import { type Metric, ResourceForecaster, shapeOf } from '../forecaster/resource-forecaster.ts';
 import type { InstanceSize } from '../samples/instance-size.ts';
@@ -18,6 +18,8 @@ interface Held {
   readonly forecaster: ResourceForecaster;
   /** What one instance was when it learnt: its demand is in such instances. */
   readonly unit: InstanceSize;
+  /** Whether its samples were posted as ratios: what was learnt in another unit is of no use. */
+  readonly asRatios: boolean;
   readonly bytes: number;
   /** The newest step in the stored checkpoint, epoch ms. */
   savedMs: number;
@@ -74,16 +76,23 @@ export class ForecasterCache {
 
   #fits({ resourceId, input, size }: ForecastRequest): boolean {
     const held = this.#held.get(resourceId);
-    return held !== undefined && isOfShape(held.forecaster, input.policy) && isOfUnit(held.unit, size);
+    return (
+      held !== undefined &&
+      isOfShape(held.forecaster, input.policy, input.samples) &&
+      isOfUnit(held.unit, size) &&
+      held.asRatios === isInRatios(input.policy)
+    );
   }
 
   async #load(asked: readonly ForecastRequest[]): Promise<void> {
-    const policies = new Map(asked.map((each) => [each.resourceId, each.input.policy]));
-    for (const checkpoint of await loadCheckpoints(this.#pool, [...policies.keys()])) {
-      const forecaster = revive(checkpoint, policies.get(checkpoint.resource_id) as EnginePolicy);
+    const requests = new Map(asked.map((each) => [each.resourceId, each]));
+    for (const checkpoint of await loadCheckpoints(this.#pool, [...requests.keys()])) {
+      const { input } = requests.get(checkpoint.resource_id) as ForecastRequest;
+      const forecaster = revive(checkpoint, input);
+      if (forecaster === null) continue;
       const unit = { vcpu: checkpoint.unit_vcpu, gib: checkpoint.unit_gib };
-      if (forecaster !== null)
-        this.#hold(checkpoint.resource_id, forecaster, unit, checkpoint.newest_ms ?? 0);
+      const asRatios = checkpoint.utilization_unit === 'ratio';
+      this.#hold(checkpoint.resource_id, { forecaster, unit, asRatios, savedMs: checkpoint.newest_ms ?? 0 });
     }
   }
 
@@ -128,9 +137,14 @@ export class ForecasterCache {
   }
 
   /** Takes over a forecaster that was built from history, and stores it. */
-  async adopt(resourceId: string, forecaster: ResourceForecaster, unit: InstanceSize): Promise<void> {
-    this.#hold(resourceId, forecaster, unit, forecaster.newestMs ?? 0);
-    await saveCheckpoint(this.#pool, checkpointOf(resourceId, forecaster, unit), true);
+  async adopt(
+    resourceId: string,
+    forecaster: ResourceForecaster,
+    { size, policy }: { readonly size: InstanceSize; readonly policy: EnginePolicy },
+  ): Promise<void> {
+    const held = { forecaster, unit: size, asRatios: isInRatios(policy) };
+    this.#hold(resourceId, { ...held, savedMs: forecaster.newestMs ?? 0 });
+    await saveCheckpoint(this.#pool, checkpointOf(resourceId, held), true);
   }
 
   #saveWhenDue(resourceId: string, held: Held): void {
@@ -140,8 +154,8 @@ export class ForecasterCache {
     this.#saveInBackground(resourceId, held);
   }
 
-  #saveInBackground(resourceId: string, { forecaster, unit }: Held): void {
-    this.#inBackground(saveCheckpoint(this.#pool, checkpointOf(resourceId, forecaster, unit), false));
+  #saveInBackground(resourceId: string, held: Held): void {
+    this.#inBackground(saveCheckpoint(this.#pool, checkpointOf(resourceId, held), false));
   }
 
   #inBackground(work: Promise<void>): void {
@@ -149,10 +163,10 @@ export class ForecasterCache {
     this.#saving.add(settled);
   }
 
-  #hold(resourceId: string, forecaster: ResourceForecaster, unit: InstanceSize, savedMs: number): void {
+  #hold(resourceId: string, held: Omit<Held, 'bytes'>): void {
     this.#drop(resourceId);
-    const bytes = lengthOf(forecaster.state());
-    this.#held.set(resourceId, { forecaster, unit, bytes, savedMs });
+    const bytes = lengthOf(held.forecaster.state());
+    this.#held.set(resourceId, { ...held, bytes });
     this.#bytes += bytes;
     for (const id of this.#held.keys()) {
       if (this.#bytes <= this.#limitBytes || id === resourceId) break;
@@ -185,8 +199,16 @@ const building: ForecastAnswer = {
   needsBuilding: true,
 };
 
-function isOfShape(forecaster: ResourceForecaster, policy: EnginePolicy): boolean {
-  const shape = shapeOf(policy);
+function isInRatios({ utilizationUnit }: EnginePolicy): boolean {
+  return utilizationUnit === 'ratio';
+}
+
+function isOfShape(
+  forecaster: ResourceForecaster,
+  policy: EnginePolicy,
+  samples: readonly EngineSample[],
+): boolean {
+  const shape = shapeOf(policy, sampleIntervalMs(samples));
   return forecaster.shape.stepMs === shape.stepMs && forecaster.shape.horizonSteps === shape.horizonSteps;
 }
 
@@ -205,14 +227,17 @@ function lacksMetric(
 }
 
 /** Null when it was made by another release, for another horizon, or is damaged: then it is built again. */
-function revive(checkpoint: ForecastCheckpoint, policy: EnginePolicy): ResourceForecaster | null {
+function revive(
+  checkpoint: ForecastCheckpoint,
+  { policy, samples }: ForecastRequest['input'],
+): ResourceForecaster | null {
   const shape = { stepMs: checkpoint.step_ms, horizonSteps: checkpoint.horizon_steps };
   if (checkpoint.format !== checkpointVersion) return null;
   const metrics = checkpoint.metrics.filter(
     (metric): metric is Metric => metric === 'cpu' || metric === 'memory',
   );
   const forecaster = new ResourceForecaster(shape, metrics);
-  if (!isOfShape(forecaster, policy)) return null;
+  if (!isOfShape(forecaster, policy, samples)) return null;
   try {
     restore(forecaster, checkpoint.state);
   } catch {
@@ -223,8 +248,7 @@ function revive(checkpoint: ForecastCheckpoint, policy: EnginePolicy): ResourceF
 
 function checkpointOf(
   resourceId: string,
-  forecaster: ResourceForecaster,
-  unit: InstanceSize,
+  { forecaster, unit, asRatios }: Omit<Held, 'bytes' | 'savedMs'>,
 ): ForecastCheckpoint {
   return {
     resource_id: resourceId,
@@ -234,6 +258,7 @@ function checkpointOf(
     metrics: forecaster.metrics,
     unit_vcpu: unit.vcpu,
     unit_gib: unit.gib,
+    utilization_unit: asRatios ? 'ratio' : null,
     newest_ms: forecaster.newestMs,
     state: save(forecaster),
   };

@@ -10,6 +10,8 @@ export interface ForecastCheckpoint {
   /** What its demand is in: instances with so many vCPU and so many GiB; null where that was not known. */
   readonly unit_vcpu: number | null;
   readonly unit_gib: number | null;
+  /** What its samples were posted in: null for percent. */
+  readonly utilization_unit: 'ratio' | null;
   /** Epoch ms of the step taken in last. */
   readonly newest_ms: number | null;
   readonly state: Uint8Array;
@@ -21,7 +23,7 @@ export async function loadCheckpoints(
 ): Promise<ForecastCheckpoint[]> {
   const { rows } = await db.query<ForecastCheckpoint>({
     name: 'load_forecast_checkpoints',
-    text: `select resource_id, format, step_ms, horizon_steps, metrics, unit_vcpu, unit_gib, state,
+    text: `select resource_id, format, step_ms, horizon_steps, metrics, unit_vcpu, unit_gib, utilization_unit, state,
         floor(extract(epoch from newest) * 1000)::double precision as newest_ms
       from forecasts where resource_id = any ($1::uuid[])`,
     values: [resourceIds],
@@ -40,11 +42,11 @@ export async function saveCheckpoint(
 ): Promise<void> {
   await db.query({
     name: 'save_forecast_checkpoint',
-    text: `insert into forecasts (resource_id, format, step_ms, horizon_steps, metrics, newest, state, unit_vcpu, unit_gib)
-      select r.id, $2, $3, $4, $5, to_timestamp($6::double precision / 1000), $7, $9, $10 from resources r where r.id = $1
+    text: `insert into forecasts (resource_id, format, step_ms, horizon_steps, metrics, newest, state, unit_vcpu, unit_gib, utilization_unit)
+      select r.id, $2, $3, $4, $5, to_timestamp($6::double precision / 1000), $7, $9, $10, $11 from resources r where r.id = $1
       on conflict (resource_id) do update set format = excluded.format, step_ms = excluded.step_ms, horizon_steps = excluded.horizon_steps,
         metrics = excluded.metrics, newest = excluded.newest, state = excluded.state, unit_vcpu = excluded.unit_vcpu,
-        unit_gib = excluded.unit_gib, saved_at = now()
+        unit_gib = excluded.unit_gib, utilization_unit = excluded.utilization_unit, saved_at = now()
       where $8 or forecasts.newest is null or forecasts.newest < excluded.newest`,
     values: [
       checkpoint.resource_id,
@@ -57,6 +59,7 @@ export async function saveCheckpoint(
       replace,
       checkpoint.unit_vcpu,
       checkpoint.unit_gib,
+      checkpoint.utilization_unit,
     ],
   });
 }

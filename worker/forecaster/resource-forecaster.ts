@@ -24,13 +24,28 @@ export interface ForecastShape {
 }
 
 /**
- * Steps of one decision interval, as near as divides a day; the horizon is when a launch decided one step later is
- * ready.
+ * Steps of one decision interval, or of one sample where those come much less often, as near as divides a day; the
+ * horizon is when a launch decided one step later is ready.
  */
-export function shapeOf(policy: EnginePolicy): ForecastShape {
-  const steps = Math.max(1, Math.round(86_400_000 / Math.max(policy.decisionIntervalMs, 15_000)));
+export function shapeOf(policy: EnginePolicy, sampleIntervalMs: number | null = null): ForecastShape {
+  const intervalMs = Math.max(policy.decisionIntervalMs, 15_000, usualInterval(policy, sampleIntervalMs));
+  const steps = Math.max(1, Math.round(86_400_000 / intervalMs));
   const stepMs = 86_400_000 / divisorNear(steps);
   return { stepMs, horizonSteps: Math.max(1, Math.ceil(policy.provisioningDelayMs / stepMs) + 1) };
+}
+
+/** Intervals at which metrics are usually taken, in minutes. */
+const usualMinutes = [1, 2, 3, 5, 10, 15, 20, 30, 60];
+/** Samples that come this much less often than decisions leave most steps empty. */
+const muchSlower = 1.5;
+
+/** Of samples that come much less often than decisions; else 0. On a grid, so that a little jitter changes nothing. */
+function usualInterval(policy: EnginePolicy, sampleIntervalMs: number | null): number {
+  if (sampleIntervalMs === null || sampleIntervalMs <= muchSlower * policy.decisionIntervalMs) return 0;
+  const off = (minutes: number) => Math.abs(Math.log(sampleIntervalMs / (minutes * 60_000)));
+  return (
+    60_000 * usualMinutes.reduce((nearest, minutes) => (off(minutes) < off(nearest) ? minutes : nearest))
+  );
 }
 
 /** The nearest count of steps, not more, that divides a day into whole seconds. */

@@ -17,14 +17,21 @@ export type HistoryRow = readonly [
   memoryRequest?: number | null,
 ];
 
+/** A column of utilisation in percent, whatever the resource `r` posts it in. */
+export function inPercent(column: string): string {
+  return `case r.utilization_unit when 'ratio' then ${column} * 100 else ${column} end`;
+}
+
+const [cpu, memory] = [inPercent('s.cpu'), inPercent('s.memory')];
+
 /**
  * `s` is a row of metric_samples, `r` its resource. The long form only where it says more: it is read with every
  * decision.
  */
 export const historyRow = `case when s.requests_total is null and s.instance_type is not distinct from r.instance_type
     and s.cpu_request is not distinct from r.cpu_request and s.memory_request is not distinct from r.memory_request
-  then json_build_array(floor(extract(epoch from s.timestamp) * 1000), s.cpu, s.memory, s.instances, s.requests)
-  else json_build_array(floor(extract(epoch from s.timestamp) * 1000), s.cpu, s.memory, s.instances, s.requests, s.requests_total,
+  then json_build_array(floor(extract(epoch from s.timestamp) * 1000), ${cpu}, ${memory}, s.instances, s.requests)
+  else json_build_array(floor(extract(epoch from s.timestamp) * 1000), ${cpu}, ${memory}, s.instances, s.requests, s.requests_total,
     s.instance_type, s.cpu_request, s.memory_request) end`;
 
 /** Samples from a moment on, oldest first. Index: the primary key. */

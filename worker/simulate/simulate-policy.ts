@@ -3,7 +3,8 @@ import type pg from 'pg';
 import { z } from 'zod';
 import { estimateCost, unitPrice } from '../../shared/cost/estimate.ts';
 import { loadDecisionInputs } from '../decide/inputs-store.ts';
-import type { EnginePolicy, EngineSample } from '../engine/types.ts';
+import { type Proposal, proposalsOf } from '../engine/demand.ts';
+import type { EnginePolicy, EngineSample, MetricResponses } from '../engine/types.ts';
 import { readHistory } from '../forecast/build-forecaster.ts';
 import type { ClaimedJob, JobCompletion } from '../queue/jobs-store.ts';
 import { type PlantOptions, plantInTurns, type Run } from '../replay/plant.ts';
@@ -70,7 +71,7 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
   const samples = (
     await readHistory(pool, job.resource_id, inputs.size, policy, toMs - 1, fromMs - learningMs)
   ).filter((sample) => sample.instances > 0);
-  const history = historyOf(samples, policy);
+  const history = historyOf(samples, policy, inputs.engine.responses ?? null);
   if (history === null || history.trace.demand.length - stepAt(history.trace, fromMs) < fewestSteps) {
     const message = `There are fewer than ${fewestSteps} steps of samples from ${input.from} to ${input.to}: choose a range that has some.`;
     return refused(job, 'no_history', message, 422);
@@ -168,8 +169,15 @@ interface History {
   readonly ready: Int32Array;
 }
 
-/** Puts samples on the grid of decision intervals. Memory counts in CPU's terms: scaled by the ratio of the targets. */
-function historyOf(samples: readonly EngineSample[], policy: EnginePolicy): History | null {
+/**
+ * Puts samples on the grid of decision intervals. Memory counts in CPU's terms, as far as it responds to the count: by
+ * the instances that it needs.
+ */
+function historyOf(
+  samples: readonly EngineSample[],
+  policy: EnginePolicy,
+  responses: MetricResponses | null,
+): History | null {
   const [oldest, newest] = [samples[0], samples.at(-1)];
   if (oldest === undefined || newest === undefined) return null;
   const stepMs = policy.decisionIntervalMs;
@@ -180,16 +188,13 @@ function historyOf(samples: readonly EngineSample[], policy: EnginePolicy): Hist
   const ready = new Int32Array(steps);
   const counts = new Int32Array(steps);
   for (const sample of samples) {
-    const ratio = Math.max(
-      (sample.cpuRatio ?? 0) * (sample.cpuWorth ?? 1),
-      ((sample.memoryRatio ?? 0) * (sample.memoryWorth ?? 1) * policy.targetCpuRatio) /
-        policy.targetMemoryRatio,
-    );
+    const needed = proposalsOf(sample, 'prediction', { policy, responses: responses ?? undefined });
+    const work = highestOf(needed) * policy.targetCpuRatio;
     const step = Math.floor(sample.atMs / stepMs) - firstStep;
     const count = (counts[step] as number) + 1;
     counts[step] = count;
     const mean = demand[step] as number;
-    demand[step] = mean + (ratio * sample.instances - mean) / count;
+    demand[step] = mean + (work - mean) / count;
     // What ran, as so many of today's instances.
     ready[step] = Math.max(1, Math.round(sample.instances * (sample.cpuWorth ?? 1)));
     missing[step] = 0;
@@ -200,6 +205,11 @@ function historyOf(samples: readonly EngineSample[], policy: EnginePolicy): Hist
     ready[step] = ready[step - 1] as number;
   }
   return { trace: { name: 'history', startMs: firstStep * stepMs, stepMs, demand, missing }, ready };
+}
+
+/** Instances, not rounded, for the larger of a sample's metrics. */
+function highestOf(proposals: readonly Proposal[]): number {
+  return proposals.reduce((most, { visible }) => Math.max(most, visible), 0);
 }
 
 function stepAt(trace: Trace, atMs: number): number {

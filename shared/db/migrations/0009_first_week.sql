@@ -5,8 +5,12 @@ alter table resources
   add column max_sample_age integer check (max_sample_age between 1 and 86400), -- seconds; null: by the data's own rhythm
   add column scale_to_zero_after integer not null default 900 check (scale_to_zero_after between 0 and 86400); -- seconds
 
--- How CPU and memory were seen to answer to changes of the count: see worker/engine/metric-response.ts. Disposable.
-alter table resources add column metric_responses json;
+-- How CPU and memory were seen to respond to changes of the count: see worker/engine/metric-response.ts. Disposable.
+create table metric_responses (
+  resource_id uuid primary key references resources (id) on delete cascade,
+  state json not null,
+  updated_at timestamptz not null default now()
+);
 
 -- The unit that the stored forecaster's samples were read in: with another one it is built again.
 alter table forecasts add column utilization_unit text;

@@ -1,6 +1,12 @@
 import { forecastConfidence } from '../../engine/confidence.ts';
 import { decide } from '../../engine/decide.ts';
-import type { EngineDecision, EngineForecast, EnginePolicy, EngineSample } from '../../engine/types.ts';
+import type {
+  EngineDecision,
+  EngineForecast,
+  EnginePolicy,
+  EngineSample,
+  MetricResponses,
+} from '../../engine/types.ts';
 import { ResourceForecaster, shapeOf } from '../../forecaster/resource-forecaster.ts';
 import type { PolicyMaker, PolicyOptions, Statement } from '../policy.ts';
 
@@ -56,6 +62,7 @@ export function scalerWith(policyFor: (options: PolicyOptions) => EnginePolicy):
     const actions: { atMs: number; action: 'ScaleUp' | 'ScaleDown' }[] = [];
     let forecast = forecaster.forecast(policy);
     let decision: EngineDecision;
+    let responses: MetricResponses | null = null;
     return {
       decide({ atMs, utilisation, ready, total }) {
         if (utilisation !== null) {
@@ -75,8 +82,10 @@ export function scalerWith(policyFor: (options: PolicyOptions) => EnginePolicy):
           forecast,
           recentActions: actions,
           stopped: null,
+          responses,
           nowMs: atMs,
         });
+        responses = decision.responses ?? responses;
         const { targetInstances } = decision;
         if (targetInstances !== total)
           actions.push({ atMs, action: targetInstances > total ? 'ScaleUp' : 'ScaleDown' });
