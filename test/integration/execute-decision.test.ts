@@ -420,7 +420,7 @@ describe('executing a decision', () => {
     fault.current = new ProviderError('pre_send', 'connection_refused', 'Nobody listens.');
     expect(await rig.execute(cloud, jobId)).toMatchObject({
       kind: 'postpone',
-      refund: false,
+      refund: true,
     });
     fault.current = new ProviderError('permanent', 'validation', 'The cloud refuses.');
     expect(await rig.execute(cloud, jobId)).toMatchObject({
@@ -435,15 +435,37 @@ describe('executing a decision', () => {
   });
 
   it('is dead after its last attempt, with the reason', async () => {
-    cloud.describeFault = new ProviderError('unavailable', 'timeout', 'The cloud did not answer.');
+    cloud.beforeWrite = () => {
+      throw new ProviderError('conflict', 'kubernetes_conflict', 'Somebody else wrote the object.');
+    };
     const { jobId } = await rig.prepare();
     await pool.query('update jobs set attempts = max_attempts - 1 where id = $1', [jobId]);
     await rig.execute(cloud, jobId);
     expect(await findJob(pool, jobId)).toMatchObject({
       status: 'failed',
       outcome: 'dead',
-      error: { code: 'timeout' },
+      error: { code: 'kubernetes_conflict' },
     });
+  });
+
+  it('waits for a cloud that is away, as long as the decision lives', async () => {
+    cloud.describeFault = new ProviderError('unavailable', 'connection_refused', 'Nobody listens.');
+    const { jobId, decisionId } = await rig.prepare();
+    await pool.query('update jobs set attempts = max_attempts - 1 where id = $1', [jobId]);
+    for (let run = 0; run < 8; run++) {
+      const outcome = await rig.execute(cloud, jobId);
+      expect(outcome).toMatchObject({ kind: 'postpone', refund: true, error: { code: expect.anything() } });
+      expect(outcome.kind === 'postpone' ? outcome.delayMs : Infinity).toBeLessThanOrEqual(31_000);
+    }
+    cloud.describeFault = null;
+    await pool.query('update circuits set open_until = now()');
+    expect(await rig.execute(cloud, jobId)).toMatchObject({ completion: { outcome: 'succeeded' } });
+
+    const late = await rig.prepare();
+    cloud.describeFault = new ProviderError('unavailable', 'connection_refused', 'Nobody listens.');
+    await pool.query('update scaling_decisions set expires_at = now() where id = $1', [late.decisionId]);
+    expect(await rig.execute(cloud, late.jobId)).toMatchObject({ completion: { outcome: 'expired' } });
+    expect(await state(decisionId)).toMatchObject({ state: 'executed' });
   });
 });
 

@@ -75,7 +75,7 @@ const view = fc.record({
 
 /** What each step may find out: the shell and the world, as far as the protocol can tell. */
 const world = fc.record({
-  circuit: fc.option(fc.nat(30_000)),
+  circuit: fc.option(fc.record({ waitMs: fc.nat(30_000), cause: fc.constant('refused') })),
   look: fc.oneof({ weight: 4, arbitrary: state }, { weight: 1, arbitrary: fault }),
   begin: fc.oneof(
     {
@@ -185,6 +185,22 @@ describe('the execution protocol, whatever is found', () => {
         if (step.kind === 'settle')
           expect(step.settlement).toMatchObject({ attemptState: 'succeeded', mayStillArrive: true });
       }
+    });
+  });
+
+  it('ends nothing for an outage before anything was sent, and comes back within half a minute', () => {
+    law((taken) => {
+      const last = taken.at(-1) as (typeof taken)[number];
+      const { look, send } = last.known;
+      const fault = look instanceof ProviderError ? look : send?.fault;
+      if (fault?.fault !== 'pre_send' && fault?.fault !== 'unavailable') return;
+      // The worker ends here only where an attempt was seen to have ended.
+      if (last.step.kind === 'settle') return;
+      expect(last.step.kind).toBe('postpone');
+      if (last.step.kind !== 'postpone' || last.known.view?.attempt) return;
+      const { atLeastMs, jitterMs, retries } = last.step.delay;
+      expect(last.step.refund).toBe(true);
+      expect(atLeastMs + jitterMs * 2 ** retries).toBeLessThanOrEqual(30_000);
     });
   });
 

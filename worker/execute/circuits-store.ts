@@ -1,5 +1,6 @@
 import { type CircuitRow, circuitColumns } from '../../shared/db/circuits-store.ts';
 import type { Queryable } from '../../shared/db/pool.ts';
+import type { OpenCircuit } from './types.ts';
 
 /** Failures in a row that open a circuit; credentials that are not known do at once. */
 const failuresToOpen = 5;
@@ -13,25 +14,26 @@ const opens = `(c.open_until is null or c.open_until <= clock_timestamp())
 
 /**
  * Asks to call a region's or cluster's cloud. Once an open circuit's time is over, one worker at a time may try.
- * @returns null when it may be called, else how many ms to wait.
+ * @returns null when it may be called.
  */
-export async function passCircuit(db: Queryable, scope: string): Promise<number | null> {
-  const { rows } = await db.query<{ wait_ms: number | null }>({
+export async function passCircuit(db: Queryable, scope: string): Promise<OpenCircuit | null> {
+  const { rows } = await db.query<{ wait_ms: number | null; last_message: string | null }>({
     name: 'pass_circuit',
     text: `with tried as (
         update circuits set probe_until = clock_timestamp() + ${probeSeconds} * interval '1 second'
         where scope = $1 and open_until <= clock_timestamp() and coalesce(probe_until, '-infinity') < clock_timestamp() returning scope)
       select case when exists (select 1 from tried) or open_until is null then null
-        else greatest(1000, extract(epoch from open_until - clock_timestamp()) * 1000)::double precision end as wait_ms
+        else greatest(1000, extract(epoch from open_until - clock_timestamp()) * 1000)::double precision end as wait_ms, last_message
       from circuits where scope = $1`,
     values: [scope],
   });
-  return rows[0]?.wait_ms ?? null;
+  const row = rows[0];
+  return row == null || row.wait_ms === null ? null : { waitMs: row.wait_ms, cause: row.last_message };
 }
 
 /**
- * Counts a failed call. An open circuit stays open for 30 s, then twice as long each time up to 10 minutes. @returns
- * the circuit when this opened it.
+ * Counts a failed call. An open circuit lets one worker try every 30 s: what waits must not wait longer than that for a
+ * cloud that is back. @returns the circuit when this opened it.
  */
 export async function circuitFailed(
   db: Queryable,
@@ -46,7 +48,7 @@ export async function circuitFailed(
       on conflict (scope) do update set failures = c.failures + 1, last_code = $2, last_message = $3, updated_at = case when ${opens} then clock_timestamp() else c.updated_at end,
         opens = c.opens + (case when ${opens} then 1 else 0 end),
         opened_at = case when ${opens} then coalesce(c.opened_at, clock_timestamp()) else c.opened_at end,
-        open_until = case when ${opens} then clock_timestamp() + least(600, 30 * power(2, least(c.opens, 10))) * interval '1 second' else c.open_until end,
+        open_until = case when ${opens} then clock_timestamp() + interval '30 seconds' else c.open_until end,
         probe_until = null
       returning ${circuitColumns}, open_until is not null and updated_at >= statement_timestamp() as opened`,
     values: [scope, failure.code, failure.message.slice(0, 500), failure.holdsForAll ? 1 : 0],

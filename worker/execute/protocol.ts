@@ -3,7 +3,7 @@ import { cloudScope } from '../../shared/domain/protection-scope.ts';
 import type { Refusal } from '../engine/guards.ts';
 import { ProviderError } from '../providers/provider-error.ts';
 import type { CapacityState } from '../providers/scaling-provider.ts';
-import type { Attempt, Began, BoundView, Known, Settlement, Step } from './types.ts';
+import type { Attempt, Began, BoundView, Known, OpenCircuit, Settlement, Step } from './types.ts';
 
 /**
  * The protocol of an execution, as a pure function: `nextStep(what is known) → step`. `perform.ts` carries the step
@@ -73,7 +73,7 @@ const beforeLook: readonly Rule[] = [
       : null,
   ),
   ({ view, circuit }) => (view.circuit === 'open' && circuit === undefined ? { kind: 'circuit' } : null),
-  ({ view, circuit }) => (typeof circuit === 'number' ? circuitOpen(view, circuit) : null),
+  ({ view, circuit }) => (circuit == null ? null : circuitOpen(view, circuit)),
   ({ served }) =>
     served
       ? null
@@ -277,10 +277,11 @@ function afterFault({ job }: Facts, fault: ProviderError): Step {
     return { kind: 'finish', ending: { outcome: 'rejected', error }, decisionState: 'failed' };
   if (fault.retry === 'after') {
     // Throttling costs no attempt. The cloud gives all callers the same advice, so it is jittered.
-    const jitterMs = Math.min(30_000, 1_000 * 2 ** Math.min(job.dispatch_seq, 5));
-    const delay = { atLeastMs: fault.retryAfterMs ?? 1_000, jitterMs, retries: 0 };
-    return { kind: 'postpone', delay, refund: true, error };
+    return postpone(error, fault.retryAfterMs ?? 1_000, growingJitterMs(job));
   }
+  // An outage ends nothing: until the decision expires there is time for it to pass.
+  if (fault.fault === 'pre_send' || fault.fault === 'unavailable')
+    return postpone(error, 0, growingJitterMs(job));
   if (job.attempts >= job.max_attempts) {
     const message = `${error.message} (given up after ${job.attempts} attempts; replay the job or decide again)`;
     return {
@@ -296,8 +297,13 @@ function afterFault({ job }: Facts, fault: ProviderError): Step {
   return { kind: 'postpone', delay, refund: false, error };
 }
 
+/** Full jitter that doubles with each run, up to half a minute. */
+function growingJitterMs({ dispatch_seq }: Facts['job']): number {
+  return Math.min(30_000, 1_000 * 2 ** Math.min(dispatch_seq, 5));
+}
+
 function afterRefusal(view: BoundView, { code, message, context, effect }: Refusal): Step {
-  if (code === 'circuit_open' && effect === 'wait') return circuitOpen(view, 1_000);
+  if (code === 'circuit_open' && effect === 'wait') return circuitOpen(view, { waitMs: 1_000, cause: null });
   if (effect === 'wait') return postpone(unavailable(code, message), 100, 1_000);
   const ended = { expire: 'expired', supersede: 'superseded' } as const;
   const state = effect === undefined ? null : ended[effect];
@@ -356,9 +362,10 @@ function postpone(error: JobError, atLeastMs: number, jitterMs = 0): Step {
   return { kind: 'postpone', delay: { atLeastMs, jitterMs, retries: 0 }, refund: true, error };
 }
 
-function circuitOpen({ resource }: BoundView, waitMs: number): Step {
+function circuitOpen({ resource }: BoundView, { waitMs, cause }: OpenCircuit): Step {
   const message = `Calls to ${cloudScope(resource)} are held for ${Math.ceil(waitMs / 1_000)} s after repeated failures; GET /protection tells which.`;
-  return postpone(unavailable('circuit_open', message), waitMs, 1_000);
+  const error = unavailable('circuit_open', message);
+  return postpone(cause === null ? error : { ...error, context: { cause } }, waitMs, 1_000);
 }
 
 function errorOf({ code, message, httpStatus, context }: ProviderError): JobError {

@@ -61,14 +61,20 @@ export interface Known {
   readonly stopping: boolean;
   /** This worker has an adapter for the resource's cloud. */
   readonly served: boolean;
-  /** Milliseconds to wait for the open circuit; null when this run may try the cloud. */
-  readonly circuit?: number | null;
+  /** The circuit that is open; null when this run may try the cloud. */
+  readonly circuit?: OpenCircuit | null;
   readonly look?: CapacityState | ProviderError;
   readonly begin?: Began | { readonly refusal: Refusal };
   /** `fault` is null when the cloud took the write. */
   readonly send?: { readonly fault: ProviderError | null; readonly tookMs: number };
   /** The attempt's outcome, or that it is unknown, has been committed. */
   readonly settle?: true;
+}
+
+export interface OpenCircuit {
+  readonly waitMs: number;
+  /** What failed last, where that is known. */
+  readonly cause: string | null;
 }
 
 export interface Began {

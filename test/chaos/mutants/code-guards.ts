@@ -92,7 +92,7 @@ export const codeGuards: readonly CodeGuard[] = [
     id: 'another attempt is open',
     file: guards,
     edits: [["execution?.attemptOpen || execution?.decisionState === 'executing'", 'false']],
-    killers: execution('holds the resource against other decisions'),
+    killers: test('unit/engine/guards.test.ts', 'refuse with resource_busy'),
   },
   {
     id: 'kill switch, the row',
@@ -189,7 +189,7 @@ export const codeGuards: readonly CodeGuard[] = [
   {
     id: 'cooldown',
     file: guards,
-    edits: [['if (leftMs <= 0) return null;', 'if (nowMs > 0) return null;']],
+    edits: [['if (leftMs <= 0 || from === 0) return null;', 'if (nowMs > 0) return null;']],
     killers: execution('refuses with cooldown'),
   },
   {
