@@ -135,26 +135,12 @@ describe('what blocks an Auto Scaling group', () => {
     expect((await read()).blocks).toEqual([]);
   });
 
-  it('is capacity in weights, whether instances run or not', async () => {
-    seed({ weight: 2, desired: 4 });
-    seed({ name: 'even', weight: 1 });
-    seed({ name: 'empty', weight: 4, min: 0, desired: 0 });
-    const blocked = [
-      {
-        code: 'weighted_capacity',
-        direction: 'both',
-        message: expect.stringContaining('use a group without weights'),
-      },
-    ];
-    expect((await read()).blocks).toMatchObject(blocked);
-    expect((await read('even')).blocks).toEqual([]);
-    expect((await read('empty')).blocks).toMatchObject(blocked);
-  });
-
-  it('is capacity in vCPUs or memory', async () => {
+  it('is capacity in vCPUs where AWS does not say what a machine counts for', async () => {
     await createTemplate();
     await create({ DesiredCapacityType: 'vcpu', LaunchTemplate: { LaunchTemplateName: 'lt' } });
-    expect((await read()).blocks).toMatchObject([{ code: 'weighted_capacity', direction: 'both' }]);
+    simulator.clock.advance(600_000);
+    const { blocks, ready } = await read();
+    expect(blocks.map(({ code }) => code)).toEqual(ready > 0 ? ['weight_unknown'] : []);
   });
 
   it('is told of everything at once', async () => {
@@ -168,6 +154,35 @@ describe('what blocks an Auto Scaling group', () => {
 });
 
 describe('what an Auto Scaling group is', () => {
+  it('is counted in its own units, and tells what runs for them', async () => {
+    seed({ weight: 2, desired: 6, max: 20 });
+    seed({ name: 'even', weight: 1 });
+    seed({ name: 'empty', weight: 4, min: 0, desired: 0 });
+    expect(await read()).toMatchObject({
+      desired: 6,
+      ready: 6,
+      max: 20,
+      blocks: [],
+      instanceType: null,
+      mix: [{ units: 2, count: 3 }],
+    });
+    expect((await read('even')).mix).toBeUndefined();
+    expect(await read('empty')).toMatchObject({ desired: 0, ready: 0, mix: [{ units: 4, count: 1 }] });
+  });
+
+  it('says how much of it can go', async () => {
+    const { instances } = seed({ desired: 5, max: 20 });
+    expect((await read()).removable).toBeUndefined();
+    await operator.send(
+      new SetInstanceProtectionCommand({
+        AutoScalingGroupName: 'web',
+        InstanceIds: instances.slice(0, 3).map(({ id }) => id),
+        ProtectedFromScaleIn: true,
+      }),
+    );
+    expect(await read()).toMatchObject({ removable: 2, blocks: [] });
+  });
+
   it("has the group's own bounds, as they are now", async () => {
     seed({ min: 2, max: 7 });
     expect(await read()).toMatchObject({ desired: 3, min: 2, max: 7, fence: {}, cpuRequest: null });
@@ -228,15 +243,24 @@ describe('what an Auto Scaling group is', () => {
     expect(await read()).toMatchObject({ desired: 0, instanceType: null, blocks: [] });
   });
 
-  it('is not read by halves: without a word on refreshes there is no state', async () => {
+  it.each([
+    ['AccessDenied', 403, undefined],
+    ['UnauthorizedOperation', 403, undefined],
+    ['InvalidAction', 400, undefined],
+    ['InternalFailure', 500, true],
+  ])('is not scaled in while %s answers whether a refresh runs', async (code, status, passing) => {
     seed();
     simulator.faults.add({
       action: 'DescribeInstanceRefreshes',
-      effect: { kind: 'error', status: 403, code: 'AccessDenied' },
+      effect: { kind: 'error', status, code },
     });
-    await expect(read()).rejects.toMatchObject({
-      fault: 'identity',
-      message: expect.stringContaining('docs/explanation/providers.md'),
-    });
+    const { desired, blocks } = await read();
+    expect(desired).toBe(3);
+    expect(blocks).toHaveLength(1);
+    expect(blocks[0]).toMatchObject({ code: 'advisory_read_failed', direction: 'down' });
+    expect(blocks[0]?.passing).toBe(passing);
+    expect(blocks[0]?.message).toMatch(
+      /whether an instance refresh is under way, so scaling in waits: .* autoscaling:DescribeInstanceRefreshes\.$/,
+    );
   });
 });

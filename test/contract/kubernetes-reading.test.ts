@@ -53,7 +53,7 @@ describe('what blocks a workload', () => {
         code: 'managed_by_hpa',
         direction: 'both',
         message:
-          'The HorizontalPodAutoscaler "web-hpa" controls this workload and would undo the change: delete it first.',
+          'The HorizontalPodAutoscaler "web-hpa" controls this workload and would undo the change: delete it first, or set actuation to floor, which raises its minReplicas.',
       },
     ]);
   });
@@ -86,39 +86,48 @@ describe('what blocks a workload', () => {
     expect((await read()).blocks).toHaveLength(blocks ? 1 : 0);
   });
 
-  it('is nothing where KEDA is not installed, or not ours to read', async () => {
+  it('is nothing where KEDA is not installed', async () => {
     await start({ keda: false });
-    expect((await read()).blocks).toEqual([]);
-    await start();
-    simulator.createScaledObject({ name: 'hidden', target: { name: 'web' } });
-    simulator.faults.add({
-      action: 'list scaledobjects',
-      effect: { kind: 'error', status: 403, code: 'Forbidden' },
-    });
     expect((await read()).blocks).toEqual([]);
   });
 
-  it('is not known without the right to list autoscalers, so then there is no state', async () => {
+  it.each([
+    ['list horizontalpodautoscalers', 'list horizontalpodautoscalers in autoscaling'],
+    ['list scaledobjects', 'list scaledobjects in keda.sh'],
+  ])('is scaling in alone, without the right to %s, which is named', async (action, permission) => {
+    simulator.faults.add({ action, effect: { kind: 'error', status: 403, code: 'Forbidden' } });
+    const { blocks } = await read();
+    expect(blocks).toMatchObject([{ code: 'advisory_read_failed', direction: 'down' }]);
+    expect(blocks[0]?.message).toMatch(/scaling in waits: .*Role lacks this permission/);
+    expect(blocks[0]?.message).toContain(`It takes the permission ${permission}.`);
+    expect(blocks[0]?.passing).toBeUndefined();
+  });
+
+  it.each([
+    ['a page that is no answer', { kind: 'html', status: 200 }],
+    ['a server error', { kind: 'error', status: 500, code: 'InternalError' }],
+  ] as const)('is scaling in, for now, after %s to an advisory read', async (_, effect) => {
+    for (const action of ['list horizontalpodautoscalers', 'list scaledobjects']) {
+      simulator.faults.add({ action, effect });
+      expect((await read()).blocks).toMatchObject([
+        { code: 'advisory_read_failed', direction: 'down', passing: true },
+      ]);
+    }
+  });
+
+  it('is everything where the floor itself cannot be read', async () => {
     simulator.faults.add({
       action: 'list horizontalpodautoscalers',
       effect: { kind: 'error', status: 403, code: 'Forbidden' },
     });
-    await expect(read()).rejects.toMatchObject({
-      fault: 'identity',
-      code: 'kubernetes_denied',
-      message: expect.stringMatching(
-        /Role lacks this permission.*cannot list resource "horizontalpodautoscalers"/,
-      ),
-    });
+    const target = {
+      provider: 'kubernetes',
+      scope: null,
+      name: 'deployment:default/web',
+      actuation: 'floor',
+    } as const;
+    await expect(provider.describe(target, signal)).rejects.toMatchObject({ code: 'kubernetes_denied' });
   });
-
-  it.each(['list horizontalpodautoscalers', 'list scaledobjects'])(
-    'is not guessed from a page that is no answer to %s',
-    async (action) => {
-      simulator.faults.add({ action, effect: { kind: 'html', status: 200 } });
-      await expect(read()).rejects.toMatchObject({ fault: 'unavailable' });
-    },
-  );
 
   it('is not a paused rollout: a paused Deployment scales all the same', async () => {
     await operator.apps.patchNamespacedDeployment(

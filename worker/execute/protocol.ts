@@ -104,7 +104,17 @@ const beginning: readonly Rule[] = [
     const block = stateOf(facts).blocks.find(
       (one) => one.direction === 'both' || one.direction === direction,
     );
-    return block === undefined ? null : refuse('rejected', null, conflict(block.code, block.message));
+    if (block === undefined) return null;
+    return block.passing === true
+      ? postpone(unavailable(block.code, block.message), 1_000, growingJitterMs(facts.job))
+      : refuse('rejected', null, conflict(block.code, block.message));
+  },
+  (facts) => {
+    const { from_instances: from, target_instances: target } = facts.view;
+    const { removable } = stateOf(facts);
+    if (removable === undefined || from - target <= removable) return null;
+    const message = `Only ${removable} of ${from} can go, the others are protected from scale-in or in standby: decide again.`;
+    return refuse('rejected', null, conflict('protected_instances', message, { removable }));
   },
   (facts) => ({ kind: 'begin', state: stateOf(facts) }),
 ];

@@ -4,17 +4,19 @@ import {
   type AutoScalingGroup,
   DescribeAutoScalingGroupsCommand,
   DescribeInstanceRefreshesCommand,
+  type Instance,
   SetDesiredCapacityCommand,
 } from '@aws-sdk/client-auto-scaling';
 import { DescribeLaunchTemplateVersionsCommand, EC2Client } from '@aws-sdk/client-ec2';
 import { awsRegionPattern } from '../../shared/domain/resource.ts';
 import { withDeadline } from '../resilience/deadline.ts';
+import { advisory, advisoryShare } from './advisory-read.ts';
 import { classifyAwsError } from './aws-errors.ts';
 import { type CallLimits, callLimits } from './call-limits.ts';
 import { mapConcurrently } from './concurrent-map.ts';
 import { ProviderError } from './provider-error.ts';
 import { requestNotSent } from './request-not-sent.ts';
-import type { Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
+import type { Block, CapacityState, ProviderTarget, ScalingProvider, UnitMix } from './scaling-provider.ts';
 
 /** AWS takes at most this many names per call. */
 const namesPerCall = 50;
@@ -184,26 +186,24 @@ export class AwsAutoScaling implements ScalingProvider {
     thorough: boolean,
   ): Promise<CapacityState> {
     const instances = group.Instances ?? [];
-    const [refreshing, instanceType] = await Promise.all([
-      thorough && this.#isRefreshing(region, group.AutoScalingGroupName ?? '', signal),
-      instances.find((instance) => instance.InstanceType !== undefined)?.InstanceType ??
-        this.#configuredType(region, group, signal),
+    const mix = mixOf(group);
+    const [refreshes, instanceType] = await Promise.all([
+      thorough ? this.#refreshBlocks(region, group.AutoScalingGroupName ?? '', signal) : [],
+      // Of a group with weights a unit is a unit, whatever type runs first.
+      mix !== undefined
+        ? null
+        : (instances.find((instance) => instance.InstanceType !== undefined)?.InstanceType ??
+          this.#configuredType(region, group, signal)),
     ]);
-    const blocks = [...blocksOf(group)];
-    if (refreshing) {
-      blocks.push({
-        code: 'instance_refresh',
-        direction: 'down',
-        message:
-          'An instance refresh is under way: scaling in waits until it is over. Cancel the refresh or wait.',
-      });
-    }
+    const removable = removableOf(instances);
     return {
       desired: group.DesiredCapacity ?? 0,
-      ready: instances.filter((instance) => instance.LifecycleState === 'InService').length,
+      ready: unitsOf(instances.filter((instance) => instance.LifecycleState === 'InService')),
       min: group.MinSize ?? 0,
       max: group.MaxSize ?? null,
-      blocks,
+      blocks: [...blocksOf(group), ...refreshes],
+      ...(removable === undefined ? {} : { removable }),
+      ...(mix === undefined ? {} : { mix }),
       fence: {},
       instanceType,
       cpuRequest: null,
@@ -211,13 +211,26 @@ export class AwsAutoScaling implements ScalingProvider {
     };
   }
 
-  async #isRefreshing(region: string, name: string, abortSignal: AbortSignal): Promise<boolean> {
-    const answer = await this.#client(region).scaling.send(
-      new DescribeInstanceRefreshesCommand({ AutoScalingGroupName: name, MaxRecords: 5 }),
-      { abortSignal },
+  async #refreshBlocks(region: string, name: string, signal: AbortSignal): Promise<Block[]> {
+    const found = await advisory(
+      async (abortSignal) => {
+        const answer = await this.#client(region).scaling.send(
+          new DescribeInstanceRefreshesCommand({ AutoScalingGroupName: name, MaxRecords: 5 }),
+          { abortSignal },
+        );
+        requireAwsAnswer(answer);
+        return (answer.InstanceRefreshes ?? []).some(({ Status }) => refreshUnderWay.has(Status ?? ''));
+      },
+      {
+        question: 'whether an instance refresh is under way',
+        permission: 'autoscaling:DescribeInstanceRefreshes',
+        limitMs: this.#limits.readMs * advisoryShare,
+      },
+      signal,
+      (error) => classifyAwsError(error, 'read'),
     );
-    requireAwsAnswer(answer);
-    return (answer.InstanceRefreshes ?? []).some(({ Status }) => refreshUnderWay.has(Status ?? ''));
+    if ('gap' in found) return [found.gap];
+    return found.answer ? [refreshing] : [];
   }
 
   /** Only for the price, and only while no instance runs that would tell: without the permission it stays unknown. */
@@ -309,16 +322,12 @@ function* blocksOf(group: AutoScalingGroup): Generator<Block> {
       };
     }
   }
-  const weights = [...(group.MixedInstancesPolicy?.LaunchTemplate?.Overrides ?? []), ...instances];
-  const weighted =
-    (group.DesiredCapacityType ?? 'units') !== 'units' ||
-    weights.some(({ WeightedCapacity }) => Number(WeightedCapacity ?? '1') !== 1);
-  if (weighted) {
+  const untold = instances.find((instance) => countsOtherwise(group) && !(unitsIn(instance) > 0));
+  if (untold !== undefined) {
     yield {
-      code: 'weighted_capacity',
+      code: 'weight_unknown',
       direction: 'both',
-      message:
-        'The group counts capacity in weights, vCPUs or memory, not in instances: use a group without weights.',
+      message: `The group counts its capacity in ${group.DesiredCapacityType}, but AWS does not say how much of it ${untold.InstanceId} is: use a group in units.`,
     };
   }
   if (instances.length > 0 && instances.every((instance) => instance.ProtectedFromScaleIn === true)) {
@@ -329,6 +338,52 @@ function* blocksOf(group: AutoScalingGroup): Generator<Block> {
         'Every instance is protected from scale-in, so none would be terminated: remove the protection first.',
     };
   }
+}
+
+const refreshing: Block = {
+  code: 'instance_refresh',
+  direction: 'down',
+  message: 'An instance refresh is under way: scaling in waits until it is over. Cancel the refresh or wait.',
+};
+
+/** In vCPUs or memory instead of units. */
+function countsOtherwise({ DesiredCapacityType }: AutoScalingGroup): boolean {
+  return (DesiredCapacityType ?? 'units') !== 'units';
+}
+
+/** What an instance counts for in the group's capacity. AWS names it where it is not one. */
+function unitsIn({ WeightedCapacity }: { readonly WeightedCapacity?: string | undefined }): number {
+  return Number(WeightedCapacity ?? 'NaN');
+}
+
+function unitsOf(instances: readonly Instance[]): number {
+  return instances.reduce((sum, instance) => sum + (unitsIn(instance) || 1), 0);
+}
+
+/** What runs, or is configured where nothing does, in a group whose machines are not one unit each. */
+function mixOf(group: AutoScalingGroup): readonly UnitMix[] | undefined {
+  const instances = group.Instances ?? [];
+  const overrides = group.MixedInstancesPolicy?.LaunchTemplate?.Overrides ?? [];
+  const weighted = [...overrides, ...instances].some((one) => (unitsIn(one) || 1) !== 1);
+  if (!weighted && !countsOtherwise(group)) return undefined;
+  const mix = new Map<string, UnitMix>();
+  for (const one of instances.length > 0 ? instances : overrides.slice(0, 1)) {
+    const instance_type = one.InstanceType;
+    const units = unitsIn(one) || 1;
+    if (instance_type === undefined) continue;
+    const key = `${instance_type} ${units}`;
+    mix.set(key, { instance_type, units, count: (mix.get(key)?.count ?? 0) + 1 });
+  }
+  return [...mix.values()];
+}
+
+/** Units that a smaller desired capacity can end: EC2 ends neither protected instances nor those in standby. */
+function removableOf(instances: readonly Instance[]): number | undefined {
+  const staying = instances.filter(
+    ({ ProtectedFromScaleIn, LifecycleState }) =>
+      ProtectedFromScaleIn === true || LifecycleState === 'Standby' || LifecycleState === 'EnteringStandby',
+  );
+  return staying.length === 0 ? undefined : unitsOf(instances) - unitsOf(staying);
 }
 
 /** Every answer of AWS itself names its request; a proxy's page that came with 200 does not, and says nothing. */

@@ -34,8 +34,7 @@ export async function autoscalersOf(
 }
 
 /**
- * Whether a ScaledObject is at work on it. KEDA may not be installed (404), or not be ours to read (403): then only its
- * HPA can show it.
+ * Whether a ScaledObject is at work on it. Where KEDA is not installed (404) there is none.
  */
 export async function hasScaledObject(
   api: CustomObjectsApi,
@@ -55,8 +54,7 @@ export async function hasScaledObject(
         spec?.scaleTargetRef?.name === workload.name,
     );
   } catch (error) {
-    const code = (error as { code?: unknown }).code;
-    if (code === 404 || code === 403) return false;
+    if ((error as { code?: unknown }).code === 404) return false;
     throw error;
   }
 }
@@ -73,7 +71,7 @@ export function ownerBlocks(
       : {
           code: 'managed_by_hpa',
           direction: 'both',
-          message: `The HorizontalPodAutoscaler ${name} controls this workload and would undo the change: delete it first.`,
+          message: `The HorizontalPodAutoscaler ${name} controls this workload and would undo the change: delete it first, or set actuation to floor, which raises its minReplicas.`,
         };
   });
   if (blocks.length > 0 || !scaledObject) return blocks;

@@ -11,6 +11,7 @@ import {
 } from '@kubernetes/client-node';
 import { kubernetesNamePattern } from '../../shared/domain/resource.ts';
 import { withDeadline } from '../resilience/deadline.ts';
+import { type AdvisoryRead, advisory, advisoryShare } from './advisory-read.ts';
 import { type CallLimits, callLimits } from './call-limits.ts';
 import { mapConcurrently } from './concurrent-map.ts';
 import { classifyKubernetesError } from './kubernetes-errors.ts';
@@ -50,7 +51,7 @@ export class Kubernetes implements ScalingProvider {
     const clients = this.#client(target.scope);
     try {
       return await withDeadline(signal, this.#limits.readMs, (limited) =>
-        this.#stateOf(clients, workload, target.actuation ?? 'desired', callOptions(limited)),
+        this.#stateOf(clients, workload, target.actuation ?? 'desired', limited),
       );
     } catch (error) {
       throw classifyKubernetesError(error, 'read');
@@ -118,15 +119,28 @@ export class Kubernetes implements ScalingProvider {
     clients: Clients,
     workload: WorkloadName,
     actuation: Actuation,
-    options: CallOptions,
+    signal: AbortSignal,
   ): Promise<CapacityState> {
+    const options = callOptions(signal);
     const key = { namespace: workload.namespace, name: workload.name };
     const [object, autoscalers, scaledObject] = await Promise.all([
       workload.kind === 'deployment'
         ? clients.apps.readNamespacedDeployment(key, options)
         : clients.apps.readNamespacedStatefulSet(key, options),
-      autoscalersOf(clients.autoscaling, workload, options),
-      actuation === 'desired' && hasScaledObject(clients.custom, workload, options),
+      actuation === 'floor'
+        ? { answer: await autoscalersOf(clients.autoscaling, workload, callOptions(signal)) }
+        : this.#advisory(
+            (limited) => autoscalersOf(clients.autoscaling, workload, limited),
+            autoscalersRead,
+            signal,
+          ),
+      actuation === 'floor'
+        ? { answer: false }
+        : this.#advisory(
+            (limited) => hasScaledObject(clients.custom, workload, limited),
+            scaledObjectsRead,
+            signal,
+          ),
     ]);
     const { uid, resourceVersion, generation, deletionTimestamp } = object.metadata ?? {};
     if (uid === undefined || resourceVersion === undefined)
@@ -142,8 +156,24 @@ export class Kubernetes implements ScalingProvider {
       cpuRequest: requestedBy(object.spec?.template?.spec, 'cpu'),
       memoryRequest: requestedBy(object.spec?.template?.spec, 'memory'),
     };
-    if (actuation === 'floor') return floorOf(state, autoscalers);
-    return { ...state, blocks: [...state.blocks, ...ownerBlocks(autoscalers, scaledObject)] };
+    const owners = 'gap' in autoscalers ? [] : autoscalers.answer;
+    if (actuation === 'floor') return floorOf(state, owners);
+    const scaled = 'gap' in scaledObject ? false : scaledObject.answer;
+    const gaps = [autoscalers, scaledObject].flatMap((found) => ('gap' in found ? [found.gap] : []));
+    return { ...state, blocks: [...state.blocks, ...ownerBlocks(owners, scaled), ...gaps] };
+  }
+
+  #advisory<T>(
+    read: (options: CallOptions) => Promise<T>,
+    about: Omit<AdvisoryRead, 'limitMs'>,
+    signal: AbortSignal,
+  ): ReturnType<typeof advisory<T>> {
+    return advisory(
+      (limited) => read(callOptions(limited)),
+      { ...about, limitMs: this.#limits.readMs * advisoryShare },
+      signal,
+      (error) => classifyKubernetesError(error, 'read'),
+    );
   }
 
   async #writeReplicas(
@@ -219,6 +249,15 @@ export class Kubernetes implements ScalingProvider {
 }
 
 type CallOptions = NonNullable<Parameters<AppsV1Api['readNamespacedDeployment']>[1]>;
+
+const autoscalersRead = {
+  question: 'whether a HorizontalPodAutoscaler controls this workload',
+  permission: 'list horizontalpodautoscalers in autoscaling',
+};
+const scaledObjectsRead = {
+  question: 'whether a KEDA ScaledObject controls this workload',
+  permission: 'list scaledobjects in keda.sh',
+};
 
 const beingDeleted: Block = {
   code: 'workload_deleting',

@@ -21,11 +21,20 @@ export type Actuation = Resource['actuation'];
 export interface Block {
   /**
    * Stable: `managed_by_hpa`, `managed_by_keda`, `process_suspended`, `instance_refresh`, `group_deleting`,
-   * `weighted_capacity`, `no_autoscaler`, `floor_not_supported`, …
+   * `weight_unknown`, `advisory_read_failed`, `no_autoscaler`, `floor_not_supported`, …
    */
   readonly code: string;
   readonly direction: 'up' | 'down' | 'both';
   readonly message: string;
+  /** It may be over in a moment: what waits for it is tried again. */
+  readonly passing?: boolean;
+}
+
+/** Machines of one type in a group that counts more than one unit for each. */
+export interface UnitMix {
+  readonly instance_type: string;
+  readonly units: number;
+  readonly count: number;
 }
 
 export interface CapacityState {
@@ -36,6 +45,10 @@ export interface CapacityState {
   readonly min: number;
   readonly max: number | null;
   readonly blocks: readonly Block[];
+  /** Units that can go: neither protected from scale-in nor in standby. Absent: all of them. */
+  readonly removable?: number;
+  /** What runs, where a machine is not one unit. */
+  readonly mix?: readonly UnitMix[];
   /** What setCapacity needs to make its write conditional; stored with the attempt. Empty for AWS. */
   readonly fence: {
     readonly uid?: string;

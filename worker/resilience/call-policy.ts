@@ -85,7 +85,7 @@ export function withCallPolicy(provider: ScalingProvider, options: CallPolicyOpt
       pass(scope, target, operation);
       try {
         const result = await work();
-        options.onCall(operation, 'ok');
+        options.onCall(operation, isPartial(result) ? 'partial' : 'ok');
         settle(scope, null);
         return result;
       } catch (error) {
@@ -111,6 +111,12 @@ export function withCallPolicy(provider: ScalingProvider, options: CallPolicyOpt
       call(target, 'set', write.signal, () => provider.setCapacity(target, instances, expected, write)),
     close: () => provider.close(),
   };
+}
+
+/** An advisory read failed: the look has a gap. */
+function isPartial(result: unknown): boolean {
+  const { blocks = [] } = (result ?? {}) as Partial<CapacityState>;
+  return blocks.some(({ code }) => code === 'advisory_read_failed');
 }
 
 /** What callers wait while another one's probe is under way. */
