@@ -236,7 +236,7 @@ describe('what an Auto Scaling group is', () => {
     });
     await expect(read()).rejects.toMatchObject({
       fault: 'identity',
-      message: expect.stringContaining('docs/explanation/providers.md'),
+      message: expect.stringContaining('docs/reference/permissions.md'),
     });
   });
 });

@@ -10,8 +10,6 @@ const withoutHelp: Readonly<Record<string, string>> = {
   test: 'Runs all tests, on a PostgreSQL and a Redis that it starts (`TEST_DATABASE_URL`, `TEST_REDIS_URL` name others).',
   build: 'Compiles to `dist/`.',
   check: 'Types, format and lint (Biome), unused code (knip).',
-  migrate:
-    "Brings the database in `DATABASE_URL` to this release's schema, and sets the privileges of its roles.",
   docs: 'Writes these reference pages anew.',
 };
 
