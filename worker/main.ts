@@ -7,7 +7,8 @@ import { readWorkerConfig } from './config.ts';
 
 const help = `Usage: npm run worker -- [--queues LIST]
 
-  --queues LIST   what this worker serves, comma-separated: ${queueNames.join(', ')} (default: all)
+  --queues LIST   what this worker serves, comma-separated (default: all):
+                  ${queueNames.join(', ')}
   --help          this text
 
 Needs DATABASE_URL and REDIS_URL; all settings are in docs/reference/configuration.md. Run as many as the load wants.`;

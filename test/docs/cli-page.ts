@@ -27,7 +27,8 @@ export async function cliPage(): Promise<string> {
 
 ${generatedNotice}
 
-Options follow \`--\`, as in \`npm run replay -- --help\`. Every command but \`build\` installs and builds what is missing first.
+Options follow \`--\`, as in \`npm run replay -- --help\`. Every command but \`build\` installs and builds
+what is missing first.
 
 ${sections.join('\n\n')}
 `;

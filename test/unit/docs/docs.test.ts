@@ -29,17 +29,15 @@ describe('docs/reference', async () => {
 });
 
 describe('pages for people', () => {
-  const isGenerated = (file: string) => /^docs\/reference\/(?!README)/.test(file);
-
-  it('keep their lines short, those of tables and code too', () => {
-    const tooLong = pages
-      .filter((file) => !isGenerated(file))
-      .flatMap((file) =>
-        read(file)
-          .split('\n')
-          .filter((line) => [...line].length > (file === 'README.md' ? 110 : 120))
-          .map((line) => `${file}: ${line}`),
-      );
+  it('keep their lines short, those of code and, unless generated, of tables too', () => {
+    const tooLong = pages.flatMap((file) => {
+      const isGenerated = /^docs\/reference\/(?!README)/.test(file);
+      return read(file)
+        .split('\n')
+        .filter((line) => !(isGenerated && line.startsWith('|')))
+        .filter((line) => [...line].length > (file === 'README.md' ? 110 : 120))
+        .map((line) => `${file}: ${line}`);
+    });
     expect(tooLong).toEqual([]);
   });
 
