@@ -34,7 +34,8 @@ npm run replay -- --trace FILE.csv[.gz] [--trace FILE …] [options]
   --plot FILE.svg  draws demand, capacity, the forecast's bound and the changes (one trace, one policy)
   --json           figures as JSON: one object, or an array for several traces or policies
 
-Policies: ${Object.keys(policies).join(', ')}.
+Policies:
+  ${Object.keys(policies).join(', ')}
 
 Scored from the second day on. ratio_to_oracle is instance-hours divided by those of the cheapest plan with full
 foresight that never exceeds 0.9 utilisation.
