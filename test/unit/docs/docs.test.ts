@@ -7,10 +7,12 @@ import { referencePages } from '../../docs/reference-pages.ts';
 
 const root = projectRoot();
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
-const docs = readdirSync(join(root, 'docs'), { recursive: true, encoding: 'utf8' })
-  .map((file) => `docs/${file.replaceAll('\\', '/')}`)
-  .filter((file) => file.endsWith('.md'));
-const pages = ['README.md', 'CONTRIBUTING.md', ...docs];
+const pagesBelow = (folder: string) =>
+  readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .map((file) => `${folder}/${file.replaceAll('\\', '/')}`)
+    .filter((file) => file.endsWith('.md'));
+const docs = pagesBelow('docs');
+const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...docs, ...pagesBelow('test')];
 
 describe('docs/reference', async () => {
   const generated = await referencePages();
