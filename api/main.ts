@@ -6,7 +6,8 @@ import { readApiConfig } from './config.ts';
 
 const help = `Usage: npm run api
 
-  Serves the HTTP API on HOST and PORT. Needs DATABASE_URL and REDIS_URL; the README lists the other settings.
+  Serves the HTTP API on HOST and PORT. Needs DATABASE_URL and REDIS_URL; all settings are in
+  docs/reference/configuration.md.
 
   --help   this text`;
 

@@ -7,10 +7,11 @@ import { readWorkerConfig } from './config.ts';
 
 const help = `Usage: npm run worker -- [--queues LIST]
 
-  --queues LIST   what this worker serves, comma-separated: ${queueNames.join(', ')} (default: all)
+  --queues LIST   what this worker serves, comma-separated (default: all):
+                  ${queueNames.join(', ')}
   --help          this text
 
-Needs DATABASE_URL and REDIS_URL; the README lists the other settings. Run as many as the load wants.`;
+Needs DATABASE_URL and REDIS_URL; all settings are in docs/reference/configuration.md. Run as many as the load wants.`;
 
 /** A process that drains longer than this is ended: its jobs' leases run out and other workers take over. */
 const shutdownDeadlineMs = 20_000;

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
 import { runner } from 'node-pg-migrate';
 import pg from 'pg';
 import { errorMessage } from '../errors.ts';
@@ -66,15 +67,28 @@ async function makeLogins(databaseUrl: string): Promise<string[]> {
   return wanted.map(({ login }) => login);
 }
 
+const help = `Usage: npm run migrate
+
+  Brings the database in DATABASE_URL to this release's schema, and sets the privileges of its roles. Needs the rights
+  of the database's owner. With API_DATABASE_PASSWORD and WORKER_DATABASE_PASSWORD it makes the users scaler_api_login
+  and scaler_worker_login, or gives them these passwords; for that it must be allowed to create roles.
+
+  --help   this text`;
+
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const url = process.env.DATABASE_URL;
-  if (url === undefined || url === '') {
-    console.error(
-      'migrate: set DATABASE_URL to the database to migrate, e.g. postgres://user:password@host:5432/scaler',
-    );
-    process.exit(2);
-  }
   try {
+    const { values } = parseArgs({ options: { help: { type: 'boolean' } } });
+    if (values.help === true) {
+      console.log(help);
+      process.exit(0);
+    }
+    const url = process.env.DATABASE_URL;
+    if (url === undefined || url === '') {
+      console.error(
+        'migrate: set DATABASE_URL to the database to migrate, e.g. postgres://user:password@host:5432/scaler',
+      );
+      process.exit(2);
+    }
     const names = await migrate(url);
     console.log(names.length === 0 ? 'migrate: nothing to do' : `migrate: applied ${names.join(', ')}`);
     const made = await makeLogins(url);

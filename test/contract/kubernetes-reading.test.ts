@@ -108,7 +108,7 @@ describe('what blocks a workload', () => {
     ['a server error', { kind: 'error', status: 500, code: 'InternalError' }],
   ] as const)('is scaling in, for now, after %s to an advisory read', async (_, effect) => {
     for (const action of ['list horizontalpodautoscalers', 'list scaledobjects']) {
-      simulator.faults.add({ action, effect });
+      simulator.faults.add({ action, effect, count: 1 });
       expect((await read()).blocks).toMatchObject([
         { code: 'advisory_read_failed', direction: 'down', passing: true },
       ]);

@@ -10,8 +10,6 @@ const withoutHelp: Readonly<Record<string, string>> = {
   test: 'Runs all tests, on a PostgreSQL and a Redis that it starts (`TEST_DATABASE_URL`, `TEST_REDIS_URL` name others).',
   build: 'Compiles to `dist/`.',
   check: 'Types, format and lint (Biome), unused code (knip).',
-  migrate:
-    "Brings the database in `DATABASE_URL` to this release's schema, and sets the privileges of its roles.",
   docs: 'Writes these reference pages anew.',
 };
 
@@ -29,7 +27,8 @@ export async function cliPage(): Promise<string> {
 
 ${generatedNotice}
 
-Options follow \`--\`, as in \`npm run replay -- --help\`. Every command but \`build\` installs and builds what is missing first.
+Options follow \`--\`, as in \`npm run replay -- --help\`. Every command but \`build\` installs and builds
+what is missing first.
 
 ${sections.join('\n\n')}
 `;

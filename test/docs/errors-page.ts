@@ -59,7 +59,8 @@ ${table(
 ## Of clouds
 
 In the same places, from \`worker/providers/\`. The kind of a failed call is explained under
-[providers](../explanation/providers.md); \`up\`, \`down\` and \`both\` are directions in which the cloud object cannot be changed now.
+[providers](../explanation/providers.md#classes-of-errors); \`up\`, \`down\` and \`both\` are directions in which the cloud
+object cannot be changed now.
 
 ${table(
   ['code', 'kind', 'says', 'in'],

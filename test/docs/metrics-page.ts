@@ -24,8 +24,8 @@ export function metricsPage(): string {
 ${generatedNotice}
 
 In Prometheus' text format: the API's at \`GET /metrics\` (scope \`read\`), a worker's at \`/metrics\` on
-\`WORKER_METRICS_PORT\`. No label has a resource's id. The usual \`process_*\` and \`nodejs_*\` metrics of prom-client are there, too.
-A histogram has \`_bucket\`, \`_sum\` and \`_count\`.
+\`WORKER_METRICS_PORT\`. No label has a resource's id. The usual \`process_*\` and \`nodejs_*\` metrics of prom-client
+are there, too. A histogram has \`_bucket\`, \`_sum\` and \`_count\`.
 
 ${table(['metric', 'type', 'labels', 'of', 'meaning'], rows)}
 `;

@@ -10,7 +10,8 @@ ${generatedNotice}
 
 ## AWS
 
-All that workers call. AWS cannot narrow the Describe calls; the write is narrowed to groups tagged \`autoscaler=managed\`.
+All that workers call. AWS cannot narrow the Describe calls; the write is narrowed to groups tagged
+\`autoscaler=managed\`.
 \`ec2:DescribeLaunchTemplateVersions\` is for prices of groups at 0 and may be left out. There is deliberately no
 \`UpdateAutoScalingGroup\`: whatever goes wrong stays within the group's own bounds.
 
@@ -20,9 +21,9 @@ ${JSON.stringify(awsPolicy, null, 2)}
 
 ## Kubernetes
 
-All that workers call; one Role and RoleBinding per namespace. \`resourceNames\` can narrow \`get\`, \`update\` and \`patch\` further.
-Without the right to list ScaledObjects, KEDA is seen only through the autoscaler it makes. Without the right to list
-autoscalers nothing is scaled.
+All that workers call; one Role and RoleBinding per namespace. \`resourceNames\` can narrow \`get\`, \`update\` and
+\`patch\` further. Without the right to list ScaledObjects, KEDA is seen only through the autoscaler it makes. Without the
+right to list autoscalers nothing is scaled.
 
 \`\`\`yaml
 ${kubernetesRole}\`\`\`

@@ -24,7 +24,7 @@ const denied: Meaning = {
   fault: 'identity',
   code: 'aws_denied',
   words:
-    "AWS denies the call: the worker's IAM policy lacks this permission (docs/explanation/providers.md has the policy).",
+    "AWS denies the call: the worker's IAM policy lacks this permission (docs/reference/permissions.md has the policy).",
 };
 const conflict: Meaning = {
   fault: 'conflict',

@@ -46,7 +46,7 @@ export function classifyKubernetesError(error: unknown, kind: 'read' | 'write'):
       return build(
         'identity',
         'kubernetes_denied',
-        "The cluster denies the call: the worker's Role lacks this permission (docs/explanation/providers.md has the Role).",
+        "The cluster denies the call: the worker's Role lacks this permission (docs/reference/permissions.md has the Role).",
       );
     case 404:
       if (!isStatus(error)) break;

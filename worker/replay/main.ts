@@ -21,7 +21,7 @@ const help = `Replays recorded workloads under a scaling policy and scores it.
 npm run replay -- --trace FILE.csv[.gz] [--trace FILE …] [options]
 
   --trace FILE     a CSV of "timestamp,demand", demand in instances' worth of load; may be given many times
-  --policy NAME    ${Object.keys(policies).join(' | ')}   (default scaler)
+  --policy NAME    one of those below   (default scaler)
   --compare        every policy side by side
   --calibration    instead of a score: how often scaler was right when it stated how sure it is
   --delay SECONDS  how long a launch takes, in whole steps of the trace, at least one   (default 300)
@@ -33,6 +33,9 @@ npm run replay -- --trace FILE.csv[.gz] [--trace FILE …] [options]
   --price USD      of an instance-hour, for the cost   (default 0.1)
   --plot FILE.svg  draws demand, capacity, the forecast's bound and the changes (one trace, one policy)
   --json           figures as JSON: one object, or an array for several traces or policies
+
+Policies:
+  ${Object.keys(policies).join(', ')}
 
 Scored from the second day on. ratio_to_oracle is instance-hours divided by those of the cheapest plan with full
 foresight that never exceeds 0.9 utilisation.

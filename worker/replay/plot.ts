@@ -29,11 +29,12 @@ export function plotRun(trace: Trace, run: Run, title: string): string {
   const at = (step: number) =>
     new Date(trace.startMs + step * trace.stepMs).toISOString().slice(5, 16).replace('T', ' ');
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="13">
+<title>${escapeXml(title)}</title>
 <rect width="${width}" height="${height}" fill="#fff"/>
 <text x="${margin.left}" y="20" font-size="16">${escapeXml(title)}</text>
 ${legend()}
 ${ticks.map((value) => `<path d="M${margin.left},${y(value)}H${width - margin.right}" stroke="#e4e4e4"/><text x="${margin.left - 8}" y="${y(value) + 4}" text-anchor="end" fill="#555">${value.toFixed(1)}</text>`).join('\n')}
-${dates.map((step) => `<text x="${x(step).toFixed(0)}" y="${height - 14}" text-anchor="middle" fill="#555">${at(step)}</text>`).join('\n')}
+${dates.map((step) => `<text x="${x(step).toFixed(0)}" y="${height - 14}" text-anchor="${step === steps - 1 ? 'end' : 'middle'}" fill="#555">${at(step)}</text>`).join('\n')}
 <path d="${line(run.upper)}" fill="none" stroke="#c9a227" stroke-width="1" opacity=".8"/>
 <path d="${line(capacity)}" fill="none" stroke="#1769aa" stroke-width="1.4"/>
 <path d="${line(trace.demand)}" fill="none" stroke="#444" stroke-width="1"/>

@@ -8,8 +8,8 @@ import { buildInstrumented, bundleInstrumented } from './instrument.ts';
 import { startRig } from './rig.ts';
 
 const usage = `npm run chaos:crashpoints -- [--only TEXT] [--every-scenario] [--json]
-  kill -9 at every await of the execute path, the relay and the reconciler: before, during and after it, the first and the
-  second time; then another worker takes over, and cloud and database must agree.
+  kill -9 at every await of the execute path, the relay and the reconciler: before, during and after it, the first and
+  the second time; then another worker takes over, and cloud and database must agree.
   --only TEXT        only points whose name contains TEXT
   --every-scenario   each point in every scenario that reaches it, not in one
   --json             the report as JSON`;

@@ -7,9 +7,9 @@ import { inTemporaryFolder, readCommandLine } from '../../support/command.ts';
 import { checkModel } from './run.ts';
 
 const usage = `npm run chaos:model -- [--runs N] [--seed S] [--path P] [--commands N] [--json]
-  Random histories (posts, deliveries, crashes, pauses, lost and late writes, other writers, time) against the real execution
-  code on a real PostgreSQL; after each, the invariants. A failure is shrunk and named by seed, path and commands: add the
-  commands to test/chaos/model/regressions.ts.`;
+  Random histories (posts, deliveries, crashes, pauses, lost and late writes, other writers, time) against the real
+  execution code on a real PostgreSQL; after each, the invariants. A failure is shrunk and named by seed, path and
+  commands: add the commands to test/chaos/model/regressions.ts.`;
 
 const { values, wholeNumber, say } = readCommandLine('model', usage, {
   runs: { type: 'string', default: '1000' },

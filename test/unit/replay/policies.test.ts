@@ -170,6 +170,11 @@ describe('npm run replay', () => {
     const svg = readFileSync(plot, 'utf8');
     expect(svg).toMatch(/^<svg [^>]*>[\s\S]*<\/svg>\n$/);
     expect(svg).not.toContain('NaN');
+    expect(svg).toContain('<title>azvm_cron under scaler</title>');
+    expect(
+      svg.match(/text-anchor="end" fill="#555">\d\d-\d\d /g),
+      'the last date ends at the edge',
+    ).toHaveLength(1);
     rmSync(folder, { recursive: true });
   });
 
