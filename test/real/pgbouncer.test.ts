@@ -157,12 +157,6 @@ describe("behind Debian's PgBouncer in transaction mode", () => {
     await pool.end();
   });
 
-  it("has statements outside of a transaction limited by the user's settings", async () => {
-    const pool = createPool(pooledUrl('scaler_api_login'), { name: 'test', size: 1 });
-    expect((await pool.query('show statement_timeout')).rows).toEqual([{ statement_timeout: '5s' }]);
-    await pool.end();
-  });
-
   it.each([
     ['/unknown', {}, 'there is no such database'],
     ['/elsewhere', {}, 'there is no such database'],
