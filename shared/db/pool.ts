@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { parseIntoClientConfig } from 'pg-connection-string';
 import { DependencyUnavailable, errorMessage } from '../errors.ts';
 import { beginStatement, NoSession, prepareSession, SessionPool } from './session.ts';
 
@@ -21,13 +22,7 @@ export function createPool(
     readonly answerMs?: number;
   },
 ): pg.Pool {
-  try {
-    new pg.Client(url);
-  } catch (error) {
-    throw new Error(`DATABASE_URL: ${errorMessage(error)}`, { cause: error });
-  }
   const pool = new SessionPool({
-    connectionString: url,
     max: options.size ?? 8,
     connectionTimeoutMillis: 3_000,
     idleTimeoutMillis: 30_000,
@@ -35,12 +30,22 @@ export function createPool(
     query_timeout: options.answerMs ?? answerLimitMs,
     keepAlive: true,
     onConnect: prepareSession,
+    ...readUrl(url),
   });
   // An idle client whose server went away must not end the process; the next query reports the fault.
   pool.on('error', (error) => options.onError?.(error));
   // Nor must one that is being lent out: its end may come in one piece with the answer its borrower still waits for.
   pool.on('connect', (client) => client.on('error', () => {}));
   return pool;
+}
+
+/** Once, not for each session: its files of certificates may be gone later. */
+function readUrl(url: string): pg.ClientConfig {
+  try {
+    return parseIntoClientConfig(url);
+  } catch (error) {
+    throw new Error(`DATABASE_URL: ${errorMessage(error)}`, { cause: error });
+  }
 }
 
 /** Runs `work` in one transaction; rolls back on any error. */

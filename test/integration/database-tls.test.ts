@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chownSync, mkdtempSync, rmSync } from 'node:fs';
+import { chownSync, copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -52,9 +52,11 @@ describe.skipIf(missing !== '')(`PostgreSQL over TLS, sslmode=verify-full${missi
     return to.href;
   }
 
-  it('is encrypted, for `migrate` as well', async () => {
+  it('is encrypted, for `migrate` as well, also when the file of authorities is gone meanwhile', async () => {
     expect(await migrate(url('ca.crt'))).not.toEqual([]);
-    const pool = createPool(url('ca.crt'), { name: 'tls-test', size: 1 });
+    copyFileSync(file('ca.crt'), file('gone.crt'));
+    const pool = createPool(url('gone.crt'), { name: 'tls-test', size: 1 });
+    rmSync(file('gone.crt'));
     const { rows } = await pool.query('select ssl from pg_stat_ssl where pid = pg_backend_pid()');
     await pool.end();
     expect(rows).toEqual([{ ssl: true }]);
