@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { withoutLimits } from '../../shared/db/session.ts';
 import { chainedColumns, chainedRow, type StoredRow } from './audit-export-store.ts';
 import { type ChainedRow, chainPrefix, type Head, type HistoryTable, historyTables } from './hash-chain.ts';
 
@@ -14,7 +15,7 @@ export async function withHistorySnapshot(
   try {
     await client.query('begin transaction isolation level repeatable read read only');
     // Times are hashed as UTC.
-    await client.query(`set local timezone = 'UTC'`);
+    await client.query(`set local timezone = 'UTC'; ${withoutLimits}`);
     await work(client);
     await client.query('rollback');
   } finally {

@@ -1,4 +1,5 @@
 import { type LiveWorker, listLiveWorkers } from '../../shared/db/fleet-store.ts';
+import { NoSession } from '../../shared/db/session.ts';
 import { queueNames } from '../../shared/queues/queues.ts';
 import type { Deps } from '../http/deps.ts';
 import { countUnfinished, oldestWaitSeconds } from '../jobs/jobs-store.ts';
@@ -44,10 +45,10 @@ export async function readReadiness(deps: Deps): Promise<Readiness> {
       // Without their names: `/ready` asks for no key.
       heartbeats: workers.map(({ worker_id: _, ...worker }) => worker),
     };
-  } catch {
+  } catch (error) {
     return {
       status: 'not_ready',
-      reasons: ['PostgreSQL is away'],
+      reasons: [error instanceof NoSession ? error.message : 'PostgreSQL is away'],
       postgres: 'away',
       redis,
       queue_depth: null,

@@ -1,5 +1,6 @@
 import pg from 'pg';
 import { constraintOf, type Queryable } from './pool.ts';
+import { sessionLimits } from './session.ts';
 
 /** Group roles without login: production grants them to the users its processes log in as. */
 export const applicationRoles = ['scaler_api', 'scaler_worker', 'scaler_auditor'] as const;
@@ -134,6 +135,9 @@ export async function ensureLogin(
     `alter role ${name} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls password ${pg.escapeLiteral(password)}`,
   );
   await client.query(`grant ${role} to ${name}`);
+  // Behind a pooler our sessions cannot have limits of their own.
+  for (const [limit, value] of Object.entries(sessionLimits))
+    await client.query(`alter role ${name} set ${limit} = '${value}'`);
 }
 
 async function columnsByTable(db: Queryable): Promise<Map<string, string[]>> {

@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
-import { runner } from 'node-pg-migrate';
+import { PG_MIGRATE_LOCK_ID, runner } from 'node-pg-migrate';
 import pg from 'pg';
 import { errorMessage } from '../errors.ts';
 import { projectRoot } from '../project-root.ts';
 import { applyGrants, ensureLogin } from './grants.ts';
+import { withoutLimits } from './session.ts';
 
 /**
  * Brings the database to this release's schema: every file of db/migrations not yet applied, each in a transaction,
@@ -14,31 +15,28 @@ import { applyGrants, ensureLogin } from './grants.ts';
  * @returns the names of the migrations applied now.
  */
 export async function migrate(databaseUrl: string, count = Number.POSITIVE_INFINITY): Promise<string[]> {
-  const applied = await runner({
-    databaseUrl,
-    dir: join(projectRoot(), 'shared/db/migrations'),
-    migrationsTable: 'schema_migrations',
-    direction: 'up',
-    count,
-    advisoryLockMode: 'wait',
-    logger: { debug() {}, info() {}, warn: console.warn, error: console.error },
-  });
-  await grant(databaseUrl);
-  return applied.map((migration) => migration.name);
-}
-
-async function grant(databaseUrl: string): Promise<void> {
   const client = new pg.Client(databaseUrl);
   await client.connect();
   try {
-    await client.query('begin');
-    await client.query(`select pg_advisory_xact_lock(hashtext('scaler grants'))`);
+    // The lock is the transaction's: behind a pooler one of the session's would stay in a session that is no longer ours.
+    await client.query(`begin; ${withoutLimits}`);
+    await client.query(`select pg_advisory_xact_lock(${PG_MIGRATE_LOCK_ID})`);
+    const applied = await runner({
+      databaseUrl,
+      dir: join(projectRoot(), 'shared/db/migrations'),
+      migrationsTable: 'schema_migrations',
+      direction: 'up',
+      count,
+      noLock: true,
+      logger: { debug() {}, info() {}, warn: console.warn, error: console.error },
+    });
     const missing = await applyGrants(client);
     await client.query('commit');
     if (missing.length > 0)
       console.warn(
         `migrate: this user may not create roles, so ${missing.join(', ')} got no privileges: have an administrator run \`create role … nologin\` for each, then migrate again. As the tables' owner everything works without them.`,
       );
+    return applied.map((migration) => migration.name);
   } finally {
     await client.end();
   }

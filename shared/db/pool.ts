@@ -1,5 +1,7 @@
 import pg from 'pg';
+import { parseIntoClientConfig } from 'pg-connection-string';
 import { DependencyUnavailable, errorMessage } from '../errors.ts';
+import { beginStatement, NoSession, prepareSession, SessionPool } from './session.ts';
 
 export type Queryable = Pick<pg.Pool, 'query'>;
 
@@ -7,9 +9,9 @@ export type Queryable = Pick<pg.Pool, 'query'>;
 const answerLimitMs = 8_000;
 
 /**
- * A pool whose sessions cannot hang: statements end after 5 s, lock waits after 2 s and forgotten transactions
- * after 10 s, all of which PostgreSQL leaves unlimited by default. A statement that is not answered at all (a line that
- * lost its other end, and no reset came) fails after `answerMs`, and its session is given up.
+ * A pool whose sessions cannot hang: they have the limits of `session.ts`. A statement that is not answered at all (a
+ * line that lost its other end, and no reset came) fails after `answerMs`, and its session is given up.
+ * @throws Error when the URL is wrong, or names a file of certificates that cannot be read.
  */
 export function createPool(
   url: string,
@@ -20,23 +22,30 @@ export function createPool(
     readonly answerMs?: number;
   },
 ): pg.Pool {
-  const pool = new pg.Pool({
-    connectionString: url,
+  const pool = new SessionPool({
     max: options.size ?? 8,
     connectionTimeoutMillis: 3_000,
     idleTimeoutMillis: 30_000,
     application_name: options.name,
-    statement_timeout: 5_000,
-    lock_timeout: 2_000,
-    idle_in_transaction_session_timeout: 10_000,
     query_timeout: options.answerMs ?? answerLimitMs,
     keepAlive: true,
+    onConnect: prepareSession,
+    ...readUrl(url),
   });
   // An idle client whose server went away must not end the process; the next query reports the fault.
   pool.on('error', (error) => options.onError?.(error));
   // Nor must one that is being lent out: its end may come in one piece with the answer its borrower still waits for.
   pool.on('connect', (client) => client.on('error', () => {}));
   return pool;
+}
+
+/** Once, not for each session: its files of certificates may be gone later. */
+function readUrl(url: string): pg.ClientConfig {
+  try {
+    return parseIntoClientConfig(url);
+  } catch (error) {
+    throw new Error(`DATABASE_URL: ${errorMessage(error)}`, { cause: error });
+  }
 }
 
 /** Runs `work` in one transaction; rolls back on any error. */
@@ -49,7 +58,7 @@ export async function withTransaction<T>(pool: pg.Pool, work: (tx: pg.PoolClient
   };
   client.on('error', onLost);
   try {
-    await client.query('begin');
+    await client.query(beginStatement(client));
     const result = await work(client);
     await client.query('commit');
     return result;
@@ -78,36 +87,20 @@ function isUnanswered(error: unknown): boolean {
 }
 
 const readOnly = '25006';
-const awayCodes = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'ENOTFOUND',
-  'EPIPE',
-  'ETIMEDOUT',
-  '57P01',
-  '57P02',
-  '57P03',
-  '53300',
-  '08006',
-  '08001',
-  '08003',
-  // It cannot write: demoted, disk full, out of memory.
-  readOnly,
-  '53100',
-  '53200',
-  '57014',
-  '55P03',
-]);
+/** It cannot write (demoted), or a lock was not to be had in time. */
+const passingCodes = new Set([readOnly, '55P03', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT']);
+/** Classes of SQLSTATE: connection exception (but for our own breach of the protocol), resources, operator intervention. */
+const passingClasses = /^(08(?!P01)|53|57)/;
 
 /** True when the fault lies with PostgreSQL, the way to it or our own end, so that trying again later can help. */
 export function isDatabaseAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
+  if (error instanceof NoSession || isUnanswered(error)) return true;
+  // Fatal: the server, or a pooler in its place, has ended the session.
+  if (error instanceof pg.DatabaseError && error.severity === 'FATAL') return true;
   const code = codeOf(error);
-  if (code !== null && awayCodes.has(code)) return true;
-  if (isUnanswered(error)) return true;
-  return /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Cannot use a pool after calling end/.test(
-    error.message,
-  );
+  if (code !== null && (passingCodes.has(code) || passingClasses.test(code))) return true;
+  return /Connection terminated|Client has encountered a connection error/.test(error.message);
 }
 
 /** Turns a connection fault into the error the API answers 503 with; passes everything else on. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { withHistorySnapshot } from '../../api/audit/history-store.ts';
 import { verifyDatabase } from '../../api/audit/verify.ts';
 import { applicationRoles, applyGrants, privileges } from '../../shared/db/grants.ts';
 import { projectRoot } from '../../shared/project-root.ts';
@@ -172,6 +173,15 @@ describe('the application roles', () => {
     expect(result.rows).toBeGreaterThan(5);
   });
 
+  it('read the history for as long as it takes, whatever their users are limited to', async () => {
+    const url = urlOf('scaler_auditor');
+    await owner.query(`alter role ${new URL(url).username} set statement_timeout = '5s'`);
+    await withHistorySnapshot(url, async (client) => {
+      const { rows } = await client.query('show statement_timeout');
+      expect(rows).toEqual([{ statement_timeout: '0' }]);
+    });
+  });
+
   it.each(
     applicationRoles.flatMap((role) =>
       ['scaling_events', 'audit_log'].map((table) => [role, table] as const),
@@ -266,9 +276,9 @@ describe('the application roles', () => {
       await client.connect();
       try {
         const { rows } = await client.query(
-          'select rolsuper, rolcreatedb from pg_roles where rolname = current_user',
+          `select rolsuper, rolcreatedb, current_setting('statement_timeout') as limit from pg_roles where rolname = current_user`,
         );
-        expect(rows).toEqual([{ rolsuper: false, rolcreatedb: false }]);
+        expect(rows).toEqual([{ rolsuper: false, rolcreatedb: false, limit: '5s' }]);
         await client.query('select count(*) from scaling_events');
         await expect(client.query(`update scaling_events set actor = 'nobody'`)).rejects.toMatchObject({
           code: '42501',

@@ -202,6 +202,8 @@ describe('migrating', () => {
 
   it('is safe from two processes at once: one does the work, the other waits and finds it done', async () => {
     const url = await emptyDatabase();
+    // A user may be limited, as behind a pooler: waiting for the other one is not.
+    await admin.query(`alter database ${databases.at(-1)} set lock_timeout = '50ms'`);
     const program = join(projectRoot(), 'dist/shared/db/migrate.js');
     const run = (): Promise<{ code: number | null; output: string }> =>
       new Promise((resolve) => {

@@ -58,6 +58,12 @@ export const codeGuards: readonly CodeGuard[] = [
     ],
     killers: test('integration/pool.test.ts', 'the next ones write again'),
   },
+  {
+    id: 'a server that gives no session is away',
+    file: 'shared/db/pool.ts',
+    edits: [['error instanceof NoSession || isUnanswered(error)', 'isUnanswered(error)']],
+    killers: test('integration/no-session.test.ts', 'is never our fault'),
+  },
   // T1: what an intent asks under its locks.
   {
     id: 'epoch check',
