@@ -20,7 +20,11 @@ export function costRoutes(deps: Deps): Route[] {
         const resource = await getResource(deps.pool, body.resource_id);
         return {
           status: 200,
-          body: estimateCost(unitPrice(resource), body.instance_count, resource.current_instances),
+          body: estimateCost(
+            unitPrice({ ...resource, instance_mix: resource.observed_state?.mix ?? null }),
+            body.instance_count,
+            resource.current_instances,
+          ),
         };
       },
     }),

@@ -13,7 +13,8 @@ const columns = `id, name, resource_type, cloud_provider, min_instances, max_ins
   stabilization_window, provisioning_delay, decision_interval, hourly_price::text, instance_type, cpu_request::text,
   memory_request::text, mode, actuation, planning, max_utilization, tolerated_risk, shortage_price,
   ${iso('scale_up_paused_until')}, ${iso('scale_down_paused_until')}, version, ${iso('updated_at')},
-  ${iso('observed_at')}, observed_ready, utilization_unit, max_sample_age, scale_to_zero_after`;
+  ${iso('observed_at')}, observed_ready, observed_state,
+  utilization_unit, max_sample_age, scale_to_zero_after`;
 
 /** The columns a client may set: the only names that are ever put into SQL text. */
 const writable = new Set([

@@ -1,5 +1,5 @@
 import { Decimal } from 'decimal.js';
-import type { CloudProvider } from '../domain/resource.ts';
+import type { CloudProvider, UnitMix } from '../domain/resource.ts';
 import { type PriceTable, priceTable } from './price-table.ts';
 
 /** Where a unit's price comes from, best first. Kubernetes has no table: its requests are priced. */
@@ -16,9 +16,11 @@ export interface PriceInput {
   readonly cpu_request: string | null;
   /** GiB per replica. */
   readonly memory_request: string | null;
+  /** What runs in a group whose units are not machines. */
+  readonly instance_mix?: readonly UnitMix[] | null;
 }
 
-/** One instance or replica. */
+/** One instance, replica or unit of capacity. */
 export interface UnitPrice {
   /** USD per hour as an exact decimal string, never rounded. */
   readonly hourly: string;
@@ -71,7 +73,9 @@ export function unitPrice(input: PriceInput, table: PriceTable = priceTable()): 
   if (input.hourly_price !== null) return overridden(input, input.hourly_price);
   switch (input.cloud_provider) {
     case 'aws':
-      return instancePrice(input, table);
+      return input.instance_mix != null && input.instance_mix.length > 0
+        ? mixPrice(input, input.instance_mix, table)
+        : instancePrice(input, table);
     case 'kubernetes':
       return requestPrice(input, table);
   }
@@ -147,6 +151,31 @@ function instancePrice({ region, instance_type }: PriceInput, table: PriceTable)
     note: `On-demand Linux price of ${instance_type} in ${referenceRegion}, because ${why}.`,
   };
 }
+
+/** A unit of a weighted group: what the machines cost that run, by the units they are. */
+function mixPrice(input: PriceInput, mix: readonly UnitMix[], table: PriceTable): UnitPrice {
+  const parts = mix.map((part) => ({
+    ...part,
+    price: instancePrice({ ...input, instance_type: part.instance_type }, table),
+  }));
+  const cost = parts.reduce(
+    (sum, { price, count: n }) => sum.plus(new Money(price.hourly).times(n)),
+    new Money(0),
+  );
+  const units = parts.reduce((sum, { units: each, count: n }) => sum + each * n, 0);
+  const kinds = parts.map((part) => `${part.count} ${part.instance_type} of ${part.units}`).join(', ');
+  // The least certain of the prices says how certain the sum is.
+  const { price } = parts.reduce((worst, part) =>
+    sources.indexOf(part.price.price_source) > sources.indexOf(worst.price.price_source) ? part : worst,
+  );
+  return {
+    ...price,
+    hourly: cost.dividedBy(units).toDecimalPlaces(12).toFixed(),
+    note: `Per unit of the group's capacity, by what runs: ${kinds}. ${price.note}`,
+  };
+}
+
+const sources: readonly PriceSource[] = ['table', 'table_other_region', 'default'];
 
 function defaultInstancePrice(
   instanceType: string | null,

@@ -22,7 +22,10 @@ const appendAudit: Rights = {
   insert: { except: ['id', 'at', 'chain_no', 'prev_hash', 'hash'] },
 };
 /** What only the worker that acts on a cloud object may move. */
-const held = ['epoch', 'observed_at', 'observed_ready', 'last_effect_at', 'last_effect_action'];
+const held = [
+  ...['epoch', 'observed_at', 'observed_ready', 'observed_state'],
+  ...['last_effect_at', 'last_effect_action'],
+];
 /** What binds the worker, and so is not for the worker to change. */
 const limits = [
   ...['id', 'name', 'resource_type', 'cloud_provider', 'min_instances', 'max_instances', 'cooldown_period'],

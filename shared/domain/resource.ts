@@ -61,6 +61,23 @@ export interface Resource {
   readonly updated_at: string;
   readonly observed_at: string | null;
   readonly observed_ready: number | null;
+  /** What the last look at the cloud object showed besides its size; null: nothing of note. */
+  readonly observed_state: {
+    readonly blocks: readonly {
+      readonly code: string;
+      readonly direction: string;
+      readonly message: string;
+    }[];
+    readonly removable: number | null;
+    readonly mix: readonly UnitMix[] | null;
+  } | null;
+}
+
+/** Machines of one type in a group that counts its capacity in other units: what each counts for, and how many run. */
+export interface UnitMix {
+  readonly instance_type: string;
+  readonly units: number;
+  readonly count: number;
 }
 
 export type CloudProvider = 'aws' | 'kubernetes';

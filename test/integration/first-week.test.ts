@@ -1,8 +1,13 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { AutoScalingClient, SetInstanceProtectionCommand } from '@aws-sdk/client-auto-scaling';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { type RunningWorker, startWorker } from '../../worker/compose.ts';
 import { readWorkerConfig } from '../../worker/config.ts';
+import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
+import { observeResources } from '../../worker/upkeep/chores.ts';
+import type { AwsSimulator } from '../simulators/aws/server.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { awsEnvironment, startQuickAws } from '../support/worker-rig.ts';
 
 /** Inputs of a user's first week, over REST: what the engine's own tests cannot see is how they are read and stored. */
 let api: TestApi;
@@ -218,5 +223,85 @@ describe('a metric that does not respond', () => {
     expect(learnt.target_instances).toBeLessThan(6);
     await api.api.deps.pool.query(`delete from metric_samples where resource_id = '${id}' and instances = 3`);
     expect((await decided(id)).explanation.metric_responses).toEqual(learnt.explanation.metric_responses);
+  });
+});
+
+describe('what the cloud object shows', () => {
+  let aws: AwsSimulator;
+  let provider: AwsAutoScaling;
+
+  beforeAll(async () => {
+    aws = await startQuickAws();
+    for (const [name, value] of Object.entries(awsEnvironment(aws))) vi.stubEnv(name, value);
+    provider = new AwsAutoScaling({ defaultRegion: 'us-east-1', settleMs: 1_000 });
+  });
+  afterAll(async () => {
+    await provider.close();
+    await aws.close();
+    vi.unstubAllEnvs();
+  });
+
+  const observe = () =>
+    observeResources(api.api.deps.pool, new Map([['aws', provider]]), {
+      maxAgeSeconds: 0,
+      defaultRegion: 'us-east-1',
+      workerId: 'test',
+      signal: AbortSignal.timeout(5_000),
+    });
+  async function group(values: Parameters<AwsSimulator['createGroup']>[0]): Promise<string> {
+    aws.createGroup({ ...values, region: 'us-east-1', instanceType: 'm5.large' });
+    aws.clock.advance(60_000);
+    const id = await created({ name: values.name, region: 'us-east-1', current_instances: values.desired });
+    await observe();
+    return id;
+  }
+
+  it('is priced by its units and what runs for them, where a machine is more than one', async () => {
+    const id = await group({ name: 'weighted', min: 0, max: 40, desired: 6, weight: 2 });
+    await post(id, 'metrics', every(1, 0, 10, { cpu: 93, instances: 6 }));
+    const { target_instances, estimated_cost, explanation } = await decided(id);
+    expect(target_instances).toBe(8);
+    expect(explanation.cost.hourly_price).toBe('0.048');
+    expect(estimated_cost).toBeCloseTo(8 * 0.048, 9);
+    const { body } = await api.call('POST', '/cost/estimate', {
+      key,
+      body: { resource_id: id, instance_count: 10 },
+    });
+    expect(body).toMatchObject({ hourly_cost: 0.48, price_source: 'table' });
+  });
+
+  it('is asked for no more than can go', async () => {
+    const id = await group({ name: 'protected', min: 0, max: 40, desired: 10 });
+    const client = new AutoScalingClient({ region: 'us-east-1' });
+    await client.send(
+      new SetInstanceProtectionCommand({
+        AutoScalingGroupName: 'protected',
+        InstanceIds: aws
+          .group('protected')
+          ?.instances.slice(0, 9)
+          .map(({ id }) => id),
+        ProtectedFromScaleIn: true,
+      }),
+    );
+    client.destroy();
+    await observe();
+    await post(id, 'metrics', every(1, 0, 10, { cpu: 20, instances: 10 }));
+    expect(await decided(id)).toMatchObject({
+      target_instances: 9,
+      reason: expect.stringMatching(/only 1 of 10 can go, the others are protected/),
+    });
+  });
+
+  it('is said when deciding, where it blocks the change', async () => {
+    const id = await group({ name: 'suspended', min: 0, max: 40, desired: 10, suspended: ['Launch'] });
+    await post(id, 'metrics', every(1, 0, 10, { cpu: 95, instances: 10 }));
+    const up = await decided(id);
+    expect(up).toMatchObject({ decision_type: 'noaction' });
+    expect(up.explanation).toMatchObject({
+      reason_code: 'process_suspended',
+      blocks: [{ code: 'process_suspended', direction: 'up' }],
+    });
+    await post(id, 'metrics', every(1, 0, 10, { cpu: 20, instances: 10 }));
+    expect(await decided(id)).toMatchObject({ decision_type: 'scaledown' });
   });
 });

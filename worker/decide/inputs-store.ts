@@ -1,9 +1,11 @@
 import type { Queryable } from '../../shared/db/pool.ts';
+import type { UnitMix } from '../../shared/domain/resource.ts';
 import type {
   Activity,
   EngineInput,
   EnginePrediction,
   MetricResponses,
+  ObservedObject,
   PredictionOutcome,
 } from '../engine/types.ts';
 import { type InstanceSize, relativeSizeOf, sizeOf } from '../samples/instance-size.ts';
@@ -20,6 +22,7 @@ export interface DecisionInputs {
     readonly hourly_price: string | null;
     readonly cpu_request: string | null;
     readonly memory_request: string | null;
+    readonly instance_mix: readonly UnitMix[] | null;
   };
   readonly place: {
     readonly id: string;
@@ -93,6 +96,7 @@ interface InputRow {
   predictions_activity: ActivityRow | null;
   outcomes: OutcomeRow[] | null;
   responses: MetricResponses | null;
+  observed: (ObservedObject & { readonly mix: readonly UnitMix[] | null }) | null;
 }
 
 type ActivityRow = [firstMs: number, newestMs: number, lastActiveMs: number | null];
@@ -167,7 +171,8 @@ export async function loadDecisionInputs(
         samples.rows as samples, prediction.row as prediction, actions.rows as actions, stop.row as stopped,
         r.utilization_unit, r.max_sample_age, r.scale_to_zero_after, ${deliveryDelay} as delivery_delay_ms,
         ${requestsActivity} as requests_activity, ${predictionsActivity} as predictions_activity,
-        ${outcomes} as outcomes, response.state as responses
+        ${outcomes} as outcomes, response.state as responses,
+        case when r.observed_at > clock.now - interval '5 minutes' then r.observed_state end as observed
       from resources r cross join clock
       left join lateral (
         select json_agg(${historyRow} order by s.timestamp) as rows, max(s.timestamp) as newest
@@ -243,6 +248,9 @@ function toInputs(row: InputRow): DecisionInputs {
           }),
       predictionOutcomes: (row.outcomes ?? []).flatMap(toOutcome),
       ...(row.responses === null ? {} : { responses: row.responses }),
+      ...(row.observed === null
+        ? {}
+        : { observed: { blocks: row.observed.blocks, removable: row.observed.removable } }),
       nowMs: row.now_ms,
     },
     price: {
@@ -252,6 +260,7 @@ function toInputs(row: InputRow): DecisionInputs {
       hourly_price: row.hourly_price,
       cpu_request: row.cpu_request,
       memory_request: row.memory_request,
+      instance_mix: row.observed?.mix ?? null,
     },
     place: { id: row.id, cloud_provider: row.cloud_provider, region: row.region, cluster: row.cluster },
     size,

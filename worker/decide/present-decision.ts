@@ -25,6 +25,7 @@ export function presentExplanation(
     confidence: presentConfidence(explanation.confidence),
     prediction: explanation.prediction,
     forecast: explanation.forecast,
+    blocks: explanation.blocks,
     metric_responses: explanation.responses.map(({ metric, response, baseRatio, changes }) => ({
       metric,
       response,

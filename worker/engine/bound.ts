@@ -4,11 +4,26 @@ import { doubtCode } from './stabilize.ts';
 import type { Stage } from './stage.ts';
 import type { EngineInput } from './types.ts';
 
+/** The bounds, and what can go of the cloud object: EC2 ends neither protected instances nor those in standby. */
+export function bound(
+  stepped: number,
+  input: EngineInput,
+  data: CheckedSamples,
+  zero: ZeroState | null,
+): Stage {
+  const stage = withinBounds(stepped, input, data, zero);
+  const { currentInstances: current } = input;
+  const removable = input.observed?.removable ?? null;
+  if (removable === null || current - stage.capacity <= removable) return stage;
+  const detail = `only ${removable} of ${current} can go, the others are protected from scale-in or in standby`;
+  return { capacity: current - removable, code: 'protected_instances', detail };
+}
+
 /**
  * Minimum and maximum. Without a signal that can bring it back, a minimum of 0 is one of 1. A resource outside them is led back whatever its demand, one step at a time: whoever set the
  * bounds knew. But not downwards on data that is not fresh: too many for a few minutes is the smaller mistake.
  */
-export function bound(
+function withinBounds(
   stepped: number,
   input: EngineInput,
   data: CheckedSamples,

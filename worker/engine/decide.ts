@@ -158,6 +158,7 @@ function conclude(
       confidence,
       prediction: explainPrediction(input, prediction, recommendation),
       forecast: { used: recommendation !== null && recommendation.forecast !== null, why: own.why },
+      blocks: input.observed?.blocks ?? [],
       responses: explainResponses(responses, input.policy),
       engineVersion,
       policyVersion: input.policy.version,

@@ -1,3 +1,5 @@
+import type { ObservedObject } from './types.ts';
+
 /**
  * What the guards look at. Executing reads it from the database under the locks of the intent, deciding fills in what
  * its inputs tell. Times are epoch milliseconds.
@@ -23,6 +25,8 @@ export interface GuardView {
     readonly freesAtMs: number | null;
   };
   readonly fleet: FleetFacts;
+  /** What is known to block the cloud object. Empty when executing: then the look itself has been asked. */
+  readonly blocks: ObservedObject['blocks'];
 }
 
 export interface ExecutionFacts {

@@ -252,6 +252,7 @@ export const guards: readonly Guard[] = [
             untilMs: freesAtMs,
           },
   },
+  { code: '<block of the cloud object>', stage: 'protection', holds: blocked },
   { code: 'flapping', stage: 'protection', holds: flapping },
   limiting('correlated_scale_in', correlatedScaleIn),
   limiting('fleet_budget', fleetBudget),
@@ -329,6 +330,15 @@ function paused({ pausedUntilMs, nowMs, from, target }: GuardView): Refusal | nu
     context: { earliest: until },
     untilMs: pausedUntilMs,
   };
+}
+
+/** What the cloud object was seen to refuse: its code is the provider's. */
+function blocked({ from, target, blocks }: GuardView): Refusal | null {
+  const direction = target > from ? 'up' : 'down';
+  const block = blocks.find((one) => one.direction === 'both' || one.direction === direction);
+  if (block === undefined) return null;
+  const detail = `${block.message.charAt(0).toLowerCase()}${block.message.slice(1)}`.replace(/\.$/, '');
+  return { code: block.code, message: block.message, detail };
 }
 
 /** Only scaling in is refused: capacity that swings is held high. */

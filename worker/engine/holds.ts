@@ -44,6 +44,10 @@ export class DecidingView implements GuardView {
     return rateOf(this.#input);
   }
 
+  get blocks(): GuardView['blocks'] {
+    return this.#input.observed?.blocks ?? [];
+  }
+
   get reversals(): GuardView['reversals'] {
     return reversalsOf(this.#input);
   }

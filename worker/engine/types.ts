@@ -84,6 +84,18 @@ export interface MetricResponses {
   readonly memory: MetricResponse;
 }
 
+/** What a recent look at the cloud object showed besides its size. */
+export interface ObservedObject {
+  /** What forbids a change now. */
+  readonly blocks: readonly {
+    readonly code: string;
+    readonly direction: 'up' | 'down' | 'both';
+    readonly message: string;
+  }[];
+  /** Units that can go, the others being protected or in standby; null: all. */
+  readonly removable: number | null;
+}
+
 /** When a source was heard, and when it last told of demand. Epoch ms. */
 export interface Activity {
   readonly firstMs: number;
@@ -164,6 +176,8 @@ export interface EngineInput {
   readonly stopped: { readonly scope: string; readonly reason: string } | null;
   /** What holds the resource's scopes, where anything does. */
   readonly protections?: readonly FleetProtection[];
+  /** Of the cloud object, where it was looked at lately and there is something of note. */
+  readonly observed?: ObservedObject;
   /** How long samples take to arrive, where several arrivals show it. */
   readonly deliveryDelayMs?: number | null;
   /** Of requests and of predictions; only for a minimum of 0. Null: there are none. */
@@ -184,6 +198,7 @@ export type ReasonCode =
   | 'idle'
   | 'woken'
   | 'unresponsive'
+  | 'protected_instances'
   | 'within_tolerance'
   | 'stabilized'
   | 'scale_up_step'
@@ -263,6 +278,8 @@ export interface Explanation {
   };
   readonly prediction: { readonly requested: boolean; readonly used: boolean; readonly why: string };
   readonly forecast: { readonly used: boolean; readonly why: string };
+  /** What is known to block a change of the cloud object. */
+  readonly blocks: ObservedObject['blocks'];
   /** How metrics respond to the count, where a change has shown it. */
   readonly responses: readonly {
     readonly metric: Candidate['metric'];

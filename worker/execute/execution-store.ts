@@ -151,7 +151,7 @@ export async function recordObservation(
       updated as (
         update resources r set current_instances = $3, observed_ready = $4, observed_at = now(),
           instance_type = coalesce($5, r.instance_type), cpu_request = coalesce($6::numeric, r.cpu_request),
-          memory_request = coalesce($7::numeric, r.memory_request)
+          memory_request = coalesce($7::numeric, r.memory_request), observed_state = $9::json
         from before where r.id = before.id returning r.id, before.current_instances as was, before.observed_at)
       insert into scaling_events (resource_id, phase, outcome, action, previous_instances, new_instances, actor)
       select id, 'observed', case when observed_at is null then 'first_observation' else 'external_change' end,
@@ -165,6 +165,13 @@ export async function recordObservation(
       state.cpuRequest,
       state.memoryRequest,
       actor,
+      observedState(state),
     ],
   });
+}
+
+/** What a look showed besides the size; null when there is nothing of note. */
+function observedState({ blocks, removable, mix }: CapacityState): string | null {
+  if (blocks.length === 0 && removable === undefined && mix === undefined) return null;
+  return JSON.stringify({ blocks, removable: removable ?? null, mix: mix ?? null });
 }

@@ -139,6 +139,7 @@ export async function readGuardView(
         freesAtMs: row.next_slot_ms,
       },
       reversals: { count: row.reversals, limit: row.max_reversals, freesAtMs: null },
+      blocks: [],
       fleet: {
         ...noFleetFacts,
         freezes: freezeFacts(activeFreezes(row.freezes ?? [], row.now_ms), resource),

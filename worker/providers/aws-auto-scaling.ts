@@ -8,7 +8,7 @@ import {
   SetDesiredCapacityCommand,
 } from '@aws-sdk/client-auto-scaling';
 import { DescribeLaunchTemplateVersionsCommand, EC2Client } from '@aws-sdk/client-ec2';
-import { awsRegionPattern } from '../../shared/domain/resource.ts';
+import { awsRegionPattern, type UnitMix } from '../../shared/domain/resource.ts';
 import { withDeadline } from '../resilience/deadline.ts';
 import { advisory, advisoryShare } from './advisory-read.ts';
 import { classifyAwsError } from './aws-errors.ts';
@@ -16,7 +16,7 @@ import { type CallLimits, callLimits } from './call-limits.ts';
 import { mapConcurrently } from './concurrent-map.ts';
 import { ProviderError } from './provider-error.ts';
 import { requestNotSent } from './request-not-sent.ts';
-import type { Block, CapacityState, ProviderTarget, ScalingProvider, UnitMix } from './scaling-provider.ts';
+import type { Block, CapacityState, ProviderTarget, ScalingProvider } from './scaling-provider.ts';
 
 /** AWS takes at most this many names per call. */
 const namesPerCall = 50;

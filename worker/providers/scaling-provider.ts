@@ -1,4 +1,4 @@
-import type { CloudProvider, Resource } from '../../shared/domain/resource.ts';
+import type { CloudProvider, Resource, UnitMix } from '../../shared/domain/resource.ts';
 
 /** Names one real cloud object. */
 export interface ProviderTarget {
@@ -28,13 +28,6 @@ export interface Block {
   readonly message: string;
   /** It may be over in a moment: what waits for it is tried again. */
   readonly passing?: boolean;
-}
-
-/** Machines of one type in a group that counts more than one unit for each. */
-export interface UnitMix {
-  readonly instance_type: string;
-  readonly units: number;
-  readonly count: number;
 }
 
 export interface CapacityState {

@@ -5,6 +5,9 @@ alter table resources
   add column max_sample_age integer check (max_sample_age between 1 and 86400), -- seconds; null: by the data's own rhythm
   add column scale_to_zero_after integer not null default 900 check (scale_to_zero_after between 0 and 86400); -- seconds
 
+-- What the last look at the cloud object showed besides its size: {blocks, removable, mix}; null: nothing of note.
+alter table resources add column observed_state json;
+
 -- How CPU and memory were seen to respond to changes of the count: see worker/engine/metric-response.ts. Disposable.
 create table metric_responses (
   resource_id uuid primary key references resources (id) on delete cascade,

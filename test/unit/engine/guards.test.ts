@@ -27,10 +27,16 @@ const view = (values: Partial<GuardView> = {}, execution: Partial<ExecutionFacts
   rate: { changes: 0, limit: 12, freesAtMs: null },
   reversals: { count: 0, limit: 5, freesAtMs: null },
   fleet: noFleetFacts,
+  blocks: [],
   ...values,
 });
 const hold = { scope: 'scope:aws:x', wanting: 9, resources: 10, untilMs: now + 1, until: 'soon' };
 const freeze = { direction: 'up', id: 'f', scope: 'global', reason: 'sale', untilMs: now + 1 } as const;
+const block = {
+  code: 'managed_by_hpa',
+  direction: 'both',
+  message: 'The HorizontalPodAutoscaler owns it.',
+} as const;
 const budget = {
   what: 'change',
   scope: 'global',
@@ -64,6 +70,7 @@ describe('the guards', () => {
     ['cooldown', { cooldown: { leftMs: 1, periodMs: 2 } }, {}, undefined],
     ['settling', {}, { settlesAtMs: now + 1 }, undefined],
     ['rate_limited', { rate: { changes: 12, limit: 12, freesAtMs: now + 1 } }, {}, undefined],
+    ['managed_by_hpa', { blocks: [block] }, {}, undefined],
     ['flapping', { target: 3, reversals: { count: 6, limit: 5, freesAtMs: now + 1 } }, {}, undefined],
     ['correlated_scale_in', { target: 3, fleet: { ...noFleetFacts, hold } }, {}, undefined],
     ['fleet_budget', { fleet: { ...noFleetFacts, budgets: [budget] } }, {}, undefined],
