@@ -301,6 +301,7 @@ describe('what the cloud object shows', () => {
       reason_code: 'process_suspended',
       blocks: [{ code: 'process_suspended', direction: 'up' }],
     });
+    await api.api.deps.pool.query('delete from metric_samples where resource_id = $1', [id]);
     await post(id, 'metrics', every(1, 0, 10, { cpu: 20, instances: 10 }));
     expect(await decided(id)).toMatchObject({ decision_type: 'scaledown' });
   });
