@@ -29,6 +29,7 @@ import type { RunDeps } from './queue/run-job.ts';
 import { decideDueResources, expireOldRows, observeResources } from './upkeep/chores.ts';
 import { beat, OutdatedHold, ProgressWatch } from './upkeep/heartbeat.ts';
 import { sweep } from './upkeep/relay.ts';
+import { restoreFloors } from './upkeep/restore-floors.ts';
 import { countWaitingByQueue } from './upkeep/upkeep-store.ts';
 
 export interface RunningWorker {
@@ -144,6 +145,14 @@ function createUpkeepProcessor(
         });
       case 'decide-due':
         return await decideDueResources(run.pool, run.queues);
+      case 'restore-floors':
+        return await restoreFloors({
+          pool: run.pool,
+          providers: own.providers,
+          workerId: own.workerId,
+          signal: own.shutdown,
+          stopped: config.SCALER_STOP === '1',
+        });
       case 'expire':
         return await expireOldRows(run.pool, {
           sampleDays: config.SAMPLE_RETENTION_DAYS,
@@ -226,6 +235,11 @@ function startSweeping(
             'decide-due',
             { every: 5_000 },
             { name: 'decide-due', data: {} },
+          );
+          await queues.upkeep.upsertJobScheduler(
+            'restore-floors',
+            { every: 10_000 },
+            { name: 'restore-floors', data: {} },
           );
           await queues.upkeep.upsertJobScheduler('expire', { every: 10_000 }, { name: 'expire', data: {} });
           const waiting = await countWaitingByQueue(pool);

@@ -67,9 +67,6 @@ const policyFields = {
   scale_down_paused_until: timestampSchema.nullable(),
 };
 
-/** The field error for `actuation: floor` of an Auto Scaling group. */
-export const floorNeedsKubernetes = 'must be desired: only a Kubernetes autoscaler has a floor to raise';
-
 export const createResourceBody = z
   .strictObject({
     name: z.string().min(1).max(255),
@@ -97,8 +94,6 @@ export const createResourceBody = z
       refuse('name', "must be an Auto Scaling group's name: printable ASCII without a colon");
     if (body.cloud_provider === 'kubernetes' && !kubernetesNamePattern.test(body.name))
       refuse('name', 'must be deployment:namespace/name or statefulset:namespace/name');
-    if (body.cloud_provider === 'aws' && body.actuation === 'floor')
-      refuse('actuation', floorNeedsKubernetes);
     if (body.cloud_provider === 'aws' && body.cluster !== null)
       refuse('cluster', 'is for Kubernetes: use region');
     if (body.cloud_provider === 'kubernetes' && body.region !== null)

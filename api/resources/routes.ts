@@ -200,10 +200,6 @@ function rejectInconsistentPolicy(resource: Resource, patch: PolicyPatch): void 
     throw new InvalidInput('invalid_request', 'min_instances must not exceed max_instances.', {
       fields: [{ field: 'min_instances', message: `${min} is more than max_instances ${max}` }],
     });
-  if (resource.cloud_provider === 'aws' && patch.actuation === 'floor')
-    throw new InvalidInput('invalid_request', 'An Auto Scaling group has no floor that may be raised.', {
-      fields: [{ field: 'actuation', message: contracts.floorNeedsKubernetes }],
-    });
 }
 
 /** @throws ScalerError 403 when the key's selectors do not cover the resource it would create. */

@@ -44,6 +44,7 @@ export const privileges: Readonly<Record<string, Partial<Record<ApplicationRole,
     scaler_api: { select: true, insert: true, update: true },
     scaler_worker: { select: true, delete: true },
   },
+  floor_leases: { scaler_worker: readAndWrite },
   metric_responses: { scaler_worker: { select: true, insert: true, update: true } },
   predictions: {
     scaler_api: { select: true, insert: true, update: true },

@@ -3,6 +3,7 @@ import { findJob } from '../../api/jobs/jobs-store.ts';
 import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
 import { Kubernetes } from '../../worker/providers/kubernetes.ts';
 import type { ProviderTarget, ScalingProvider } from '../../worker/providers/scaling-provider.ts';
+import { restoreFloors } from '../../worker/upkeep/restore-floors.ts';
 import { startAwsSimulator } from '../simulators/aws/server.ts';
 import type { TransportEffect } from '../simulators/core/fault-script.ts';
 import { type KubernetesSimulator, startKubernetesSimulator } from '../simulators/kubernetes/server.ts';
@@ -253,22 +254,106 @@ describe('carrying out a decision with actuation floor', () => {
     await Promise.all([simulator.close(), forget()]);
   });
 
-  it('is refused for an Auto Scaling group in plain words', async () => {
+  it('raises the MinSize of an Auto Scaling group, and gives it back with the resource', async () => {
     const simulator = await startAwsSimulator({
       timeScale: 0,
       groups: [{ name: 'web', min: 1, max: 9, desired: 3 }],
     });
     pointAwsSdkTo(simulator.endpoint);
     const provider = new AwsAutoScaling({ defaultRegion: 'us-east-1', settleMs: 330_000 });
-    const job = await execute(provider, 3, 5, { name: 'web' });
-    expect(job).toMatchObject({ status: 'failed', error: { code: 'floor_not_supported' } });
-    expect(job?.error?.message).toContain("set the resource's actuation to desired");
-    const target: ProviderTarget = { provider: 'aws', scope: null, name: 'web', actuation: 'floor' };
-    const state = await provider.describe(target, signal);
-    const write = provider.setCapacity(target, 5, state, { intentAtMs: Date.now(), signal });
-    expect(await failureOf(write)).toMatchObject({ fault: 'permanent', code: 'floor_not_supported' });
-    expect(simulator.group('web')).toMatchObject({ min: 1, desired: 3 });
+    expect(await execute(provider, 1, 4, { name: 'web' })).toMatchObject({ status: 'completed' });
+    expect(simulator.group('web')).toMatchObject({ min: 4 });
+    await forgetResources();
+    expect(await restore(provider)).toEqual({ ended: 1, failed: 0 });
+    expect(simulator.group('web')).toMatchObject({ min: 1 });
     await provider.close();
     await simulator.close();
   });
+
+  describe('is a lease, which', () => {
+    let simulator: KubernetesSimulator;
+    let forget: () => Promise<void>;
+    let provider: Kubernetes;
+    beforeEach(async () => {
+      simulator = await startKubernetesSimulator({ timeScale: 0 });
+      forget = await pointKubernetesClientTo({ here: simulator });
+      create(simulator, 'web', 2);
+      provider = new Kubernetes({ settleMs: 15_000 });
+      await rig.pool.query('delete from floor_leases');
+      await rig.pool.query(`update resources set name = id::text`);
+      expect(await execute(provider, 2, 4, resource)).toMatchObject({ status: 'completed' });
+    });
+    afterEach(async () => {
+      await Promise.all([simulator.close(), forget()]);
+    });
+
+    it.each<[string, () => Promise<unknown>]>([
+      ['its resource is deleted', () => forgetResources()],
+      ['its actuation is changed', () => rig.pool.query(`update resources set actuation = 'desired'`)],
+      [
+        'nobody has decided for an hour',
+        async () => {
+          await rig.pool.query(`update scaling_decisions set created_at = now() - interval '2 hours'`);
+          await rig.pool.query('update floor_leases set expires_at = now()');
+        },
+      ],
+    ])('gives the old value back once %s', async (_, end) => {
+      expect(await restore(provider)).toEqual({ ended: 0, failed: 0 });
+      await end();
+      expect(await restore(provider)).toEqual({ ended: 1, failed: 0 });
+      expect(floorOf(simulator, 'web')).toBe(2);
+      expect(await outcomes()).toEqual(['floor_restoring', 'floor_restored']);
+      expect(await restore(provider)).toEqual({ ended: 0, failed: 0 });
+    });
+
+    it('keeps what somebody else has set since', async () => {
+      await operate(simulator, 'PATCH', { minReplicas: 3 });
+      await forgetResources();
+      expect(await restore(provider)).toEqual({ ended: 1, failed: 0 });
+      expect(floorOf(simulator, 'web')).toBe(3);
+      expect(await outcomes()).toEqual(['floor_kept']);
+    });
+
+    it('ends with its autoscaler', async () => {
+      await operate(simulator, 'DELETE');
+      await forgetResources();
+      expect(await restore(provider)).toEqual({ ended: 1, failed: 0 });
+      expect(await outcomes()).toEqual(['floor_gone']);
+    });
+
+    it('is tried again when the cloud is away, and waits for stops and freezes', async () => {
+      await forgetResources();
+      await rig.pool.query(
+        `insert into controls (scope, stopped, reason, actor) values ('global', true, 'drill', 'test')`,
+      );
+      expect(await restore(provider)).toEqual({ ended: 0, failed: 0 });
+      await rig.pool.query('delete from controls');
+      expect(await restoreFloors({ ...deps(provider), stopped: true })).toEqual({ ended: 0, failed: 0 });
+      simulator.faults.add({ action: 'list horizontalpodautoscalers', count: 1, effect: { kind: 'reset' } });
+      expect(await restore(provider)).toEqual({ ended: 0, failed: 1 });
+      await rig.pool.query('update floor_leases set claimed_until = null');
+      expect(await restore(provider)).toEqual({ ended: 1, failed: 0 });
+      expect(floorOf(simulator, 'web')).toBe(2);
+    });
+  });
+
+  const deps = (provider: ScalingProvider) => ({
+    pool: rig.pool,
+    providers: new Map([[provider.name, provider]]),
+    workerId: 'worker-1',
+    signal,
+    stopped: false,
+  });
+  const restore = (provider: ScalingProvider) => restoreFloors(deps(provider));
+  /** Deleted resources leave their history behind. */
+  async function forgetResources(): Promise<void> {
+    await rig.pool.query(`update resources set actuation = 'desired'`);
+  }
+  async function outcomes(): Promise<string[]> {
+    const { rows } = await rig.pool.query<{ outcome: string }>(
+      `select outcome from scaling_events where outcome like 'floor%'
+        and resource_id = (select resource_id from scaling_events order by seq desc limit 1) order by seq`,
+    );
+    return rows.map(({ outcome }) => outcome);
+  }
 });

@@ -54,33 +54,6 @@ async function withSamples(cpu: number): Promise<string> {
   return id;
 }
 
-describe('actuation', () => {
-  it('floor is for Kubernetes workloads alone', async () => {
-    const workload = {
-      ...group({ name: `deployment:shop/web-${randomUUID().slice(0, 8)}` }),
-      resource_type: 'kubernetes',
-      cloud_provider: 'kubernetes',
-      actuation: 'floor',
-    };
-    expect(await api.call('POST', '/resources', { key: all, body: workload })).toMatchObject({
-      status: 201,
-      body: { actuation: 'floor' },
-    });
-    const refused = { status: 400, body: { errors: [{ field: 'actuation' }] } };
-    expect(
-      await api.call('POST', '/resources', { key: all, body: group({ actuation: 'floor' }) }),
-    ).toMatchObject(refused);
-    const id = await created();
-    expect(
-      await api.call('PATCH', `/resources/${id}`, {
-        key: all,
-        headers: { 'if-match': '"1"' },
-        body: { actuation: 'floor' },
-      }),
-    ).toMatchObject(refused);
-  });
-});
-
 describe('deciding', () => {
   it("answers 202 with the job, and the job ends with the decision in the platform's shape", async () => {
     const id = await withSamples(90);

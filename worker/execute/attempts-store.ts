@@ -8,6 +8,7 @@ import { firstRefusal, type Refusal } from '../engine/guards.ts';
 import type { CapacityState } from '../providers/scaling-provider.ts';
 import { finishJobs, type JobCompletion } from '../queue/jobs-store.ts';
 import { appendEvent } from './events-store.ts';
+import { recordFloor } from './floor-leases-store.ts';
 import { readFleetFacts, readGuardView } from './guards-store.ts';
 import type { Attempt, BoundExecution, Settlement } from './types.ts';
 
@@ -106,6 +107,8 @@ async function commitIntent(
   );
   const attempt = rows[0] as Attempt;
   await tx.query(`update scaling_decisions set state = 'executing' where id = $1`, [job.decision_id]);
+  if (view.resource.actuation === 'floor')
+    await recordFloor(tx, view.resource, { from: view.from_instances, target: view.target_instances });
   await appendEvent(tx, {
     resource_id: view.resource.id,
     decision_id: job.decision_id,
@@ -137,7 +140,8 @@ export async function settleAttempt(
       // What was only seen may be somebody else's doing: ours could still arrive, so nothing begins before it cannot.
       `update attempts a set state = $2, effect_at = case when $2 = 'succeeded' then clock.now end,
         blocked = case when $2 = 'succeeded' then tstzrange(a.intent_at, greatest(clock.now + (
-            select least(r.cooldown_period, coalesce(r.scale_down_cooldown, r.cooldown_period)) from resources r
+            -- Whatever wakes it from 0 waits for nothing.
+            select case when a.target_instances = 0 then 0 else 1 end * least(r.cooldown_period, coalesce(r.scale_down_cooldown, r.cooldown_period)) from resources r
             where r.id = a.resource_id) * interval '1 second',
             case when $3 then a.settle_after end))
           else 'empty'::tstzrange end

@@ -6,6 +6,7 @@ import {
   DescribeInstanceRefreshesCommand,
   type Instance,
   SetDesiredCapacityCommand,
+  UpdateAutoScalingGroupCommand,
 } from '@aws-sdk/client-auto-scaling';
 import { DescribeLaunchTemplateVersionsCommand, EC2Client } from '@aws-sdk/client-ec2';
 import { awsRegionPattern, type UnitMix } from '../../shared/domain/resource.ts';
@@ -56,9 +57,7 @@ export class AwsAutoScaling implements ScalingProvider {
         const group = (await this.#groups(region, [target.name], limited)).get(target.name);
         if (group === undefined) throw groupNotFound(target.name, region);
         const state = await this.#stateOf(region, group, limited, true);
-        return target.actuation === 'floor'
-          ? { ...state, blocks: [floorNotSupported, ...state.blocks] }
-          : state;
+        return target.actuation === 'floor' ? floorOf(state) : state;
       });
     } catch (error) {
       throw classifyAwsError(error, 'read');
@@ -95,8 +94,10 @@ export class AwsAutoScaling implements ScalingProvider {
         part.map(([, { name }]) => name),
         signal,
       );
-      for (const [position, [index]] of part.entries())
-        results[index] = states[position] as CapacityState | Error;
+      for (const [position, [index, { actuation }]] of part.entries()) {
+        const state = states[position] as CapacityState | Error;
+        results[index] = actuation === 'floor' && !(state instanceof Error) ? floorOf(state) : state;
+      }
     }
   }
 
@@ -128,18 +129,25 @@ export class AwsAutoScaling implements ScalingProvider {
     options: { readonly intentAtMs: number; readonly signal: AbortSignal },
   ): Promise<void> {
     if (options.signal.aborted) throw requestNotSent();
-    if (target.actuation === 'floor')
-      throw new ProviderError('permanent', floorNotSupported.code, floorNotSupported.message);
     const { scaling } = this.#client(this.#regionOf(target));
-    const command = new SetDesiredCapacityCommand({
-      AutoScalingGroupName: target.name,
-      DesiredCapacity: instances,
-      HonorCooldown: false,
-    });
+    const AutoScalingGroupName = target.name;
+    const send = (abortSignal: AbortSignal) =>
+      target.actuation === 'floor'
+        ? scaling.send(new UpdateAutoScalingGroupCommand({ AutoScalingGroupName, MinSize: instances }), {
+            abortSignal,
+          })
+        : scaling.send(
+            new SetDesiredCapacityCommand({
+              AutoScalingGroupName,
+              DesiredCapacity: instances,
+              HonorCooldown: false,
+            }),
+            { abortSignal },
+          );
     try {
       // AWS has no compare-and-set: the signature's age is what keeps a late request from landing on a newer state.
       const answer = await withDeadline(options.signal, this.#limits.writeMs, (abortSignal) =>
-        this.#signingDate.run(new Date(options.intentAtMs), () => scaling.send(command, { abortSignal })),
+        this.#signingDate.run(new Date(options.intentAtMs), () => send(abortSignal)),
       );
       requireAwsAnswer(answer);
     } catch (error) {
@@ -392,12 +400,10 @@ function requireAwsAnswer(answer: { readonly $metadata: { readonly requestId?: s
     throw new Error('the answer has no request id, so it is not from AWS: look for a proxy in between');
 }
 
-const floorNotSupported: Block = {
-  code: 'floor_not_supported',
-  direction: 'both',
-  message:
-    "Actuation floor would raise the group's MinSize, which this service is not permitted to change, so that its mistakes stay within the group's bounds: set the resource's actuation to desired.",
-};
+/** A group seen from its floor: the number we set is MinSize, its own policies may run more. */
+function floorOf({ removable: _, ...state }: CapacityState): CapacityState {
+  return { ...state, desired: state.min, min: 0 };
+}
 
 function groupNotFound(name: string, region: string): ProviderError {
   return new ProviderError(

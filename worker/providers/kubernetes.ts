@@ -128,7 +128,7 @@ export class Kubernetes implements ScalingProvider {
         ? clients.apps.readNamespacedDeployment(key, options)
         : clients.apps.readNamespacedStatefulSet(key, options),
       actuation === 'floor'
-        ? { answer: await autoscalersOf(clients.autoscaling, workload, callOptions(signal)) }
+        ? autoscalersOf(clients.autoscaling, workload, options).then((answer) => ({ answer }))
         : this.#advisory(
             (limited) => autoscalersOf(clients.autoscaling, workload, limited),
             autoscalersRead,

@@ -21,7 +21,7 @@ export type Actuation = Resource['actuation'];
 export interface Block {
   /**
    * Stable: `managed_by_hpa`, `managed_by_keda`, `process_suspended`, `instance_refresh`, `group_deleting`,
-   * `weight_unknown`, `advisory_read_failed`, `no_autoscaler`, `floor_not_supported`, …
+   * `weight_unknown`, `advisory_read_failed`, `no_autoscaler`, …
    */
   readonly code: string;
   readonly direction: 'up' | 'down' | 'both';

@@ -17,3 +17,17 @@ create table metric_responses (
 
 -- The unit that the stored forecaster's samples were read in: with another one it is built again.
 alter table forecasts add column utilization_unit text;
+
+-- Minimums of autoscalers and groups that actuation "floor" has moved. Without a foreign key: a lease outlives its resource.
+create table floor_leases (
+  resource_id uuid primary key,
+  cloud_provider text not null check (cloud_provider in ('aws', 'kubernetes')),
+  region text,
+  cluster text,
+  name text not null,
+  previous_min integer not null check (previous_min >= 0), -- before the first change
+  ours integer[] not null,                                 -- what was asked for since
+  raised_at timestamptz not null default now(),
+  expires_at timestamptz not null,
+  claimed_until timestamptz
+);
