@@ -162,11 +162,7 @@ export const faultKinds = {
     targets: only('redis-clients'),
     detail: (random) => ({ count: 1, victims: seedIn(random) }),
   },
-  'redis-out-of-memory': {
-    weight: 1,
-    durationMs: [500, 4_000],
-    targets: only('redis-memory'),
-  },
+  'redis-out-of-memory': { weight: 1, durationMs: [500, 4_000], targets: only('redis-memory') },
   'redis-forge': {
     weight: 4,
     durationMs: [0, 0],

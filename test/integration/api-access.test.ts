@@ -134,11 +134,7 @@ const bodies: Readonly<Record<string, (id: string) => unknown>> = {
   updateResource: () => ({ max_instances: 25 }),
   addSamples: () => ({ timestamp: now, cpu: 50 }),
   addPredictions: () => ({ timestamp: now, predicted_cpu: 50 }),
-  simulate: (resource_id) => ({
-    resource_id,
-    from: '2026-01-01T00:00:00Z',
-    to: '2026-01-02T00:00:00Z',
-  }),
+  simulate: (resource_id) => ({ resource_id, from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' }),
 };
 
 describe('a key with selectors', () => {

@@ -158,11 +158,7 @@ describe('fleet limits over REST', () => {
     const scope = 'scope:aws:us-east-1';
     expect(
       (await send('PUT', `/fleet-limits/${scope}`, { scale_in_percent: 5, reason: 'careful here' })).body,
-    ).toMatchObject({
-      scope,
-      scale_in_percent: 5,
-      window_seconds: 600,
-    });
+    ).toMatchObject({ scope, scale_in_percent: 5, window_seconds: 600 });
     expect(await lastAudit('fleet_limits.set')).toMatchObject({
       subject: scope,
       detail: { scale_in_percent: 5 },

@@ -418,10 +418,7 @@ describe('executing a decision', () => {
     const throttled = await rig.execute(cloud, jobId);
     expect(throttled).toMatchObject({ kind: 'postpone', refund: true });
     fault.current = new ProviderError('pre_send', 'connection_refused', 'Nobody listens.');
-    expect(await rig.execute(cloud, jobId)).toMatchObject({
-      kind: 'postpone',
-      refund: false,
-    });
+    expect(await rig.execute(cloud, jobId)).toMatchObject({ kind: 'postpone', refund: false });
     fault.current = new ProviderError('permanent', 'validation', 'The cloud refuses.');
     expect(await rig.execute(cloud, jobId)).toMatchObject({
       kind: 'finished',

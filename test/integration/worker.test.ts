@@ -280,9 +280,7 @@ describe('upkeep', () => {
         async () =>
           (await pool.query('select 1 from resources where id = $1 and observed_at is not null', [id]))
             .rowCount,
-        {
-          timeout: 15_000,
-        },
+        { timeout: 15_000 },
       )
       .toBe(1);
     aws.changeExternally(name, { desired: 9 });

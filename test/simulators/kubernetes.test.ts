@@ -383,9 +383,7 @@ describe('objects', () => {
     const strategic = setHeaderOptions('Content-Type', PatchStrategy.StrategicMergePatch);
     expect(
       await refusalOf(clients.custom.patchNamespacedCustomObject({ ...at, body }, strategic)),
-    ).toMatchObject({
-      code: 415,
-    });
+    ).toMatchObject({ code: 415 });
     expect(simulator.ledger.writes().at(-1)).toMatchObject({ resource: 'scaledobjects', from: 2, to: 4 });
   });
 });

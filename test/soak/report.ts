@@ -249,10 +249,7 @@ function slopesOf(readings: readonly Reading[], entryBytes: number) {
     ...names.flatMap((name): Measure[] => {
       const field = name.replaceAll(' ', '_');
       return [
-        {
-          name: `${field}_rss_mb_per_hour`,
-          points: ofProcess(name, ({ rssMb }) => rssMb),
-        },
+        { name: `${field}_rss_mb_per_hour`, points: ofProcess(name, ({ rssMb }) => rssMb) },
         {
           name: `${field}_outside_heap_mb_per_hour`,
           points: ofProcess(name, ({ rssMb, heapTotalMb }) =>

@@ -183,9 +183,7 @@ async function startClouds(
   const child: ChildProcess = fork(
     join(projectRoot(), 'dist/test/soak/clouds.js'),
     [String(count), String(seed)],
-    {
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    },
+    { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
   );
   closers.add('clouds', () => child.kill('SIGKILL'));
   return await new Promise((resolve, reject) => {

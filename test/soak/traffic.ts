@@ -172,10 +172,7 @@ function send(url: string, operation: Operation): Promise<Answer> {
           ...operation.headers,
           ...(operation.body === undefined
             ? {}
-            : {
-                'content-type': 'application/json',
-                'content-length': Buffer.byteLength(operation.body),
-              }),
+            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(operation.body) }),
         },
       },
       (response) => {

@@ -69,10 +69,7 @@ export interface ChildReport {
 const { DATABASE_URL = '', REDIS_URL = '', QUEUE_PREFIX = '' } = process.env;
 /** So short that a test can wait for it, and longer than a request on the loopback is on its way. */
 const settleMs = 400;
-const queueOf: Record<CloudProvider, JobQueueName> = {
-  aws: 'execute-aws',
-  kubernetes: 'execute-kubernetes',
-};
+const queueOf: Record<CloudProvider, JobQueueName> = { aws: 'execute-aws', kubernetes: 'execute-kubernetes' };
 
 // Everything of the test's own goes over a connection that has no failpoints.
 const own = new pg.Client({ connectionString: DATABASE_URL, application_name: 'crash-test' });

@@ -40,9 +40,7 @@ async function main(folder: string, closers: Closers): Promise<number> {
 
   const { coverage, faults } = await discover(rig, pool);
   const unreached = build.points.filter((name) => !coverage.has(name));
-  const { crashes: all, unreachable } = planCrashes(coverage, {
-    everyScenario: values['every-scenario'],
-  });
+  const { crashes: all, unreachable } = planCrashes(coverage, { everyScenario: values['every-scenario'] });
   const crashes = all.filter(({ name }) => name.includes(values.only));
   say(`${build.points.length} points, ${unreached.length} not reached; ${crashes.length} crashes to go`);
   const results: CrashResult[] = [];

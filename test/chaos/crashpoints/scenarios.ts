@@ -51,14 +51,7 @@ export const scenarios: readonly Scenario[] = [
   { name: 'deployment', place: 'deployment', ...scaling, outcomes: ['succeeded'] },
   { name: 'statefulset', place: 'statefulset', ...scaling, outcomes: ['succeeded'] },
   { name: 'floor', place: 'floor', ...scaling, outcomes: ['succeeded'] },
-  {
-    name: 'scale-in',
-    place: 'group',
-    step: 'execute',
-    from: 6,
-    target: 5,
-    outcomes: ['succeeded'],
-  },
+  { name: 'scale-in', place: 'group', step: 'execute', from: 6, target: 5, outcomes: ['succeeded'] },
   {
     name: 'correlated',
     place: 'group',
@@ -72,14 +65,7 @@ export const scenarios: readonly Scenario[] = [
           values ('scope:aws:us-east-1', 10, 2, 100000, 1000000, 'two are many here', 'test') on conflict do nothing`,
       ),
   },
-  {
-    name: 'from-zero',
-    place: 'group',
-    step: 'execute',
-    from: 0,
-    target: 2,
-    outcomes: ['succeeded'],
-  },
+  { name: 'from-zero', place: 'group', step: 'execute', from: 0, target: 2, outcomes: ['succeeded'] },
   {
     name: 'already-satisfied',
     place: 'group',
@@ -270,13 +256,7 @@ export const scenarios: readonly Scenario[] = [
     outcomes: ['succeeded'],
     mischief: 'cut-in-outcome',
   },
-  {
-    name: 'too-slow-to-send',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
-    mischief: 'slow',
-  },
+  { name: 'too-slow-to-send', place: 'group', ...scaling, outcomes: ['succeeded'], mischief: 'slow' },
   {
     name: 'expired-in-between',
     place: 'group',

@@ -362,10 +362,7 @@ describe('saturation, with a forecast', () => {
   it('never scales in', () => {
     expect(
       decide(given(steady(3), { currentInstances: 20, samples: minutes(15, { cpuRatio: 1 }) })),
-    ).toMatchObject({
-      targetInstances: 20,
-      reasonCode: 'saturated',
-    });
+    ).toMatchObject({ targetInstances: 20, reasonCode: 'saturated' });
   });
 });
 
