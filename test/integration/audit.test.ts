@@ -3,29 +3,21 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { exportHeads, exportRows } from '../../api/audit/audit-export-store.ts';
 import { rowHash } from '../../api/audit/hash-chain.ts';
 import { verifyDatabase } from '../../api/audit/verify.ts';
 import { readHeads } from '../../api/audit/verify-export.ts';
 import { audit } from '../../shared/db/audit-store.ts';
-import { createPool, withTransaction } from '../../shared/db/pool.ts';
+import { withTransaction } from '../../shared/db/pool.ts';
 import { appendEvent } from '../../worker/execute/events-store.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { forFile } from '../support/for-file.ts';
+import { openTestPool } from '../support/test-database.ts';
 
-let database: TestDatabase;
-let pool: pg.Pool;
-let folder: string;
-
-beforeAll(async () => {
-  database = await createTestDatabase();
-  pool = createPool(database.url, { name: 'test' });
-  folder = mkdtempSync(join(tmpdir(), 'scaler-audit-'));
-});
-afterAll(async () => {
+const { pool, url } = forFile(await openTestPool());
+const folder = mkdtempSync(join(tmpdir(), 'scaler-audit-'));
+afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
-  await pool.end();
-  await database.drop();
 });
 
 async function event(db: Pick<pg.Pool, 'query'>, resource: string, n = 0): Promise<void> {
@@ -91,7 +83,7 @@ async function rewriteTail(resource: string, from: number): Promise<void> {
 }
 
 const faultsOf = async (resource: string) =>
-  (await verifyDatabase(database.url, { resource })).findings.map(({ chain, position, fault }) =>
+  (await verifyDatabase(url, { resource })).findings.map(({ chain, position, fault }) =>
     `${chain === `events:${resource}` ? '' : chain} ${position} ${fault}`.trim(),
   );
 
@@ -177,7 +169,7 @@ describe('the chain of history', () => {
       [resources],
     );
     expect(rows).toEqual(Array.from({ length: 3 }, () => ({ n: 51, last: 51, places: 51 })));
-    const result = await verifyDatabase(database.url);
+    const result = await verifyDatabase(url);
     expect(result).toMatchObject({ ok: true, findings: [] });
   });
 
@@ -190,7 +182,7 @@ describe('the chain of history', () => {
       [resource],
     );
     await event(pool, resource);
-    const result = await verifyDatabase(database.url, { resource });
+    const result = await verifyDatabase(url, { resource });
     expect(result).toMatchObject({ ok: true, rows: 5 });
   });
 
@@ -200,13 +192,13 @@ describe('the chain of history', () => {
       `insert into scaling_events (resource_id, phase, actor, new_instances) select $1, 'observed', 'w', n from generate_series(1, 2500) n`,
       [resource],
     );
-    const result = await verifyDatabase(database.url, { resource });
+    const result = await verifyDatabase(url, { resource });
     expect(result).toMatchObject({ ok: true, rows: 2500, chains: 1 });
     // The chain of rows without a resource finds its end in the index as well: else this takes minutes.
     await pool.query(
       `insert into audit_log (actor, action) select 'key', 'refused' from generate_series(1, 2500)`,
     );
-    expect(await verifyDatabase(database.url, { resource: 'global' })).toMatchObject({ ok: true });
+    expect(await verifyDatabase(url, { resource: 'global' })).toMatchObject({ ok: true });
   });
 });
 
@@ -292,20 +284,18 @@ it.each([
   ['alter table scaling_events enable trigger scaling_events_append_only', 'events:*'],
   ['drop trigger audit_log_no_truncate on audit_log', 'audit:*'],
 ])('is told before it happens: %s', async (sql, chain) => {
-  const own = await createTestDatabase();
-  const db = createPool(own.url, { name: 'test' });
+  const own = await openTestPool();
   expect(await verifyDatabase(own.url)).toMatchObject({ ok: true });
-  await db.query(sql);
+  await own.pool.query(sql);
   expect((await verifyDatabase(own.url)).findings).toMatchObject([{ chain, fault: 'unguarded' }]);
-  await db.end();
-  await own.drop();
+  await own.close();
 });
 
 it('is found among everything else as well, and said of the right chain', async () => {
   const resource = await seedChain();
-  const before = (await verifyDatabase(database.url)).findings_total;
+  const before = (await verifyDatabase(url)).findings_total;
   await bend(`update scaling_events set actor = 'x' where resource_id = '${resource}' and chain_no = 2`);
-  const after = await verifyDatabase(database.url);
+  const after = await verifyDatabase(url);
   expect(after).toMatchObject({ ok: false, findings_total: before + 1 });
   expect(after.findings.filter((finding) => finding.chain === `events:${resource}`)).toHaveLength(1);
 });
@@ -329,8 +319,8 @@ describe('a chain written again as a whole', () => {
       `update scaling_events set actor = 'nobody' where resource_id = '${resource}' and chain_no = 2`,
     );
     await rewriteTail(resource, 2);
-    expect(await verifyDatabase(database.url, { resource })).toMatchObject({ ok: true, rows: 6 });
-    const { findings } = await verifyDatabase(database.url, { resource, known: kept });
+    expect(await verifyDatabase(url, { resource })).toMatchObject({ ok: true, rows: 6 });
+    const { findings } = await verifyDatabase(url, { resource, known: kept });
     expect(findings).toMatchObject([{ chain: `events:${resource}`, position: '5', fault: 'rewritten' }]);
   });
 
@@ -340,8 +330,8 @@ describe('a chain written again as a whole', () => {
     await bend(
       `delete from scaling_events where resource_id = '${resource}'; delete from audit_heads where chain = 'events:${resource}'`,
     );
-    expect(await verifyDatabase(database.url, { resource })).toMatchObject({ ok: true, rows: 0 });
-    const { findings } = await verifyDatabase(database.url, { resource, known: kept });
+    expect(await verifyDatabase(url, { resource })).toMatchObject({ ok: true, rows: 0 });
+    const { findings } = await verifyDatabase(url, { resource, known: kept });
     expect(findings).toMatchObject([{ chain: `events:${resource}`, position: '5', fault: 'truncated' }]);
   });
 });

@@ -1,9 +1,4 @@
-import {
-  type AutoScalingClient,
-  DescribeAutoScalingGroupsCommand,
-  SetDesiredCapacityCommand,
-} from '@aws-sdk/client-auto-scaling';
-import { DescribeInstancesCommand } from '@aws-sdk/client-ec2';
+import type { AutoScaling } from '@aws-sdk/client-auto-scaling';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { autoScalingClient, type ClientOptions, ec2Client } from './aws/clients.ts';
 import type { AwsEffect, AwsFaultRule } from './aws/faults.ts';
@@ -12,7 +7,7 @@ import { type AwsSimulator, type AwsSimulatorOptions, startAwsSimulator } from '
 const GROUP = { name: 'web', min: 1, max: 9, desired: 2 };
 
 let simulator: AwsSimulator;
-let client: AutoScalingClient;
+let client: AutoScaling;
 
 async function restart(options: AwsSimulatorOptions = {}): Promise<void> {
   client?.destroy();
@@ -27,19 +22,15 @@ afterEach(async () => {
   await simulator.close();
 });
 
-function setDesired(
-  capacity: number,
-  signal?: AbortSignal,
-  by: AutoScalingClient = client,
-): Promise<unknown> {
-  return by.send(
-    new SetDesiredCapacityCommand({ AutoScalingGroupName: 'web', DesiredCapacity: capacity }),
+function setDesired(capacity: number, signal?: AbortSignal, by: AutoScaling = client): Promise<unknown> {
+  return by.setDesiredCapacity(
+    { AutoScalingGroupName: 'web', DesiredCapacity: capacity },
     signal === undefined ? {} : { abortSignal: signal },
   );
 }
 
 async function readDesired(): Promise<number | undefined> {
-  const answer = await client.send(new DescribeAutoScalingGroupsCommand({ AutoScalingGroupNames: ['web'] }));
+  const answer = await client.describeAutoScalingGroups({ AutoScalingGroupNames: ['web'] });
   return answer.AutoScalingGroups?.[0]?.DesiredCapacity;
 }
 
@@ -131,7 +122,7 @@ describe('an error from the script', () => {
   it('uses the envelope and the throttling code of EC2', async () => {
     simulator.faults.add({ action: 'DescribeInstances', effect: { kind: 'throttle', retryAfterSeconds: 2 } });
     const ec2 = ec2Client(simulator.endpoint);
-    await expect(ec2.send(new DescribeInstancesCommand({}))).rejects.toMatchObject({
+    await expect(ec2.describeInstances({})).rejects.toMatchObject({
       name: 'RequestLimitExceeded',
       $response: { headers: { 'retry-after': '2' } },
     });
@@ -291,7 +282,7 @@ describe('when a rule strikes', () => {
     await expect.poll(() => isRefused(4), { interval: 100 }).toBe(false);
     await expect(readDesired()).rejects.toMatchObject({ name: 'Throttling' });
     const elsewhere = autoScalingClient(simulator.endpoint, { region: 'eu-west-1' });
-    await elsewhere.send(new DescribeAutoScalingGroupsCommand({}));
+    await elsewhere.describeAutoScalingGroups({});
     elsewhere.destroy();
   });
 });
@@ -302,7 +293,7 @@ describe('signatures', () => {
     AKIAOLD: { secretAccessKey: 'right', isExpired: true },
     AKIAREADER: { secretAccessKey: 'right', denied: ['autoscaling:SetDesiredCapacity'] },
   };
-  const as = async (options: ClientOptions, work: (by: AutoScalingClient) => Promise<unknown>) => {
+  const as = async (options: ClientOptions, work: (by: AutoScaling) => Promise<unknown>) => {
     const by = autoScalingClient(simulator.endpoint, options);
     await work(by).finally(() => by.destroy());
   };
@@ -345,7 +336,7 @@ describe('signatures', () => {
     );
     expect(desired()).toBe(5);
     const ec2 = ec2Client(simulator.endpoint, { accessKeyId: 'AKIANOBODY' });
-    await expect(ec2.send(new DescribeInstancesCommand({}))).rejects.toMatchObject({ name: 'AuthFailure' });
+    await expect(ec2.describeInstances({})).rejects.toMatchObject({ name: 'AuthFailure' });
     ec2.destroy();
     simulator.credentials?.set('AKIAGOOD', { secretAccessKey: 'rotated' });
     await as({ accessKeyId: 'AKIAGOOD', secretAccessKey: 'right' }, (by) =>
