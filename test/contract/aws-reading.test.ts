@@ -77,8 +77,7 @@ describe('what blocks an Auto Scaling group', () => {
 
   it('is an instance refresh, downwards, until it is cancelled and over', async () => {
     seed();
-    const refresh = new StartInstanceRefreshCommand({ AutoScalingGroupName: 'web' });
-    await operator.send(refresh);
+    await operator.startInstanceRefresh({ AutoScalingGroupName: 'web' });
     const blocked = [
       {
         code: 'instance_refresh',

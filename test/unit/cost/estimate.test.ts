@@ -21,87 +21,65 @@ const kubernetes = (fields: Partial<PriceInput>): PriceInput => ({
 const at = (hourly: string): UnitPrice => unitPrice(aws({ hourly_price: hourly }));
 
 describe('unitPrice', () => {
-  it.each<[string, PriceInput, Pick<UnitPrice, 'hourly' | 'price_source' | 'priced_at'>]>([
+  const override = { price_source: 'override', priced_at: null } as const;
+  const table = (price_source: UnitPrice['price_source']) => ({ price_source, priced_at: '2026-01-19' });
+  const requests = (price_source: UnitPrice['price_source']) => ({ price_source, priced_at: '2026-06-17' });
+  const inRegion = (region: string, instance_type: string) => aws({ region, instance_type });
+  it.each<[string, PriceInput, string, Pick<UnitPrice, 'price_source' | 'priced_at'>]>([
     [
       'an override wins over the table',
       aws({ hourly_price: '0.031', region: 'us-east-1', instance_type: 'm5.large' }),
-      { hourly: '0.031', price_source: 'override', priced_at: null },
+      '0.031',
+      override,
     ],
     [
       'an override wins over requests',
       kubernetes({ hourly_price: '0.5', cpu_request: '2' }),
-      { hourly: '0.5', price_source: 'override', priced_at: null },
+      '0.5',
+      override,
     ],
-    [
-      'an override of zero is a price',
-      aws({ hourly_price: '0.000000' }),
-      { hourly: '0', price_source: 'override', priced_at: null },
-    ],
-    [
-      'a type its region lists',
-      aws({ region: 'us-east-1', instance_type: 't3.medium' }),
-      { hourly: '0.0416', price_source: 'table', priced_at: '2026-01-19' },
-    ],
+    ['an override of zero is a price', aws({ hourly_price: '0.000000' }), '0', override],
+    ['a type its region lists', inRegion('us-east-1', 't3.medium'), '0.0416', table('table')],
     [
       'a type only the reference region lists',
-      aws({ region: 'eu-central-1', instance_type: 'm8g.large' }),
-      { hourly: '0.08976', price_source: 'table_other_region', priced_at: '2026-01-19' },
+      inRegion('eu-central-1', 'm8g.large'),
+      '0.08976',
+      table('table_other_region'),
     ],
-    [
-      'a region without prices',
-      aws({ region: 'il-central-1', instance_type: 'm5.large' }),
-      { hourly: '0.096', price_source: 'table_other_region', priced_at: '2026-01-19' },
-    ],
-    [
-      'no region',
-      aws({ instance_type: 'm5.large' }),
-      { hourly: '0.096', price_source: 'table_other_region', priced_at: '2026-01-19' },
-    ],
-    [
-      'no instance type',
-      aws({ region: 'us-east-1' }),
-      { hourly: '0.096', price_source: 'default', priced_at: '2026-01-19' },
-    ],
-    [
-      'a type no region lists',
-      aws({ region: 'us-east-1', instance_type: 'q9.huge' }),
-      { hourly: '0.096', price_source: 'default', priced_at: '2026-01-19' },
-    ],
+    ['a region without prices', inRegion('il-central-1', 'm5.large'), '0.096', table('table_other_region')],
+    ['no region', aws({ instance_type: 'm5.large' }), '0.096', table('table_other_region')],
+    ['no instance type', aws({ region: 'us-east-1' }), '0.096', table('default')],
+    ['a type no region lists', inRegion('us-east-1', 'q9.huge'), '0.096', table('default')],
     // 0.5 × 0.04048 + 1.5 × 0.004445
     [
       'requests for CPU and memory',
       kubernetes({ cpu_request: '0.500', memory_request: '1.5' }),
-      { hourly: '0.0269075', price_source: 'kubernetes_requests', priced_at: '2026-06-17' },
+      '0.0269075',
+      requests('kubernetes_requests'),
     ],
-    [
-      'a request for CPU alone',
-      kubernetes({ cpu_request: '2' }),
-      { hourly: '0.08096', price_source: 'kubernetes_requests', priced_at: '2026-06-17' },
-    ],
+    ['a request for CPU alone', kubernetes({ cpu_request: '2' }), '0.08096', requests('kubernetes_requests')],
     [
       'a request for memory alone',
       kubernetes({ memory_request: '2' }),
-      { hourly: '0.00889', price_source: 'kubernetes_requests', priced_at: '2026-06-17' },
+      '0.00889',
+      requests('kubernetes_requests'),
     ],
     // 0.25 × 0.04048 + 0.5 × 0.004445
-    [
-      'no requests',
-      kubernetes({}),
-      { hourly: '0.0123425', price_source: 'default', priced_at: '2026-06-17' },
-    ],
+    ['no requests', kubernetes({}), '0.0123425', requests('default')],
     [
       'requests of zero',
       kubernetes({ cpu_request: '0', memory_request: '0.000' }),
-      { hourly: '0.0123425', price_source: 'default', priced_at: '2026-06-17' },
+      '0.0123425',
+      requests('default'),
     ],
-  ])('prices %s', (_, input, expected) => {
-    expect(unitPrice(input)).toMatchObject(expected);
+  ])('prices %s', (_, input, hourly, from) => {
+    expect(unitPrice(input)).toMatchObject({ hourly, ...from });
   });
 
   it.each<[string, PriceInput, string]>([
     [
       'the other region it used',
-      aws({ region: 'eu-central-1', instance_type: 'm8g.large' }),
+      inRegion('eu-central-1', 'm8g.large'),
       'On-demand Linux price of m8g.large in us-east-1, because the price table does not list m8g.large in eu-central-1.',
     ],
     [
