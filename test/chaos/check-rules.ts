@@ -65,7 +65,7 @@ function unfinished({ evidence }: History): Break[] {
 
 function changedAfterEnd({ evidence }: History): Break[] {
   const jobs = new Map(evidence.jobs.map((job) => [job.id, job]));
-  return evidence.saw
+  return evidence.reported
     .filter(({ jobId, status, outcome }) => {
       const job = jobs.get(jobId);
       return job !== undefined && (job.status !== status || job.outcome !== outcome);

@@ -9,20 +9,20 @@ import { rules } from './check-rules.ts';
 import {
   call,
   carryOut,
-  type Doctored,
   deploymentObject,
   event,
   external,
   goodEvidence,
   groupObject,
   job,
+  type MutableEvidence,
   start,
 } from './evidence-builder.ts';
 
-/** The rules that report something, after the evidence was doctored. */
-function broken(doctor: (evidence: Doctored) => void): string[] {
+/** The rules that report something, after the evidence was changed. */
+function brokenRules(change: (evidence: MutableEvidence) => void): string[] {
   const evidence = goodEvidence();
-  doctor(evidence);
+  change(evidence);
   const { breaks, ok } = checkEvidence(evidence);
   const names = Object.keys(breaks).filter((name) => breaks[name] !== 0);
   expect(ok).toBe(names.length === 0);
@@ -34,26 +34,27 @@ const find = <T>(rows: readonly T[], matches: (row: T) => boolean): T => {
   if (row === undefined) throw new Error('the evidence has no such row');
   return row;
 };
-const effectOf = (evidence: Doctored, from: number, to: number) =>
+const effectOf = (evidence: MutableEvidence, from: number, to: number) =>
   find(
     evidence.effects,
     (one) => one.ours && one.object === groupObject && one.from === from && one.to === to,
   );
-const attemptOf = (evidence: Doctored, id: string) =>
+const attemptOf = (evidence: MutableEvidence, id: string) =>
   find(evidence.attempts, (one) => one.decision_id === id);
-const decisionOf = (evidence: Doctored, id: string) => find(evidence.decisions, (one) => one.id === id);
-const groupOf = (evidence: Doctored) => find(evidence.resources, ({ id }) => id === 'group');
-const eventOf = (evidence: Doctored, decision: string, phase: string) =>
+const decisionOf = (evidence: MutableEvidence, id: string) =>
+  find(evidence.decisions, (one) => one.id === id);
+const groupOf = (evidence: MutableEvidence) => find(evidence.resources, ({ id }) => id === 'group');
+const eventOf = (evidence: MutableEvidence, decision: string, phase: string) =>
   find(evidence.events, (one) => one.phase === phase && one.decision_id === decision);
-const decideCall = (evidence: Doctored) => find(evidence.calls, ({ key }) => key === 'decide-one');
-const jobOf = (evidence: Doctored, id: string) => find(evidence.jobs, (one) => one.id === id);
+const decideCall = (evidence: MutableEvidence) => find(evidence.calls, ({ key }) => key === 'decide-one');
+const jobOf = (evidence: MutableEvidence, id: string) => find(evidence.jobs, (one) => one.id === id);
 const without = <T>(rows: T[], matches: (row: T) => boolean): void => {
   const index = rows.findIndex(matches);
   if (index < 0) throw new Error('the evidence has no such row');
   rows.splice(index, 1);
 };
 /** The group goes in, out, and in again: three changes of direction, the last with a sample of its own. */
-const swing = (evidence: Doctored, last = start + 130_000): void => {
+const swing = (evidence: MutableEvidence, last = start + 130_000): void => {
   carryOut(evidence, { id: 'in', resource: 'group', seq: 4, from: 6, to: 5, at: start + 70_000 });
   carryOut(evidence, { id: 'out', resource: 'group', seq: 5, from: 5, to: 6, at: start + 90_000 });
   carryOut(evidence, { id: 'in-again', resource: 'group', seq: 6, from: 6, to: 5, at: last });
@@ -113,8 +114,8 @@ test('attempts that another worker closed are timed, by themselves', () => {
 });
 
 /** By the rule that must notice them: what is changed, one change each. */
-const lies: Readonly<
-  Record<string, readonly (readonly [what: string, doctor: (evidence: Doctored) => void])[]>
+const violations: Readonly<
+  Record<string, readonly (readonly [what: string, change: (evidence: MutableEvidence) => void])[]>
 > = {
   lost: [
     [
@@ -143,7 +144,7 @@ const lies: Readonly<
   changed_after_end: [
     [
       'a client was told of another end',
-      (e) => e.saw.push({ jobId: 'execute-one', status: 'failed', outcome: 'dead' }),
+      (e) => e.reported.push({ jobId: 'execute-one', status: 'failed', outcome: 'dead' }),
     ],
   ],
   idempotency_breaks: [
@@ -246,7 +247,7 @@ const lies: Readonly<
         Object.assign(outcome, { success: false, outcome: 'not_applied' });
         Object.assign(decisionOf(e, 'two'), { executed: false, state: 'expired' });
         Object.assign(jobOf(e, 'execute-two'), { status: 'failed', outcome: 'expired' });
-        without(e.saw, ({ jobId }) => jobId === 'execute-two');
+        without(e.reported, ({ jobId }) => jobId === 'execute-two');
       },
     ],
   ],
@@ -473,19 +474,21 @@ const lies: Readonly<
   ],
 };
 
-describe('each lie is noticed, by the rule that is there for it and by no other', () => {
-  const cases = Object.entries(lies).flatMap(([rule, of]) => of.map((lie) => [rule, ...lie] as const));
-  test.each(cases)('%s: %s', (rule, _what, doctor) => {
-    expect(broken(doctor)).toEqual([rule]);
+describe('each violation is reported by the rule that is there for it and by no other', () => {
+  const cases = Object.entries(violations).flatMap(([rule, of]) =>
+    of.map((violation) => [rule, ...violation] as const),
+  );
+  test.each(cases)('%s: %s', (rule, _what, change) => {
+    expect(brokenRules(change)).toEqual([rule]);
   });
 });
 
-test('every rule has a lie that only it notices', () => {
-  expect(Object.keys(lies).sort()).toEqual(Object.keys(rules).sort());
+test('every rule has a violation that only it reports', () => {
+  expect(Object.keys(violations).sort()).toEqual(Object.keys(rules).sort());
 });
 
 /** What may look like a break and is none. */
-const truths: readonly (readonly [what: string, doctor: (evidence: Doctored) => void])[] = [
+const permitted: readonly (readonly [what: string, change: (evidence: MutableEvidence) => void])[] = [
   [
     'on AWS somebody else changed the group between our read and our write',
     (e) => {
@@ -516,7 +519,7 @@ const truths: readonly (readonly [what: string, doctor: (evidence: Doctored) => 
       Object.assign(outcome, { success: false, outcome: 'superseded' });
       Object.assign(decisionOf(e, 'two'), { executed: false, state: 'superseded' });
       Object.assign(jobOf(e, 'execute-two'), { status: 'failed', outcome: 'superseded' });
-      without(e.saw, ({ jobId }) => jobId === 'execute-two');
+      without(e.reported, ({ jobId }) => jobId === 'execute-two');
       e.effects.push(external(groupObject, 6, 8, start + 31_050));
     },
   ],
@@ -611,8 +614,8 @@ const truths: readonly (readonly [what: string, doctor: (evidence: Doctored) => 
   ],
 ];
 
-test.each(truths)('no break: %s', (_what, doctor) => {
-  expect(broken(doctor)).toEqual([]);
+test.each(permitted)('no break: %s', (_what, change) => {
+  expect(brokenRules(change)).toEqual([]);
 });
 
 describe('the hash chain of the audit trail', () => {
@@ -652,7 +655,7 @@ function checker(...args: string[]) {
 }
 
 test('a schedule that the checker cannot read is an error, and not taken for none', () => {
-  expect(() => broken((e) => e.calls.push(freeze(daily('*/5 8 * * *', 'UTC'), start)))).toThrow(
+  expect(() => brokenRules((e) => e.calls.push(freeze(daily('*/5 8 * * *', 'UTC'), start)))).toThrow(
     '*/5 8 * * *',
   );
 });

@@ -1,6 +1,6 @@
 import { type Random, seededRandom } from '../simulators/core/seeded-random.ts';
 
-/** What a fault strikes: process names, links, resources by place in the fleet. */
+/** What a fault may hit: process names, links, resources by place in the fleet. */
 export interface Topology {
   readonly apis: readonly string[];
   readonly workers: readonly string[];
@@ -31,7 +31,7 @@ type Range = readonly [number, number];
 interface Kind {
   /** How often, relative to the others. */
   readonly weight: number;
-  /** How it strikes a process, when it does. */
+  /** What it does to a process, when it hits one. */
   readonly process?: ProcessFault;
   readonly durationMs: Range;
   readonly targets: (topology: Topology) => readonly string[];
@@ -51,7 +51,7 @@ const between = (random: Random, [from, to]: Range): number => from + Math.floor
 const pick = <T>(random: Random, values: readonly T[]): T =>
   values[Math.floor(random() * values.length)] as T;
 
-/** Of the choice of victims among what is there only when the fault strikes. */
+/** Of the choice of victims among what is there only when the fault is injected. */
 const seedIn = (random: Random): number => between(random, [0, 999_999]);
 
 /** The victims that a fault's detail names: of the same list, in the same order, always the same ones. */
@@ -287,7 +287,7 @@ export const faultKinds = {
 
 export type FaultKind = keyof typeof faultKinds;
 
-/** @returns null when it strikes no process. */
+/** @returns null when it hits no process. */
 export function processFaultOf(kind: FaultKind): ProcessFault | null {
   return (faultKinds[kind] as Kind).process ?? null;
 }

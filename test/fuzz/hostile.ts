@@ -1,4 +1,4 @@
-import type { Dice } from './dice.ts';
+import type { RandomGenerator } from './random-generator.ts';
 
 /** Goes into JSON as it stands: what JSON.stringify would not write. */
 export class RawJson {
@@ -215,7 +215,7 @@ export function stringify(value: unknown): string {
 }
 
 /** Bodies that are hostile as a whole. `fields` is the inside of a valid object: `"a":1,"b":2`. */
-export const wholeBodies: readonly ((fields: string, dice: Dice) => string | Buffer)[] = [
+export const wholeBodies: readonly ((fields: string, random: RandomGenerator) => string | Buffer)[] = [
   () => '',
   () => '{',
   () => 'null',
@@ -243,5 +243,5 @@ export const wholeBodies: readonly ((fields: string, dice: Dice) => string | Buf
   () => `{"x":"${'a'.repeat(64 * 1024)}"}`,
   () => Buffer.concat([Buffer.from('{"x":"'), Buffer.from([0xff, 0xfe, 0xc0, 0xaf]), Buffer.from('"}')]),
   () => Buffer.concat([Buffer.from('{"x":"'), Buffer.from([0xed, 0xa0, 0x80]), Buffer.from('"}')]),
-  (_fields, dice) => Buffer.from(Array.from({ length: 200 }, () => dice.below(256))),
+  (_fields, random) => Buffer.from(Array.from({ length: 200 }, () => random.below(256))),
 ];

@@ -2,7 +2,7 @@ import type pg from 'pg';
 
 /**
  * Not compared as a whole, for a refused request is to be written down. What `audit_log` says besides refusals and counts of
- * requests is compared: no refused request may be told as done. `audit_heads` is the end of its chain, and follows it.
+ * requests is compared: no refused request may be recorded as done. `audit_heads` is the end of its chain, and follows it.
  */
 const written = new Set(['audit_heads', 'audit_log']);
 const requestRows = `('request.refused', 'requests.refused', 'requests.accepted')`;

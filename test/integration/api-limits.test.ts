@@ -5,7 +5,7 @@ import { readApiConfig } from '../../api/config.ts';
 import { generateKey } from '../../api/keys/api-key.ts';
 import { RateLimit } from '../../api/middleware/rate-limit.ts';
 import { createProducerConnection } from '../../shared/queues/queues.ts';
-import { dawdle, sendBytes } from '../fuzz/client.ts';
+import { sendBytes, sendSlowly } from '../fuzz/client.ts';
 import { forFile } from '../support/for-file.ts';
 import { refusal, startTestApi, type TestApi } from '../support/test-api.ts';
 
@@ -45,7 +45,7 @@ describe('a client that takes its time', () => {
       2_000,
     ],
   ])('over %s is cut off', async (_what, first, more, ms) => {
-    const cutAt = await dawdle(port, first.replace('KEY', key), more, ms + 5_000);
+    const cutAt = await sendSlowly(port, first.replace('KEY', key), more, ms + 5_000);
     expect(cutAt).not.toBeNull();
     expect(cutAt).toBeGreaterThanOrEqual(ms - 100);
   });

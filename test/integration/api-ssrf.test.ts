@@ -2,10 +2,10 @@ import { createServer } from 'node:net';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
 import { Kubernetes } from '../../worker/providers/kubernetes.ts';
-import { Dice } from '../fuzz/dice.ts';
 import { hostileUrls } from '../fuzz/hostile.ts';
 import { makeValue } from '../fuzz/make-value.ts';
 import { type Operation, readApi, type Schema } from '../fuzz/openapi.ts';
+import { RandomGenerator } from '../fuzz/random-generator.ts';
 import { forFile } from '../support/for-file.ts';
 import { seedDecision, seedResource } from '../support/seed.ts';
 import { newGroup, startTestApi } from '../support/test-api.ts';
@@ -60,7 +60,7 @@ describe('a URL in any text a client can send', () => {
     const urls = hostileUrls(`127.0.0.1:${canary.port}`);
     const resource = await seedResource(api.pool);
     const decision = await seedDecision(api.pool, resource, 4, 6);
-    const dice = new Dice(1);
+    const random = new RandomGenerator(1);
     const ids = (name: string) => (name === 'decision_id' ? decision : resource);
     const places = new Set<string>();
     const send = async (operation: Operation, path: string, body: unknown, headers = {}) =>
@@ -69,12 +69,12 @@ describe('a URL in any text a client can send', () => {
         ...(body === undefined ? {} : { body }),
         headers: { prefer: 'wait=1', ...headers },
       });
-    const make = (schema: Schema, name: string) => makeValue(schema, name, dice, described, ids, true);
+    const make = (schema: Schema, name: string) => makeValue(schema, name, random, described, ids, true);
     for (const operation of described.operations) {
       const path = operation.path.replace(/\{\w+\}/g, resource);
       for (const { name, in: place } of operation.parameters) {
         places.add(`${operation.operationId} ${place} ${name}`);
-        const url = dice.pick(urls);
+        const url = random.pick(urls);
         if (place === 'query') await send(operation, `${path}?${name}=${encodeURIComponent(url)}`, undefined);
         else if (place === 'header') await send(operation, path, undefined, { [name]: url });
         else await send(operation, operation.path.replace(`{${name}}`, encodeURIComponent(url)), undefined);

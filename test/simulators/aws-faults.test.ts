@@ -232,7 +232,7 @@ describe('a world that moves', () => {
   });
 });
 
-describe('when a rule strikes', () => {
+describe('when a rule applies', () => {
   const throttle: AwsEffect = { kind: 'throttle' };
   const isRefused = (capacity: number) =>
     setDesired(capacity).then(
@@ -245,7 +245,7 @@ describe('when a rule strikes', () => {
     const refused: boolean[] = [];
     for (const capacity of [3, 4, 5, 6]) refused.push(await isRefused(capacity));
     expect(refused).toEqual([false, true, true, false]);
-    expect(simulator.faults.list()).toMatchObject([{ seen: 4, struck: 2 }]);
+    expect(simulator.faults.list()).toMatchObject([{ seen: 4, injected: 2 }]);
   });
 
   it('draws from the seed: the same seed, the same history', async () => {
@@ -421,7 +421,7 @@ describe('the ledger and the controls', () => {
     });
     await expect(setDesired(5)).rejects.toMatchObject({ name: 'Throttling' });
     expect(await control('GET', 'faults')).toMatchObject({
-      json: { faults: [{ id: (added.ids as string[])[0], struck: 1 }] },
+      json: { faults: [{ id: (added.ids as string[])[0], injected: 1 }] },
     });
     expect(await control('DELETE', 'faults')).toMatchObject({ json: { faults: [] } });
     await setDesired(5);

@@ -171,7 +171,7 @@ describe('dead rows', () => {
     expect(jobs?.left).toBe(0);
   });
 
-  it('are told from neglect', () => {
+  it('are distinguished from neglect', () => {
     const { jobs } = deadShares(readings(1_000_000, 600), ['jobs']);
     expect(jobs?.left).toBeGreaterThan(0.5);
   });

@@ -47,17 +47,17 @@ async function main(folder: string, closers: Closers): Promise<number> {
   for (const [index, crash] of crashes.entries()) {
     let result = await runCrash(rig, pool, crash, crashes[index + 1]?.scenario);
     // What nobody waits for (a publication) may come too late for its process: another try tells.
-    for (let tries = 1; tries < 3 && !result.struck && result.faults.length === 0; tries++)
+    for (let tries = 1; tries < 3 && !result.crashed && result.faults.length === 0; tries++)
       result = await runCrash(rig, pool, crash, crashes[index + 1]?.scenario);
     results.push(result);
-    if (result.faults.length > 0 || !result.struck)
+    if (result.faults.length > 0 || !result.crashed)
       say(
-        `${crash.name} ${crash.phase} ${crash.nth} in ${crash.scenario.name}: ${result.struck ? result.faults.join('; ') : 'not reached this time'}`,
+        `${crash.name} ${crash.phase} ${crash.nth} in ${crash.scenario.name}: ${result.crashed ? result.faults.join('; ') : 'not reached this time'}`,
       );
     else if (index % 50 === 49) say(`${index + 1} of ${crashes.length}`);
   }
   const missing = [...unreached, ...unreachable].filter((name) => reasonFor(name) === undefined);
-  const failed = results.filter((result) => result.faults.length > 0 || !result.struck);
+  const failed = results.filter((result) => result.faults.length > 0 || !result.crashed);
   const recovery = results.map(({ recoveryMs }) => recoveryMs).sort((a, b) => a - b);
   const report = {
     points: build.points.length,
@@ -74,12 +74,12 @@ async function main(folder: string, closers: Closers): Promise<number> {
       p95: Math.round(recovery[Math.floor(recovery.length * 0.95)] ?? 0),
     },
     seconds: Math.round((performance.now() - startedAt) / 1_000),
-    failures: failed.map(({ crash, struck, faults: found }) => ({
+    failures: failed.map(({ crash, crashed, faults: found }) => ({
       point: crash.name,
       phase: crash.phase,
       nth: crash.nth,
       scenario: crash.scenario.name,
-      faults: struck ? found : ['not reached this time'],
+      faults: crashed ? found : ['not reached this time'],
     })),
   };
   if (values.json) console.log(JSON.stringify(report, null, 2));

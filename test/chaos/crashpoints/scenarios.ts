@@ -1,4 +1,4 @@
-import type { ChildTask, Mischief } from './child.ts';
+import type { ChildTask, Disturbance } from './child.ts';
 import type { Rig, Subject } from './rig.ts';
 
 type JobOutcome = 'succeeded' | 'noop' | 'rejected' | 'expired' | 'superseded' | 'dead';
@@ -12,7 +12,7 @@ export interface Scenario {
   readonly target: number;
   /** How its jobs may end, whatever dies when. */
   readonly outcomes: readonly JobOutcome[];
-  readonly mischief?: Mischief;
+  readonly disturbance?: Disturbance;
   readonly resource?: Readonly<Record<string, unknown>>;
   readonly arrange?: (rig: Rig, subject: Subject) => Promise<unknown> | unknown;
   /** Both jobs, and each of them twice, are delivered at the same moment. */
@@ -141,7 +141,7 @@ export const scenarios: readonly Scenario[] = [
     place: 'group',
     ...scaling,
     outcomes: ['succeeded', 'superseded', 'rejected'],
-    mischief: 'removed-after-write',
+    disturbance: 'removed-after-write',
     arrange: awsFault(awsWrite, lost),
     followUp: false,
   },
@@ -150,7 +150,7 @@ export const scenarios: readonly Scenario[] = [
     place: 'group',
     ...scaling,
     outcomes: ['succeeded', 'superseded'],
-    mischief: 'changed-after-write',
+    disturbance: 'changed-after-write',
     arrange: awsFault(awsWrite, lost),
   },
   {
@@ -158,7 +158,7 @@ export const scenarios: readonly Scenario[] = [
     place: 'deployment',
     ...scaling,
     outcomes: ['succeeded', 'expired'],
-    mischief: 'expired-after-write',
+    disturbance: 'expired-after-write',
     arrange: kubernetesFault({ kind: 'reset', applied: false }),
   },
   {
@@ -240,36 +240,36 @@ export const scenarios: readonly Scenario[] = [
     place: 'group',
     ...scaling,
     outcomes: ['succeeded'],
-    mischief: 'resolved-elsewhere',
+    disturbance: 'resolved-elsewhere',
   },
   {
     name: 'database-cut-after-write',
     place: 'group',
     ...scaling,
     outcomes: ['succeeded'],
-    mischief: 'cut-after-write',
+    disturbance: 'cut-after-write',
   },
   {
     name: 'database-cut-in-outcome',
     place: 'group',
     ...scaling,
     outcomes: ['succeeded'],
-    mischief: 'cut-in-outcome',
+    disturbance: 'cut-in-outcome',
   },
-  { name: 'too-slow-to-send', place: 'group', ...scaling, outcomes: ['succeeded'], mischief: 'slow' },
+  { name: 'too-slow-to-send', place: 'group', ...scaling, outcomes: ['succeeded'], disturbance: 'slow' },
   {
     name: 'expired-in-between',
     place: 'group',
     ...scaling,
     outcomes: ['succeeded', 'expired'],
-    mischief: 'expired-after-describe',
+    disturbance: 'expired-after-describe',
   },
   {
     name: 'claims-blocked',
     place: 'group',
     ...scaling,
     outcomes: ['succeeded'],
-    mischief: 'claim-locked',
+    disturbance: 'claim-locked',
     together: true,
   },
   {
@@ -277,17 +277,23 @@ export const scenarios: readonly Scenario[] = [
     place: 'group',
     ...scaling,
     outcomes: ['succeeded'],
-    mischief: 'cut-after-describe',
+    disturbance: 'cut-after-describe',
   },
   {
     name: 'nonsense-from-the-cloud',
     place: 'group',
     ...scaling,
     outcomes: ['succeeded', 'dead'],
-    mischief: 'nonsense',
+    disturbance: 'nonsense',
   },
-  { name: 'circuit-closes', place: 'group', ...scaling, outcomes: ['succeeded'], mischief: 'circuit-open' },
-  { name: 'leases-renewed', place: 'group', ...scaling, outcomes: ['succeeded'], mischief: 'long' },
+  {
+    name: 'circuit-closes',
+    place: 'group',
+    ...scaling,
+    outcomes: ['succeeded'],
+    disturbance: 'circuit-open',
+  },
+  { name: 'leases-renewed', place: 'group', ...scaling, outcomes: ['succeeded'], disturbance: 'long' },
   {
     name: 'crowded',
     place: 'group',

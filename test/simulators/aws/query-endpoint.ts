@@ -32,7 +32,11 @@ function carryOut(exchange: Exchange): void {
     send(exchange, errorAnswer(exchange, refusal));
     return;
   }
-  const effect = simulation.faults.strike({ action, scope: region, target: targetsOf(exchange.parameters) });
+  const effect = simulation.faults.effectOn({
+    action,
+    scope: region,
+    target: targetsOf(exchange.parameters),
+  });
   if (effect !== undefined) {
     try {
       suffer(exchange, effect);

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { estimateCost, type PriceInput, type UnitPrice, unitPrice } from '../../../shared/cost/estimate.ts';
 import { parsePriceTable, priceTable } from '../../../shared/cost/price-table.ts';
+import { forAll } from '../../support/for-all.ts';
 
 const unknown: PriceInput = {
   cloud_provider: 'aws',
@@ -248,71 +249,56 @@ describe('laws of every estimate', () => {
     'delta_monthly_cost',
   ] as const;
 
-  it('is a finite number with at most 6 decimals, whatever the resource says', () => {
-    fc.assert(
-      fc.property(inputs, counts, counts, (input, instances, current) => {
-        const estimate = estimateCost(unitPrice(input), instances, current);
-        for (const field of money) {
-          expect(Number.isFinite(estimate[field])).toBe(true);
-          expect(new Decimal(estimate[field]).decimalPlaces()).toBeLessThanOrEqual(6);
-        }
-      }),
-    );
-  });
+  it('is a finite number with at most 6 decimals, whatever the resource says', () =>
+    forAll(100, [inputs, counts, counts], (input, instances, current) => {
+      const estimate = estimateCost(unitPrice(input), instances, current);
+      for (const field of money) {
+        expect(Number.isFinite(estimate[field])).toBe(true);
+        expect(new Decimal(estimate[field]).decimalPlaces()).toBeLessThanOrEqual(6);
+      }
+    }));
 
-  it('is linear in the count: twice as many cost twice as much', () => {
-    fc.assert(
-      fc.property(storedPrices, small, small, (hourly, n, times) => {
-        const price = at(hourly);
-        for (const field of ['hourly_cost', 'daily_cost', 'monthly_cost'] as const) {
-          expect(estimateCost(price, n * times, 0)[field]).toBe(
-            new Decimal(estimateCost(price, n, 0)[field]).times(times).toNumber(),
-          );
-        }
-      }),
-    );
-  });
-
-  it('has a delta that is the difference of the two costs', () => {
-    fc.assert(
-      fc.property(storedPrices, small, small, (hourly, n, m) => {
-        const price = at(hourly);
-        const [there, here, delta] = [
-          estimateCost(price, n, 0),
-          estimateCost(price, m, 0),
-          estimateCost(price, n, m),
-        ];
-        for (const period of ['hourly_cost', 'daily_cost', 'monthly_cost'] as const) {
-          expect(delta[`delta_${period}`]).toBe(new Decimal(there[period]).minus(here[period]).toNumber());
-        }
-      }),
-    );
-  });
-
-  it('never says a bigger group costs less', () => {
-    fc.assert(
-      fc.property(inputs, counts, counts, (input, n, m) => {
-        const price = unitPrice(input);
-        expect(estimateCost(price, Math.max(n, m), 0).hourly_cost).toBeGreaterThanOrEqual(
-          estimateCost(price, Math.min(n, m), 0).hourly_cost,
+  it('is linear in the count: twice as many cost twice as much', () =>
+    forAll(100, [storedPrices, small, small], (hourly, n, times) => {
+      const price = at(hourly);
+      for (const field of ['hourly_cost', 'daily_cost', 'monthly_cost'] as const) {
+        expect(estimateCost(price, n * times, 0)[field]).toBe(
+          new Decimal(estimateCost(price, n, 0)[field]).times(times).toNumber(),
         );
-        expect(estimateCost(price, Math.max(n, m), Math.min(n, m)).delta_monthly_cost).toBeGreaterThanOrEqual(
-          0,
-        );
-      }),
-    );
-  });
+      }
+    }));
 
-  it('always says where the price comes from, and dates it unless the resource set it', () => {
-    fc.assert(
-      fc.property(inputs, (input) => {
-        const { price_source, priced_at, note } = unitPrice(input);
-        expect(price_source === 'override').toBe(input.hourly_price !== null);
-        expect(priced_at === null).toBe(price_source === 'override');
-        expect(note).not.toBe('');
-      }),
-    );
-  });
+  it('has a delta that is the difference of the two costs', () =>
+    forAll(100, [storedPrices, small, small], (hourly, n, m) => {
+      const price = at(hourly);
+      const [there, here, delta] = [
+        estimateCost(price, n, 0),
+        estimateCost(price, m, 0),
+        estimateCost(price, n, m),
+      ];
+      for (const period of ['hourly_cost', 'daily_cost', 'monthly_cost'] as const) {
+        expect(delta[`delta_${period}`]).toBe(new Decimal(there[period]).minus(here[period]).toNumber());
+      }
+    }));
+
+  it('never says a bigger group costs less', () =>
+    forAll(100, [inputs, counts, counts], (input, n, m) => {
+      const price = unitPrice(input);
+      expect(estimateCost(price, Math.max(n, m), 0).hourly_cost).toBeGreaterThanOrEqual(
+        estimateCost(price, Math.min(n, m), 0).hourly_cost,
+      );
+      expect(estimateCost(price, Math.max(n, m), Math.min(n, m)).delta_monthly_cost).toBeGreaterThanOrEqual(
+        0,
+      );
+    }));
+
+  it('always says where the price comes from, and dates it unless the resource set it', () =>
+    forAll(100, [inputs], (input) => {
+      const { price_source, priced_at, note } = unitPrice(input);
+      expect(price_source === 'override').toBe(input.hourly_price !== null);
+      expect(priced_at === null).toBe(price_source === 'override');
+      expect(note).not.toBe('');
+    }));
 });
 
 it('prices with the table it is given', () => {
