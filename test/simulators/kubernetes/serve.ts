@@ -1,4 +1,5 @@
-import { type Answer, asApiError, errorAnswer, htmlAnswer, send, truncate } from './answer.ts';
+import { type Answer, htmlAnswer } from '../core/answer.ts';
+import { asApiError, errorAnswer, send, truncate } from './answer.ts';
 import {
   ApiError,
   conflict,
