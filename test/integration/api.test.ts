@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { forFile } from '../support/for-file.ts';
 import { seedDecision } from '../support/seed.ts';
 import { newGroup, refusal, startTestApi } from '../support/test-api.ts';
+import { readValue } from '../support/test-database.ts';
 import { startTestWorker } from '../support/worker-rig.ts';
 
 const api = forFile(await startTestApi());
@@ -300,32 +301,80 @@ describe('cost, operations and documents', () => {
 
 describe('bad input', () => {
   const decide = '/scale/decide';
-  const cases: [
-    string,
-    string,
-    string,
-    { body?: unknown; raw?: string | Buffer; headers?: Record<string, string> },
-    number,
-    string,
-  ][] = [
-    ['a wrong type', 'POST', decide, { body: { resource_id: 7 } }, 400, 'invalid_request'],
-    ['a malformed id', 'POST', decide, { body: { resource_id: '../../etc/passwd' } }, 400, 'invalid_request'],
+  type Options = Parameters<typeof api.call>[2];
+  async function refuses(method: string, path: string, options: Options, status: number, code: string) {
+    const count = () =>
+      readValue(api.pool, 'select (select count(*) from jobs) + (select count(*) from resources)');
+    const before = await count();
+    const answer = await api.call(method, path, { key: all.key, ...options });
+    expect(answer).toMatchObject({ status, body: { status, code } });
+    expect(answer.headers.get('content-type')).toContain('application/problem+json');
+    expect(answer.body.detail).not.toMatch(/\n\s+at |node_modules/);
+    expect(await count()).toBe(before);
+  }
+
+  it.each<[string, Options, number, string]>([
+    ['a wrong type', { body: { resource_id: 7 } }, 400, 'invalid_request'],
+    ['a malformed id', { body: { resource_id: '../../etc/passwd' } }, 400, 'invalid_request'],
+    ['an unknown field', { body: { resource_id: randomUUID(), admin: true } }, 400, 'invalid_request'],
+    ['an unknown resource', { body: { resource_id: randomUUID() } }, 404, 'resource_not_found'],
+    ['no JSON', { raw: '{"resource_id":' }, 400, 'invalid_json'],
+    ['an empty body', { raw: '', headers: { 'content-type': 'application/json' } }, 400, 'invalid_json'],
     [
-      'an unknown field',
-      'POST',
-      decide,
-      { body: { resource_id: randomUUID(), admin: true } },
-      400,
-      'invalid_request',
+      'another content type',
+      { raw: 'a=b', headers: { 'content-type': 'text/plain' } },
+      415,
+      'wrong_content_type',
     ],
+    ['a field twice', { raw: '{"resource_id":"a","resource_id":"b"}' }, 400, 'duplicate_key'],
+    ['an escaped field twice', { raw: '{"resource_id":"a","resource\\u005fid":"b"}' }, 400, 'duplicate_key'],
+    ['__proto__', { raw: '{"__proto__":{"x":1}}' }, 400, 'forbidden_key'],
+    ['deep nesting', { raw: `${'['.repeat(10_000)}${']'.repeat(10_000)}` }, 400, 'json_too_deep'],
+    ['NUL', { raw: '{"resource_id":"a\\u0000"}' }, 400, 'invalid_text'],
+    ['half a character', { raw: '{"resource_id":"\\ud800"}' }, 400, 'invalid_text'],
+    ['bytes that are not UTF-8', { raw: Buffer.from([0x7b, 0xff, 0x7d]) }, 400, 'invalid_json'],
+    ['one byte too many', { raw: `{"x":"${'a'.repeat(64 * 1024 - 7)}"}` }, 413, 'body_too_large'],
     [
-      'an unknown resource',
-      'POST',
-      decide,
-      { body: { resource_id: randomUUID() } },
+      'a huge idempotency key',
+      { body: { resource_id: randomUUID() }, headers: { 'idempotency-key': 'a'.repeat(256) } },
+      400,
+      'invalid_idempotency_key',
+    ],
+  ])('refuses to decide on %s and changes nothing', (_what, options, status, code) =>
+    refuses('POST', decide, options, status, code),
+  );
+
+  it.each<[string, string, number, string]>([
+    ['a limit too high', '/scale/history?limit=101', 400, 'invalid_request'],
+    ['NUL in a query', '/jobs?cursor=a%00', 400, 'invalid_text'],
+    ['NUL in the name of a query', '/jobs?a%00=1', 400, 'invalid_text'],
+    ['NUL in the path', '/jobs/%00', 400, 'invalid_text'],
+    [
+      'an offset PostgreSQL does not know',
+      `/resources/${randomUUID()}/metrics?from=2026-01-01T00:00:00%2B23:59`,
       404,
       'resource_not_found',
     ],
+    [
+      'a forged cursor',
+      `/jobs?cursor=${Buffer.from('["2026-02-30 00:00:00+00","00000000-0000-4000-8000-000000000000"]').toString('base64url')}`,
+      400,
+      'invalid_cursor',
+    ],
+    [
+      'a forged number as a cursor',
+      `/scale/history?cursor=${Buffer.from('["99999999999999999999"]').toString('base64url')}`,
+      400,
+      'invalid_cursor',
+    ],
+    ['a foreign cursor', '/jobs?cursor=x', 400, 'invalid_cursor'],
+    ['a malformed id in the path', '/jobs/1', 400, 'invalid_request'],
+    ['another address', '/nothing', 404, 'not_found'],
+  ])('refuses to answer %s and changes nothing', (_what, path, status, code) =>
+    refuses('GET', path, {}, status, code),
+  );
+
+  it.each<[string, string, string, Options, number, string]>([
     [
       'an unknown decision',
       'POST',
@@ -333,59 +382,6 @@ describe('bad input', () => {
       { body: { decision_id: randomUUID() } },
       404,
       'decision_not_found',
-    ],
-    ['no JSON', 'POST', decide, { raw: '{"resource_id":' }, 400, 'invalid_json'],
-    [
-      'an empty body',
-      'POST',
-      decide,
-      { raw: '', headers: { 'content-type': 'application/json' } },
-      400,
-      'invalid_json',
-    ],
-    [
-      'another content type',
-      'POST',
-      decide,
-      { raw: 'a=b', headers: { 'content-type': 'text/plain' } },
-      415,
-      'wrong_content_type',
-    ],
-    ['a field twice', 'POST', decide, { raw: '{"resource_id":"a","resource_id":"b"}' }, 400, 'duplicate_key'],
-    [
-      'an escaped field twice',
-      'POST',
-      decide,
-      { raw: '{"resource_id":"a","resource\\u005fid":"b"}' },
-      400,
-      'duplicate_key',
-    ],
-    ['__proto__', 'POST', decide, { raw: '{"__proto__":{"x":1}}' }, 400, 'forbidden_key'],
-    [
-      'deep nesting',
-      'POST',
-      decide,
-      { raw: `${'['.repeat(10_000)}${']'.repeat(10_000)}` },
-      400,
-      'json_too_deep',
-    ],
-    ['NUL', 'POST', decide, { raw: '{"resource_id":"a\\u0000"}' }, 400, 'invalid_text'],
-    ['half a character', 'POST', decide, { raw: '{"resource_id":"\\ud800"}' }, 400, 'invalid_text'],
-    [
-      'bytes that are not UTF-8',
-      'POST',
-      decide,
-      { raw: Buffer.from([0x7b, 0xff, 0x7d]) },
-      400,
-      'invalid_json',
-    ],
-    [
-      'one byte too many',
-      'POST',
-      decide,
-      { raw: `{"x":"${'a'.repeat(64 * 1024 - 7)}"}` },
-      413,
-      'body_too_large',
     ],
     [
       '1e309',
@@ -436,18 +432,6 @@ describe('bad input', () => {
       'invalid_request',
     ],
     [
-      'a huge idempotency key',
-      'POST',
-      decide,
-      { body: { resource_id: randomUUID() }, headers: { 'idempotency-key': 'a'.repeat(256) } },
-      400,
-      'invalid_idempotency_key',
-    ],
-    ['a limit too high', 'GET', '/scale/history?limit=101', {}, 400, 'invalid_request'],
-    ['NUL in a query', 'GET', '/jobs?cursor=a%00', {}, 400, 'invalid_text'],
-    ['NUL in the name of a query', 'GET', '/jobs?a%00=1', {}, 400, 'invalid_text'],
-    ['NUL in the path', 'GET', '/jobs/%00', {}, 400, 'invalid_text'],
-    [
       'NUL where there is a reason',
       'DELETE',
       '/fleet-limits/global?reason=because%00',
@@ -455,47 +439,10 @@ describe('bad input', () => {
       400,
       'invalid_text',
     ],
-    [
-      'an offset PostgreSQL does not know',
-      'GET',
-      `/resources/${randomUUID()}/metrics?from=2026-01-01T00:00:00%2B23:59`,
-      {},
-      404,
-      'resource_not_found',
-    ],
-    [
-      'a forged cursor',
-      'GET',
-      `/jobs?cursor=${Buffer.from('["2026-02-30 00:00:00+00","00000000-0000-4000-8000-000000000000"]').toString('base64url')}`,
-      {},
-      400,
-      'invalid_cursor',
-    ],
-    [
-      'a forged number as a cursor',
-      'GET',
-      `/scale/history?cursor=${Buffer.from('["99999999999999999999"]').toString('base64url')}`,
-      {},
-      400,
-      'invalid_cursor',
-    ],
-    ['a foreign cursor', 'GET', '/jobs?cursor=x', {}, 400, 'invalid_cursor'],
-    ['a malformed id in the path', 'GET', '/jobs/1', {}, 400, 'invalid_request'],
     ['another method', 'DELETE', '/scale/decide', {}, 405, 'method_not_allowed'],
-    ['another address', 'GET', '/nothing', {}, 404, 'not_found'],
-  ];
-
-  it.each(cases)('refuses %s and changes nothing', async (_name, method, path, options, status, code) => {
-    const count = async () =>
-      (await api.pool.query('select (select count(*) from jobs) + (select count(*) from resources) as n'))
-        .rows[0].n;
-    const before = await count();
-    const answer = await api.call(method, path, { key: all.key, ...options });
-    expect(answer).toMatchObject({ status, body: { status, code } });
-    expect(answer.headers.get('content-type')).toContain('application/problem+json');
-    expect(answer.body.detail).not.toMatch(/\n\s+at |node_modules/);
-    expect(await count()).toBe(before);
-  });
+  ])('refuses %s and changes nothing', (_what, method, path, options, status, code) =>
+    refuses(method, path, options, status, code),
+  );
 
   it('refuses the same cloud object twice', async () => {
     const body = newGroup();

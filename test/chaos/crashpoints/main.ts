@@ -1,7 +1,6 @@
-import { openBackends } from '../../../deploy/local/backends.ts';
 import { migrate } from '../../../shared/db/migrate.ts';
 import type { Closers } from '../../../shared/lifecycle/closers.ts';
-import { inTemporaryFolder, readCommandLine } from '../../support/command.ts';
+import { inTemporaryFolder, openOwnBackends, readCommandLine } from '../../support/command.ts';
 import { reasonFor } from './allowed.ts';
 import { ChildPool, type CrashResult, discover, planCrashes, runCrash } from './enumerate.ts';
 import { buildInstrumented, bundleInstrumented } from './instrument.ts';
@@ -23,12 +22,7 @@ process.exitCode = await inTemporaryFolder('crashpoints', main);
 
 async function main(folder: string, closers: Closers): Promise<number> {
   const startedAt = performance.now();
-  const { databaseUrl, redisUrl } = await openBackends({
-    environment: { SCALER_CACHE_DIR: process.env.SCALER_CACHE_DIR },
-    dataDir: folder,
-    closers,
-    log: say,
-  });
+  const { databaseUrl, redisUrl } = await openOwnBackends(folder, closers, say);
   await migrate(databaseUrl);
   const plain = buildInstrumented();
   closers.add('build', async () => plain.remove());
