@@ -23,8 +23,11 @@ const at = (hourly: string): UnitPrice => unitPrice(aws({ hourly_price: hourly }
 
 describe('unitPrice', () => {
   const override = { price_source: 'override', priced_at: null } as const;
-  const table = (price_source: UnitPrice['price_source']) => ({ price_source, priced_at: '2026-01-19' });
-  const requests = (price_source: UnitPrice['price_source']) => ({ price_source, priced_at: '2026-06-17' });
+  const listed = { price_source: 'table', priced_at: '2026-01-19' } as const;
+  const elsewhere = { ...listed, price_source: 'table_other_region' } as const;
+  const unlisted = { ...listed, price_source: 'default' } as const;
+  const requested = { price_source: 'kubernetes_requests', priced_at: '2026-06-17' } as const;
+  const unrequested = { ...requested, price_source: 'default' } as const;
   const inRegion = (region: string, instance_type: string) => aws({ region, instance_type });
   it.each<[string, PriceInput, string, Pick<UnitPrice, 'price_source' | 'priced_at'>]>([
     [
@@ -40,39 +43,24 @@ describe('unitPrice', () => {
       override,
     ],
     ['an override of zero is a price', aws({ hourly_price: '0.000000' }), '0', override],
-    ['a type its region lists', inRegion('us-east-1', 't3.medium'), '0.0416', table('table')],
-    [
-      'a type only the reference region lists',
-      inRegion('eu-central-1', 'm8g.large'),
-      '0.08976',
-      table('table_other_region'),
-    ],
-    ['a region without prices', inRegion('il-central-1', 'm5.large'), '0.096', table('table_other_region')],
-    ['no region', aws({ instance_type: 'm5.large' }), '0.096', table('table_other_region')],
-    ['no instance type', aws({ region: 'us-east-1' }), '0.096', table('default')],
-    ['a type no region lists', inRegion('us-east-1', 'q9.huge'), '0.096', table('default')],
+    ['a type its region lists', inRegion('us-east-1', 't3.medium'), '0.0416', listed],
+    ['a type only the reference region lists', inRegion('eu-central-1', 'm8g.large'), '0.08976', elsewhere],
+    ['a region without prices', inRegion('il-central-1', 'm5.large'), '0.096', elsewhere],
+    ['no region', aws({ instance_type: 'm5.large' }), '0.096', elsewhere],
+    ['no instance type', aws({ region: 'us-east-1' }), '0.096', unlisted],
+    ['a type no region lists', inRegion('us-east-1', 'q9.huge'), '0.096', unlisted],
     // 0.5 × 0.04048 + 1.5 × 0.004445
     [
       'requests for CPU and memory',
       kubernetes({ cpu_request: '0.500', memory_request: '1.5' }),
       '0.0269075',
-      requests('kubernetes_requests'),
+      requested,
     ],
-    ['a request for CPU alone', kubernetes({ cpu_request: '2' }), '0.08096', requests('kubernetes_requests')],
-    [
-      'a request for memory alone',
-      kubernetes({ memory_request: '2' }),
-      '0.00889',
-      requests('kubernetes_requests'),
-    ],
+    ['a request for CPU alone', kubernetes({ cpu_request: '2' }), '0.08096', requested],
+    ['a request for memory alone', kubernetes({ memory_request: '2' }), '0.00889', requested],
     // 0.25 × 0.04048 + 0.5 × 0.004445
-    ['no requests', kubernetes({}), '0.0123425', requests('default')],
-    [
-      'requests of zero',
-      kubernetes({ cpu_request: '0', memory_request: '0.000' }),
-      '0.0123425',
-      requests('default'),
-    ],
+    ['no requests', kubernetes({}), '0.0123425', unrequested],
+    ['requests of zero', kubernetes({ cpu_request: '0', memory_request: '0.000' }), '0.0123425', unrequested],
   ])('prices %s', (_, input, hourly, from) => {
     expect(unitPrice(input)).toMatchObject({ hourly, ...from });
   });
