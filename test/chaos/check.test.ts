@@ -161,11 +161,7 @@ const violations: Readonly<
     ],
     [
       'the same key was accepted with another body',
-      (e) =>
-        e.calls.push({
-          ...decideCall(e),
-          body: { resource_id: 'deployment' },
-        }),
+      (e) => e.calls.push({ ...decideCall(e), body: { resource_id: 'deployment' } }),
     ],
     [
       'a second try made a job that nobody was told of',
@@ -181,13 +177,7 @@ const violations: Readonly<
     [
       'a decide job has two decisions',
       (e) =>
-        e.decisions.push({
-          ...decisionOf(e, 'one'),
-          id: 'twin',
-          seq: 9,
-          executed: false,
-          state: 'pending',
-        }),
+        e.decisions.push({ ...decisionOf(e, 'one'), id: 'twin', seq: 9, executed: false, state: 'pending' }),
     ],
     ['two decisions have one seq', (e) => Object.assign(decisionOf(e, 'three'), { seq: 1 })],
     [
@@ -604,13 +594,7 @@ const permitted: readonly (readonly [what: string, change: (evidence: MutableEvi
   ],
   [
     'a request whose key was refused with another body',
-    (e) =>
-      e.calls.push({
-        ...decideCall(e),
-        body: { resource_id: 'deployment' },
-        status: 422,
-        jobIds: [],
-      }),
+    (e) => e.calls.push({ ...decideCall(e), body: { resource_id: 'deployment' }, status: 422, jobIds: [] }),
   ],
 ];
 

@@ -178,10 +178,7 @@ describe('what is refused', () => {
     });
     await refused(
       await audited('POST', '/scale/decide', { key: all.key, body: { resource_id: randomUUID() } }),
-      {
-        code: 'resource_not_found',
-        by_selectors: false,
-      },
+      { code: 'resource_not_found', by_selectors: false },
     );
     const body = newGroup();
     await all.post('/resources', body);

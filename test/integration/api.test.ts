@@ -57,9 +57,7 @@ describe('deciding', () => {
     });
     expect(accepted.headers.get('location')).toBe(`/jobs/${accepted.body.job_id}`);
     await expect
-      .poll(async () => (await all.get(`/jobs/${accepted.body.job_id}`)).body.status, {
-        timeout: 10_000,
-      })
+      .poll(async () => (await all.get(`/jobs/${accepted.body.job_id}`)).body.status, { timeout: 10_000 })
       .toBe('completed');
     const { body: job } = await all.get(`/jobs/${accepted.body.job_id}`);
     expect(Object.keys(job.result).sort()).toEqual(

@@ -23,12 +23,7 @@ beforeAll(async () => {
   await events(randomUUID(), 2);
   const who = { actor: 'k1', subject: 's', request_id: 'r', remote_address: '::1' };
   for (const resource_id of [null, resource, null, randomUUID()])
-    await audit(pool, {
-      ...who,
-      resource_id,
-      action: 'test.done',
-      detail: { n: 1.5, text: 'größer' },
-    });
+    await audit(pool, { ...who, resource_id, action: 'test.done', detail: { n: 1.5, text: 'größer' } });
 });
 afterAll(() => {
   rmSync(folder, { recursive: true, force: true });

@@ -173,9 +173,7 @@ describe('forecasts', () => {
     expect(Math.abs(cpu.expected - wave(Date.now() + 10 * minute) / 2)).toBeLessThan(3);
     // The errors of before count as errors of today's size, so the bound is as tight as it was.
     expect(cpu.upper / cpu.expected).toBeLessThan(1.3);
-    expect(await client.get(`/scale/decisions/${after.id}/replay`)).toMatchObject({
-      body: { equal: true },
-    });
+    expect(await client.get(`/scale/decisions/${after.id}/replay`)).toMatchObject({ body: { equal: true } });
   });
 
   it('take what the client says of the instances that were measured, and rates from counters', async () => {

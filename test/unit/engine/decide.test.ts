@@ -144,12 +144,7 @@ const cases: Case[] = [
   ],
   [
     'does nothing without samples even with a prediction, and even below the minimum',
-    {
-      samples: [],
-      usePrediction: true,
-      prediction: prediction(),
-      policy: policy({ minInstances: 9 }),
-    },
+    { samples: [], usePrediction: true, prediction: prediction(), policy: policy({ minInstances: 9 }) },
     [4, null, 'no_data'],
     'The count stays at 4 because there are no usable samples: post metrics for this resource.',
   ],
