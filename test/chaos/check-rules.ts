@@ -448,6 +448,7 @@ function lastMoment({ evidence }: History): number {
   return [...intents, ...arrivals].reduce((latest, at) => Math.max(latest, at), 0);
 }
 
+/** The times in which a scope was stopped, by what its operator was answered. */
 export function stopsOf(calls: readonly Call[]): Stop[] {
   const stops: Stop[] = [];
   for (const [route, changes] of groupBy(

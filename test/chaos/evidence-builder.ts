@@ -11,6 +11,7 @@ import type {
 
 /** A whole second, as signatures count in seconds. */
 export const start = 1_800_000_000_000;
+/** The cloud objects of the run, as the ledgers name them. */
 export const groupObject = 'aws:us-east-1:web';
 export const deploymentObject = 'kubernetes:deployment:chaos/web';
 
@@ -124,6 +125,7 @@ export function carryOut(
   } satisfies Effect);
 }
 
+/** An accepted request of a client, answered after 50 ms. @param sentAt epoch milliseconds. */
 export function call(
   op: string,
   route: string,
@@ -175,6 +177,7 @@ function resource(id: string, provider: ResourceRow['provider'], name: string): 
   };
 }
 
+/** A job that has succeeded at its first attempt. */
 export function job(id: string, kind: string, resourceId: string, decisionId: string | null): JobRow {
   return {
     id,
@@ -189,6 +192,7 @@ export function job(id: string, kind: string, resourceId: string, decisionId: st
   };
 }
 
+/** A row of the history. @param at epoch milliseconds. */
 export function event(
   decisionId: string,
   resourceId: string,

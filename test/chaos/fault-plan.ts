@@ -120,6 +120,7 @@ const kind = (
   more: Omit<Kind, 'weight' | 'durationMs' | 'targets'> = {},
 ): Kind => ({ weight, durationMs, targets, ...more });
 
+/** Every kind of fault: how often it comes, how long it lasts in ms, and what it may hit. */
 export const faultKinds = {
   'worker-kill': kind(6, [0, 0], workers, { process: 'killed' }),
   'worker-term': kind(3, [0, 0], workers, { process: 'ended' }),

@@ -11,6 +11,7 @@ export class RawJson {
 
 const raw = (text: string) => new RawJson(text);
 
+/** Numbers, and what may be taken for one. */
 export const hostileNumbers: readonly unknown[] = [
   raw('NaN'),
   raw('Infinity'),
@@ -59,6 +60,7 @@ export function hostileUrls(canary: string): string[] {
   ];
 }
 
+/** Texts that parsers, queries and logs may stumble over. */
 export const hostileTexts: readonly string[] = [
   '',
   ' ',
@@ -106,6 +108,7 @@ export const hostileTexts: readonly string[] = [
   'x@169.254.169.254/',
 ];
 
+/** Parts of a path, as they go over the wire. */
 export const hostilePathParts: readonly string[] = [
   '..',
   '..%2f..%2fadmin',
@@ -127,6 +130,7 @@ export const hostilePathParts: readonly string[] = [
   '%7B%7D',
 ];
 
+/** Query strings, with their question mark. */
 export const hostileQueries: readonly string[] = [
   '?limit=1&limit=2',
   '?limit[]=1',
@@ -164,6 +168,7 @@ export const hostileQueries: readonly string[] = [
   `?${'a=b&'.repeat(2_000)}`,
 ];
 
+/** Headers of one request each. */
 export const hostileHeaders: readonly Readonly<Record<string, string>>[] = [
   { 'content-type': 'text/plain' },
   { 'content-type': 'application/json; charset=utf-16' },

@@ -45,6 +45,7 @@ export interface FuzzRequest {
 
 type Draft = { -readonly [K in keyof FuzzRequest]: FuzzRequest[K] };
 
+/** Makes requests from the OpenAPI document: the same seed makes the same ones. */
 export class RequestMaker {
   readonly #random: RandomGenerator;
   readonly #api: Api;

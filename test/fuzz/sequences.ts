@@ -18,6 +18,7 @@ export class CutShort extends Error {}
 /** Several requests in order, each with the answer it must get. */
 export type Sequence = (stage: Stage) => Promise<void>;
 
+/** Requests that depend on the answers to those before them. */
 export const sequences: Readonly<Record<string, Sequence>> = {
   /** The second tenant's key must neither get the first one's job nor be bound by the first one's body. */
   'idempotency key of another tenant': async (stage) => {

@@ -53,6 +53,7 @@ export interface Stack {
   startApis(count: number, limits: Limits): Promise<Observed[]>;
 }
 
+/** Starts databases, clouds, API and workers as processes of their own. @throws when one of them does not start. */
 export async function buildStack(
   folder: string,
   options: { readonly workers: number; readonly resourcesPerCloud: number; readonly seed: number },

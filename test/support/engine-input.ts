@@ -1,9 +1,12 @@
 import type { EngineInput, EnginePolicy, EngineSample } from '../../worker/engine/types.ts';
 
+/** What the engine is given when nobody asks for a forecast. */
 export const noForecast = { usable: null, learning: false, why: 'not asked for' };
 
+/** The moment of every decision, unless a test names another. */
 export const now = Date.UTC(2026, 0, 15, 12);
 
+/** A policy with the defaults of the service. */
 export function policy(values: Partial<EnginePolicy> = {}): EnginePolicy {
   return {
     version: 1,
@@ -43,6 +46,7 @@ export function minutes(
   }));
 }
 
+/** Four instances at a half for a quarter of an hour, and nothing that holds a decision back. */
 export function input(values: Partial<EngineInput> = {}): EngineInput {
   return {
     currentInstances: 4,

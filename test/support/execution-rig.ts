@@ -30,6 +30,7 @@ export interface ExecutionRig {
   close(): Promise<void>;
 }
 
+/** Opens a database of its own. */
 export async function openExecutionRig(): Promise<ExecutionRig> {
   const { pool, close } = await openTestPool();
   const rig: ExecutionRig = {

@@ -54,6 +54,7 @@ const execution = (
   more: Partial<Scenario> = {},
 ): Scenario => ({ name, place, ...scaling, outcomes, ...more });
 
+/** Every way through the code that a crash is tried in. */
 export const scenarios: readonly Scenario[] = [
   execution('success', 'group', ['succeeded'], { together: true }),
   execution('deployment', 'deployment', ['succeeded']),

@@ -46,6 +46,7 @@ const circuits = 'worker/execute/circuits-store.ts';
 const aws = 'worker/providers/aws-auto-scaling.ts';
 const kubernetes = 'worker/providers/kubernetes.ts';
 
+/** Every guard in the sources that a test must miss when it is gone. */
 export const codeGuards: readonly CodeGuard[] = [
   ...inFile('api/protection/routes.ts', {
     'audit, in the transaction of the change': [

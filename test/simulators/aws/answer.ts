@@ -3,6 +3,7 @@ import { AwsError } from './aws-error.ts';
 import { type Exchange, record } from './exchange.ts';
 import { errorBody } from './query-answer.ts';
 
+/** The error in the envelope of the service that was asked. */
 export function errorAnswer({ service, requestId }: Exchange, error: AwsError): Answer {
   return {
     status: error.status,
@@ -12,6 +13,7 @@ export function errorAnswer({ service, requestId }: Exchange, error: AwsError): 
   };
 }
 
+/** How the service asked words that it is asked too often. @param retryAfterSeconds sent as a header when given. */
 export function throttled(exchange: Exchange, retryAfterSeconds?: number): Answer {
   const error =
     exchange.service === 'ec2'

@@ -15,6 +15,7 @@ export function autoScalingClient(endpoint: string, options: ClientOptions = {})
   return new AutoScaling(configuration(endpoint, options));
 }
 
+/** The same for EC2. */
 export function ec2Client(endpoint: string, options: ClientOptions = {}): EC2 {
   return new EC2(configuration(endpoint, options));
 }

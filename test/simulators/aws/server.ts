@@ -74,6 +74,7 @@ const SIGNATURE_MAX_AGE_MS = 300_000;
 const KEEP_ALIVE_MS = 65_000;
 const LARGEST_BODY = 1_000_000;
 
+/** Listens on a free port of the loopback until it is closed. */
 export async function startAwsSimulator(options: AwsSimulatorOptions = {}): Promise<AwsSimulator> {
   const clock = createVirtualClock(options);
   const random = seededRandom(options.seed ?? 1);

@@ -3,6 +3,7 @@ import type { FaultRule, FaultScript } from './fault-script.ts';
 import type { Ledger } from './ledger.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
+/** Where the paths of controls begin: no cloud has such a path. */
 export const CONTROL_PREFIX = '/_simulator/';
 
 /** What a control is given. Only our own tests and demo call them: a wrong body fails loudly. */

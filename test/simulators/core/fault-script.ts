@@ -75,6 +75,7 @@ interface ArmedRule<Effect> {
   injected: number;
 }
 
+/** A script without rules. @param options `random` decides rules with a probability. */
 export function createFaultScript<Effect>(options: {
   readonly now: () => number;
   readonly random: Random;

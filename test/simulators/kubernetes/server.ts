@@ -108,6 +108,7 @@ const KEEP_ALIVE_MS = 65_000;
 /** The real server's limit. */
 const LARGEST_BODY = 3 * 1024 * 1024;
 
+/** Listens on a free port of the loopback until it is closed. */
 export async function startKubernetesSimulator(
   options: KubernetesSimulatorOptions = {},
 ): Promise<KubernetesSimulator> {
