@@ -9,7 +9,7 @@ import type { FuzzReport } from './report.ts';
 import { CutShort, sequences } from './sequences.ts';
 import { changedTables, rowsIn, stateOf } from './state.ts';
 import type { Target } from './target.ts';
-import { type Complaint, type Judged, judge } from './verdict.ts';
+import { type Finding, type Judged, judge } from './verdict.ts';
 
 export interface FuzzOptions {
   readonly requests: number;
@@ -164,7 +164,7 @@ class Run {
 
   #compare(kind: string, before: State, after: State, refused: number): void {
     for (const table of changedTables(before, after))
-      this.#complain('state_changes_by_refused', `${table} changed in a refused batch of ${kind} requests`);
+      this.#addFinding('state_changes_by_refused', `${table} changed in a refused batch of ${kind} requests`);
     this.#add('refused_requests_compared', refused);
   }
 
@@ -172,7 +172,7 @@ class Run {
   #compareKeys(before: State, after: State, kept: number): void {
     const more = rowsIn(after, 'idempotency_keys') - rowsIn(before, 'idempotency_keys');
     if (more > kept)
-      this.#complain(
+      this.#addFinding(
         'state_changes_by_refused',
         `${more} idempotency keys kept of ${kept} accepted requests`,
       );
@@ -209,7 +209,7 @@ class Run {
           this.#sent++;
           return await this.#http(request, batch);
         },
-        complain: (detail) => this.#complain('wrong_answers', `${name}: ${detail}`),
+        addFinding: (detail) => this.#addFinding('wrong_answers', `${name}: ${detail}`),
       });
     } catch (error) {
       if (!(error instanceof CutShort)) throw error;
@@ -267,15 +267,15 @@ class Run {
       for (const reply of replies) this.#take(reply, request, label);
       if (replies.every(({ status }) => status >= 400)) batch.refusedRaw++;
       if (!several && replies.length > 1)
-        this.#complain('smuggled_answers', `${label} got ${replies.length} answers`);
+        this.#addFinding('smuggled_answers', `${label} got ${replies.length} answers`);
       if (several && replies.length !== 10)
-        this.#complain('invalid_responses', `${replies.length} of 10 pipelined`);
+        this.#addFinding('invalid_responses', `${replies.length} of 10 pipelined`);
     };
   }
 
   #take(reply: Reply, request: Judged, label: string): void {
-    for (const complaint of judge(reply, request, this.#api))
-      this.#complain(countOf[complaint.kind], `${label}: ${complaint.detail}`);
+    for (const finding of judge(reply, request, this.#api))
+      this.#addFinding(countOf[finding.kind], `${label}: ${finding.detail}`);
     if (reply.status === 0) {
       if (request.mayEndUnanswered === true) this.#add('no_answer_allowed');
       return;
@@ -333,7 +333,7 @@ class Run {
     this.#counts.set(name, (this.#counts.get(name) ?? 0) + by);
   }
 
-  #complain(name: string, detail: string): void {
+  #addFinding(name: string, detail: string): void {
     this.#add(name);
     if ((this.#counts.get(name) ?? 0) <= 8) this.#examples.push(`${name}: ${detail.slice(0, 400)}`);
   }
@@ -380,7 +380,7 @@ class Run {
   }
 }
 
-const countOf: Readonly<Record<Complaint['kind'], string>> = {
+const countOf: Readonly<Record<Finding['kind'], string>> = {
   no_answer: 'no_answer',
   wrong_answer: 'wrong_answers',
   server_error: 'server_errors',

@@ -9,7 +9,7 @@ export interface Stage {
   readonly keys: Keys;
   readonly send: (request: FuzzRequest) => Promise<Reply>;
   /** That an answer is not as it should be. */
-  readonly complain: (detail: string) => void;
+  readonly addFinding: (detail: string) => void;
 }
 
 /** The server sheds load: what follows in the sequence would say nothing. */
@@ -143,15 +143,15 @@ function expectThat(
 ): void {
   const { replayed, field, without } = wanted;
   const shown = `${reply.status} ${reply.text.slice(0, 150)}`;
-  if (!statuses.includes(reply.status)) stage.complain(`${shown}: not ${statuses.join(' or ')}`);
+  if (!statuses.includes(reply.status)) stage.addFinding(`${shown}: not ${statuses.join(' or ')}`);
   if (replayed !== undefined && (reply.headers['idempotent-replayed'] === 'true') !== replayed)
-    stage.complain(`${shown}: is ${replayed ? 'not ' : ''}another request's answer`);
+    stage.addFinding(`${shown}: is ${replayed ? 'not ' : ''}another request's answer`);
   if (without !== undefined && reply.text.includes(String(without)))
-    stage.complain(`${shown}: tells ${String(without)}`);
+    stage.addFinding(`${shown}: tells ${String(without)}`);
   if (field === undefined) return;
   const value = fieldOf(reply, field);
-  if ('is' in wanted && value !== wanted.is) stage.complain(`${shown}: ${field} is not ${wanted.is}`);
-  if ('isNot' in wanted && value === wanted.isNot) stage.complain(`${shown}: ${field} is ${wanted.isNot}`);
+  if ('is' in wanted && value !== wanted.is) stage.addFinding(`${shown}: ${field} is not ${wanted.is}`);
+  if ('isNot' in wanted && value === wanted.isNot) stage.addFinding(`${shown}: ${field} is ${wanted.isNot}`);
 }
 
 function fieldOf(reply: Reply, field: string): unknown {
