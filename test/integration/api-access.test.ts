@@ -11,6 +11,7 @@ import { refusalOfActor } from '../../worker/execute/actor-store.ts';
 import { forFile } from '../support/for-file.ts';
 import { newJob, seedDecision, seedResource } from '../support/seed.ts';
 import { refusal, startTestApi } from '../support/test-api.ts';
+import { readValue } from '../support/test-database.ts';
 
 const api = forFile(await startTestApi());
 const { pool } = api;
@@ -307,11 +308,9 @@ describe('a key with selectors', () => {
     [{ name: '*eu*z' }, true],
     [{ name: 'shop*', provider: 'kubernetes' }, false],
   ])('%j covers an AWS group named shop_%\\-eu-z in us-east-1: %s', async (selector, covered) => {
-    const { rows } = await pool.query<{ covered: boolean }>(
-      'select selectors_cover($1, $2, $3, $4, null) as covered',
-      [JSON.stringify([selector]), 'aws', 'us-east-1', 'shop_%\\-eu-z'],
-    );
-    expect(rows[0]?.covered).toBe(covered);
+    const group = [JSON.stringify([selector]), 'aws', 'us-east-1', 'shop_%\\-eu-z'];
+    const sql = 'select selectors_cover($1, $2, $3, $4, null)';
+    expect(await readValue(pool, sql, group)).toBe(covered);
   });
 });
 

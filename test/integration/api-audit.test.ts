@@ -54,9 +54,8 @@ describe('what changes something', () => {
   it('or starts a job, is in the row of the job', async () => {
     const resource = await seedResource(pool);
     const decide = await audited('POST', '/scale/decide', { key: all.key, body: { resource_id: resource } });
-    expect(
-      (await pool.query('select * from jobs where id = $1', [decide.answer.body.job_id])).rows,
-    ).toMatchObject([
+    const jobs = await pool.query('select * from jobs where id = $1', [decide.answer.body.job_id]);
+    expect(jobs.rows).toMatchObject([
       {
         actor_key_id: idOf(all.key),
         request_id: decide.requestId,

@@ -77,12 +77,8 @@ describe('an Idempotency-Key on a request that starts no job', () => {
       status: 200,
       body: { inserted: 1, updated: 0 },
     });
-    expect(
-      (await post('/cost/estimate', { resource_id: randomUUID(), instance_count: 1 }, 'cost-1')).status,
-    ).toBe(404);
-    expect(
-      (await post('/cost/estimate', { resource_id: randomUUID(), instance_count: 1 }, 'cost-1')).status,
-    ).toBe(404);
+    const estimate = () => post('/cost/estimate', { resource_id: randomUUID(), instance_count: 1 }, 'cost-1');
+    for (const answer of [await estimate(), await estimate()]) expect(answer.status).toBe(404);
   });
 
   it('never repeats a secret, and stores none', async () => {

@@ -48,8 +48,8 @@ async function seedChain(): Promise<string> {
   return resource;
 }
 
-/** What somebody can do who owns everything and leaves no guard standing. */
-async function bend(sql: string): Promise<void> {
+/** Changes history as somebody can who owns everything and switches off every guard. */
+async function tamper(sql: string): Promise<void> {
   await withTransaction(pool, async (tx) => {
     await tx.query('alter table scaling_events disable trigger all');
     await tx.query('alter table audit_log disable trigger all');
@@ -70,7 +70,7 @@ const rehash = `audit_hash('scaling_events', to_jsonb(e) - 'hash' || jsonb_build
 
 /** Writes the chain's hashes again from a position on, and its head: everything the database itself can check agrees. */
 async function rewriteTail(resource: string, from: number): Promise<void> {
-  await bend(`do $$ declare e scaling_events; before bytea; begin
+  await tamper(`do $$ declare e scaling_events; before bytea; begin
     select hash into before from scaling_events where resource_id = '${resource}' and chain_no = ${from - 1};
     for e in select * from scaling_events where resource_id = '${resource}' and chain_no >= ${from} order by chain_no loop
       e.prev_hash := coalesce(before, e.prev_hash);
@@ -202,38 +202,22 @@ describe('the chain of history', () => {
   });
 });
 
-describe('bent history', () => {
+describe('history that was tampered with', () => {
+  const row = (no: number) => `where resource_id = $1 and chain_no = ${no}`;
+  const changed = (no: number, set: string) => `update scaling_events set ${set} ${row(no)}`;
+  const deleted = (no: number) => `delete from scaling_events ${row(no)}`;
+
   it.each<[string, string, string[]]>([
-    [
-      'a field',
-      `update scaling_events set new_instances = 99 where resource_id = $1 and chain_no = 3`,
-      ['3 changed'],
-    ],
-    [
-      'a field to null',
-      `update scaling_events set epoch = null where resource_id = $1 and chain_no = 3`,
-      ['3 changed'],
-    ],
+    ['a field', changed(3, 'new_instances = 99'), ['3 changed']],
+    ['a field to null', changed(3, 'epoch = null'), ['3 changed']],
     [
       'a time by a microsecond',
-      `update scaling_events set created_at = created_at + interval '1 microsecond' where resource_id = $1 and chain_no = 2`,
+      changed(2, `created_at = created_at + interval '1 microsecond'`),
       ['2 changed'],
     ],
-    [
-      'a row in the middle deleted',
-      `delete from scaling_events where resource_id = $1 and chain_no = 3`,
-      ['4 missing'],
-    ],
-    [
-      'the first row deleted',
-      `delete from scaling_events where resource_id = $1 and chain_no = 1`,
-      ['2 missing'],
-    ],
-    [
-      'the last row deleted',
-      `delete from scaling_events where resource_id = $1 and chain_no = 5`,
-      ['5 truncated'],
-    ],
+    ['a row in the middle deleted', deleted(3), ['4 missing']],
+    ['the first row deleted', deleted(1), ['2 missing']],
+    ['the last row deleted', deleted(5), ['5 truncated']],
     ['all rows deleted', `delete from scaling_events where resource_id = $1`, ['5 truncated']],
     [
       'two rows swapped',
@@ -266,14 +250,10 @@ describe('bent history', () => {
       ['5 head_mismatch'],
     ],
     ['the head gone', `delete from audit_heads where chain = 'events:' || $1::uuid`, ['5 head_mismatch']],
-    [
-      'a row given to another resource',
-      `update scaling_events set resource_id = gen_random_uuid() where resource_id = $1 and chain_no = 5`,
-      ['5 truncated'],
-    ],
+    ['a row given to another resource', changed(5, 'resource_id = gen_random_uuid()'), ['5 truncated']],
   ])('is found: %s', async (_, sql, expected) => {
     const resource = await seedChain();
-    await bend(sql.replaceAll('$1', `'${resource}'::uuid`));
+    await tamper(sql.replaceAll('$1', `'${resource}'::uuid`));
     expect(await faultsOf(resource)).toEqual(expected);
   });
 });
@@ -294,7 +274,7 @@ it.each([
 it('is found among everything else as well, and said of the right chain', async () => {
   const resource = await seedChain();
   const before = (await verifyDatabase(url)).findings_total;
-  await bend(`update scaling_events set actor = 'x' where resource_id = '${resource}' and chain_no = 2`);
+  await tamper(`update scaling_events set actor = 'x' where resource_id = '${resource}' and chain_no = 2`);
   const after = await verifyDatabase(url);
   expect(after).toMatchObject({ ok: false, findings_total: before + 1 });
   expect(after.findings.filter((finding) => finding.chain === `events:${resource}`)).toHaveLength(1);
@@ -315,7 +295,7 @@ describe('a chain written again as a whole', () => {
     const resource = await seedChain();
     const kept = await readHeads(await keepHeads());
     await event(pool, resource, 5);
-    await bend(
+    await tamper(
       `update scaling_events set actor = 'nobody' where resource_id = '${resource}' and chain_no = 2`,
     );
     await rewriteTail(resource, 2);
@@ -327,7 +307,7 @@ describe('a chain written again as a whole', () => {
   it('is found when it is gone with its head', async () => {
     const resource = await seedChain();
     const kept = await readHeads(await keepHeads());
-    await bend(
+    await tamper(
       `delete from scaling_events where resource_id = '${resource}'; delete from audit_heads where chain = 'events:${resource}'`,
     );
     expect(await verifyDatabase(url, { resource })).toMatchObject({ ok: true, rows: 0 });

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { forFile } from '../support/for-file.ts';
 import { refusal, startTestApi } from '../support/test-api.ts';
+import { readValue } from '../support/test-database.ts';
 import { startTestWorker } from '../support/worker-rig.ts';
 
 const api = forFile(await startTestApi());
@@ -122,11 +123,8 @@ describe('forecasts', () => {
     worker = await start();
     const { body } = await decideNow(id);
     expect(body.explanation.forecast).toEqual({ used: true, why: 'trusted' });
-    const { rows } = await pool.query(
-      `select count(*)::integer as n from jobs where kind = 'forecast' and resource_id = $1`,
-      [id],
-    );
-    expect(rows).toEqual([{ n: 1 }]);
+    const sql = `select count(*)::integer from jobs where kind = 'forecast' and resource_id = $1`;
+    expect(await readValue(pool, sql, [id])).toBe(1);
   });
 
   it('are built anew when the horizon changes, and a damaged checkpoint is no obstacle', async () => {

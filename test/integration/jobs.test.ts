@@ -36,6 +36,8 @@ const intake = new JobIntake(pool, queues, (error) => queueErrors.push(error));
 const resourceId = await seedResource(pool);
 
 const completed = { status: 'completed', outcome: 'succeeded', result: {}, error: null } as const;
+const jobIdOf = (submission: Awaited<ReturnType<JobIntake['submit']>>) =>
+  'jobId' in submission ? submission.jobId : null;
 const idsOf = (jobs: readonly { readonly id: string }[]) => jobs.map(({ id }) => id);
 const decideJobs = (count: number) => Array.from({ length: count }, () => newJob('decide', resourceId, null));
 const waitingIds = async () => (await queues.decide.getJobs(['wait'])).flatMap((entry) => entry.data.ids);
@@ -69,9 +71,7 @@ describe('accepting jobs', () => {
         intake.submit(newJob('decide', resourceId, null, { idempotency: idempotency(key, 'a') })),
       ),
     );
-    expect(
-      new Set(submissions.map((submission) => ('jobId' in submission ? submission.jobId : null))).size,
-    ).toBe(1);
+    expect(new Set(submissions.map(jobIdOf)).size).toBe(1);
     expect(submissions.filter((submission) => submission.kind === 'created')).toHaveLength(1);
     expect(
       await intake.submit(newJob('decide', resourceId, null, { idempotency: idempotency(key, 'b') })),
@@ -84,9 +84,7 @@ describe('accepting jobs', () => {
       Array.from({ length: 10 }, () => intake.submit(newJob('execute', resourceId, decisionId))),
     );
     expect(submissions.filter((submission) => submission.kind === 'created')).toHaveLength(1);
-    expect(
-      new Set(submissions.map((submission) => ('jobId' in submission ? submission.jobId : null))).size,
-    ).toBe(1);
+    expect(new Set(submissions.map(jobIdOf)).size).toBe(1);
   });
 
   it('starts an execution whose forerunner ended between the two looks at it', async () => {

@@ -18,7 +18,7 @@ import { noAnswer, openExecutionRig } from '../support/execution-rig.ts';
 import { forFile } from '../support/for-file.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
 import { seedAttempt, seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
-import { readValue } from '../support/test-database.ts';
+import { readRows, readValue } from '../support/test-database.ts';
 
 const rig = forFile(await openExecutionRig());
 const { pool } = rig;
@@ -342,11 +342,10 @@ describe('correlated scale-in', () => {
     });
     // Scaling out goes on.
     expect((await change(id, 10, 12)).writes).toEqual([12]);
-    const { rows } = await pool.query(
-      `select detail from audit_log where action = 'fleet.held' and subject = $1`,
-      [cloudScope()],
-    );
-    expect(rows).toMatchObject([{ detail: { wanting: 10, resources: 15 } }]);
+    const audited = `select detail from audit_log where action = 'fleet.held' and subject = $1`;
+    expect(await readRows(pool, audited, [cloudScope()])).toMatchObject([
+      { detail: { wanting: 10, resources: 15 } },
+    ]);
     expect(await protectionsOf(id)).toMatchObject([
       { code: 'correlated_scale_in', direction: 'down', allowed: 0 },
     ]);
@@ -445,11 +444,8 @@ describe('the circuit of a region', () => {
     const { outcome, writes } = await describes(null);
     expect(outcome).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'circuit_open' } });
     expect(writes).toEqual([]);
-    const { rows } = await pool.query(
-      `select actor from audit_log where action = 'circuit.opened' and subject = $1`,
-      [cloudScope()],
-    );
-    expect(rows).toEqual([{ actor: 'worker-1' }]);
+    const audited = `select actor from audit_log where action = 'circuit.opened' and subject = $1`;
+    expect(await readRows(pool, audited, [cloudScope()])).toEqual([{ actor: 'worker-1' }]);
   });
 
   it('opens at once for credentials that are not known, and not for a permission that lacks', async () => {

@@ -55,57 +55,42 @@ async function control(method: string, path: string, body?: unknown) {
   return { status: answer.status, json };
 }
 
+const http = (httpStatusCode: number) => ({ $metadata: { httpStatusCode } });
+
 describe('an error from the script', () => {
+  const error = (status: number, code: string, more: { message?: string; applied?: true } = {}) =>
+    ({ kind: 'error', status, code, ...more }) as const;
+
   it.each<[string, AwsEffect, object, boolean]>([
     [
       'throttling',
       { kind: 'throttle' },
-      { name: 'Throttling', message: 'Rate exceeded', $metadata: { httpStatusCode: 400 } },
+      { name: 'Throttling', message: 'Rate exceeded', ...http(400) },
       false,
     ],
-    [
-      'a 4xx',
-      { kind: 'error', status: 403, code: 'AccessDenied', message: 'no' },
-      { name: 'AccessDenied', message: 'no' },
-      false,
-    ],
-    [
-      'expired credentials',
-      { kind: 'error', status: 403, code: 'ExpiredToken' },
-      { name: 'ExpiredToken' },
-      false,
-    ],
+    ['a 4xx', error(403, 'AccessDenied', { message: 'no' }), { name: 'AccessDenied', message: 'no' }, false],
+    ['expired credentials', error(403, 'ExpiredToken'), { name: 'ExpiredToken' }, false],
     [
       'a 500 before the change',
-      { kind: 'error', status: 500, code: 'InternalFailure' },
+      error(500, 'InternalFailure'),
       { name: 'InternalFailure', Type: 'Receiver' },
       false,
     ],
     [
       'a 500 after the change',
-      { kind: 'error', status: 500, code: 'ResourceContention', applied: true },
-      { name: 'ResourceContentionFault', $metadata: { httpStatusCode: 500 } },
+      error(500, 'ResourceContention', { applied: true }),
+      { name: 'ResourceContentionFault', ...http(500) },
       true,
     ],
-    [
-      'a 503',
-      { kind: 'error', status: 503, code: 'ServiceUnavailable' },
-      { name: 'ServiceUnavailable' },
-      false,
-    ],
-    ['HTML from a proxy', { kind: 'html', status: 502 }, { $metadata: { httpStatusCode: 502 } }, false],
-    [
-      'HTML after the change',
-      { kind: 'html', status: 504, applied: true },
-      { $metadata: { httpStatusCode: 504 } },
-      true,
-    ],
+    ['a 503', error(503, 'ServiceUnavailable'), { name: 'ServiceUnavailable' }, false],
+    ['HTML from a proxy', { kind: 'html', status: 502 }, http(502), false],
+    ['HTML after the change', { kind: 'html', status: 504, applied: true }, http(504), true],
     ['a reset before the change', { kind: 'reset' }, { code: 'ECONNRESET' }, false],
     ['a reset after the change', { kind: 'reset', applied: true }, { code: 'ECONNRESET' }, true],
     [
       'a body cut short',
       { kind: 'truncate' },
-      { message: expect.stringMatching(/^aborted/), $metadata: { httpStatusCode: 200 } },
+      { message: expect.stringMatching(/^aborted/), ...http(200) },
       true,
     ],
   ])('%s', async (_what, effect, error, isApplied) => {
@@ -158,7 +143,7 @@ describe('an answer that does not come', () => {
 
   it('may be a gateway time-out, with the change still to come', async () => {
     onWrite({ kind: 'apply-late', delayMs: 30, status: 504 });
-    await expect(setDesired(5)).rejects.toMatchObject({ $metadata: { httpStatusCode: 504 } });
+    await expect(setDesired(5)).rejects.toMatchObject(http(504));
     expect(desired()).toBe(2);
     await expect.poll(desired, { interval: 10 }).toBe(5);
   });
@@ -299,11 +284,7 @@ describe('signatures', () => {
   };
 
   it.each<[string, ClientOptions, object]>([
-    [
-      'an unknown key',
-      { accessKeyId: 'AKIANOBODY' },
-      { name: 'InvalidClientTokenId', $metadata: { httpStatusCode: 403 } },
-    ],
+    ['an unknown key', { accessKeyId: 'AKIANOBODY' }, { name: 'InvalidClientTokenId', ...http(403) }],
     [
       'a wrong secret',
       { accessKeyId: 'AKIAGOOD', secretAccessKey: 'wrong', sessionToken: 'token' },
@@ -353,7 +334,7 @@ describe('signatures', () => {
       expect(setDesired(5, undefined, by)).rejects.toMatchObject({
         name: 'RequestExpired',
         message: expect.stringContaining(words),
-        $metadata: { httpStatusCode: 403 },
+        ...http(403),
       }),
     );
     await as({ systemClockOffset: -295_000 }, (by) => setDesired(4, undefined, by));
