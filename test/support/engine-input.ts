@@ -46,6 +46,10 @@ export function minutes(
   }));
 }
 
+/** The same samples, `ms` earlier. */
+export const aged = (samples: readonly EngineSample[], ms: number): EngineSample[] =>
+  samples.map((sample) => ({ ...sample, atMs: sample.atMs - ms }));
+
 /** Four instances at a half for a quarter of an hour, and nothing that holds a decision back. */
 export function input(values: Partial<EngineInput> = {}): EngineInput {
   return {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { decide, engineVersion } from '../../../worker/engine/decide.ts';
 import type { EngineInput, EnginePrediction } from '../../../worker/engine/types.ts';
-import { input, minutes, now, policy } from '../../support/engine-input.ts';
+import { aged, input, minutes, now, policy } from '../../support/engine-input.ts';
 
 const prediction = (values: Partial<EnginePrediction> = {}): EnginePrediction => ({
   forMs: now + 120_000,
@@ -19,7 +19,7 @@ const steady = (instances: number, cpuRatio: number | null, memoryRatio: number 
 });
 const old = (given: Partial<EngineInput>, ms: number): Partial<EngineInput> => ({
   ...given,
-  samples: (given.samples ?? []).map((sample) => ({ ...sample, atMs: sample.atMs - ms })),
+  samples: aged(given.samples ?? [], ms),
 });
 const busy = steady(4, 0.9);
 const idle = steady(10, 0.1);

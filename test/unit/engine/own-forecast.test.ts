@@ -11,7 +11,7 @@ import type {
   EngineSample,
   MetricForecast,
 } from '../../../worker/engine/types.ts';
-import { input, minutes, now, policy } from '../../support/engine-input.ts';
+import { aged, input, minutes, now, policy } from '../../support/engine-input.ts';
 import { forAll } from '../../support/for-all.ts';
 import { engineForecast, metricForecast } from '../../support/forecast-input.ts';
 
@@ -284,14 +284,7 @@ describe('stabilization, with a forecast', () => {
   });
 
   it.each<[string, readonly EngineSample[], string]>([
-    [
-      'stale',
-      minutes(15, { cpuRatio: 0.3, instances: 10 }).map((sample) => ({
-        ...sample,
-        atMs: sample.atMs - 200_000,
-      })),
-      'stale_data',
-    ],
+    ['stale', aged(minutes(15, { cpuRatio: 0.3, instances: 10 }), 200_000), 'stale_data'],
     [
       'partial',
       minutes(15, (index) => ({ cpuRatio: 0.3, memoryRatio: index < 14 ? 0.3 : null, instances: 10 })),
@@ -305,11 +298,7 @@ describe('stabilization, with a forecast', () => {
 
   it('scales out on stale data, and on a silence of more than a quarter of an hour by the forecast alone', () => {
     const silent = (ageMs: number, upper: number, cpuRatio = 0.3) =>
-      decide(
-        given(steady(upper), {
-          samples: minutes(15, { cpuRatio }).map((sample) => ({ ...sample, atMs: sample.atMs - ageMs })),
-        }),
-      );
+      decide(given(steady(upper), { samples: aged(minutes(15, { cpuRatio }), ageMs) }));
     expect(silent(900_000, 5.4).targetInstances).toBe(6);
     expect(silent(900_000, 2.7, 0.95).targetInstances).toBe(5);
     expect(silent(900_001, 2.7, 0.95)).toMatchObject({ targetInstances: 4, reasonCode: 'stale_data' });
