@@ -135,6 +135,12 @@ async function measureDurable(
   return { perSecond: jobs / (elapsed / 1_000), cpuPerJob: cpu / jobs };
 }
 
+async function loadRival(rig: Rig, url: string, seconds: number, bodies: readonly string[]) {
+  const report = await rig.load({ url, path: '/scale/decide', headers: {}, bodies, seconds, clients: 64 });
+  refuseFailures(report.failures);
+  return report;
+}
+
 async function measureNaive(
   rig: Rig,
   seconds: number,
@@ -144,15 +150,7 @@ async function measureNaive(
   const pids = [rig.naive.pid, rig.naiveWorkerPid, rig.postgresPid, rig.redisPid];
   const cpuBefore = cpuMicroseconds(pids) ?? Number.NaN;
   const startedAt = performance.now();
-  const report = await rig.load({
-    url: rig.naive.url,
-    path: '/scale/decide',
-    headers: {},
-    bodies,
-    seconds,
-    clients: 64,
-  });
-  refuseFailures(report.failures);
+  const report = await loadRival(rig, rig.naive.url, seconds, bodies);
   await untilZero(
     rig,
     `select count(*)::integer as n from (select 1 from naive_jobs where status <> 'completed' limit 1) unfinished`,
@@ -165,15 +163,7 @@ async function measureNaive(
 /** The same server in front of BullMQ with no PostgreSQL: what durability costs. */
 async function measureQueueOnly(rig: Rig, seconds: number, bodies: readonly string[]): Promise<number> {
   const startedAt = performance.now();
-  const report = await rig.load({
-    url: rig.queueOnly.url,
-    path: '/scale/decide',
-    headers: {},
-    bodies,
-    seconds,
-    clients: 64,
-  });
-  refuseFailures(report.failures);
+  const report = await loadRival(rig, rig.queueOnly.url, seconds, bodies);
   for (;;) {
     const counts = await rig.bareQueue.getJobCounts('waiting', 'active');
     if ((counts.waiting ?? 0) + (counts.active ?? 0) === 0) break;

@@ -47,6 +47,10 @@ export interface Rig {
   rival(role: string, prefix: string): Promise<{ child: ChildProcess; port: number }>;
 }
 
+/**
+ * Starts the databases, the API, the workers and the rivals to compare with. @param folder for data and logs. @throws
+ * when one of them does not start.
+ */
 export async function buildRig(folder: string, closers: Closers, log: (line: string) => void): Promise<Rig> {
   const [postgres, redisServer] = await Promise.all([
     startEmbeddedPostgres({ dataDir: join(folder, 'postgres'), log }),

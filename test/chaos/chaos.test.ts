@@ -23,7 +23,7 @@ describe('the plan of faults', () => {
     expect(plan(6)).not.toEqual(plan(5));
   });
 
-  test('has every kind of fault in an hour, and enough of them strike processes', () => {
+  test('has every kind of fault in an hour, and enough of them hit processes', () => {
     const faults = plan(1);
     const ofProcesses = faults.flatMap(({ kind }) => processFaultOf(kind) ?? []);
     expect(ofProcesses.length).toBeGreaterThan(1_800);
@@ -41,7 +41,7 @@ describe('the plan of faults', () => {
     expect(victimsOf({ count: 4, victims: 7 }, ['only'])).toEqual(['only']);
   });
 
-  test('never strikes a target that still suffers, and is over in time', () => {
+  test('never hits a target that another fault still holds, and is over in time', () => {
     const freeAt = new Map<string, number>();
     for (const { target, atMs, durationMs } of plan(2)) {
       expect(atMs).toBeGreaterThanOrEqual(freeAt.get(target) ?? 0);
@@ -98,7 +98,7 @@ test('a short run of everything: nothing is lost, nothing happens twice', { time
     recoverMs: 60_000,
     longestFaultMs: 900,
     directory,
-    say: () => {},
+    log: () => {},
   });
   expect(report.examples).toEqual({});
   expect(report).toMatchObject({ ok: true, lost: 0, duplicate_effects: 0, unfinished: 0, crashes: 0 });

@@ -9,7 +9,7 @@ import { readJournal } from './journal.ts';
 export interface Evidence {
   readonly run: RunFacts;
   readonly calls: readonly Call[];
-  readonly saw: readonly Saw[];
+  readonly reported: readonly ReportedEnd[];
   readonly effects: readonly Effect[];
   readonly resources: readonly ResourceRow[];
   readonly jobs: readonly JobRow[];
@@ -58,7 +58,7 @@ export interface Call {
 }
 
 /** A job that a client was told is over. */
-export interface Saw {
+export interface ReportedEnd {
   readonly jobId: string;
   readonly status: string;
   readonly outcome: string | null;
@@ -177,7 +177,7 @@ export async function loadEvidence(directory: string): Promise<Evidence> {
   return {
     run: JSON.parse(readFileSync(runFile, 'utf8')) as RunFacts,
     calls: logged.filter(({ kind }) => kind === 'call') as unknown as Call[],
-    saw: logged.filter(({ kind }) => kind === 'saw') as unknown as Saw[],
+    reported: logged.filter(({ kind }) => kind === 'reported') as unknown as ReportedEnd[],
     effects: [
       ...(await all<AwsLine>(file('ledger-aws.ndjson'))).flatMap(awsEffect),
       ...(await all<KubernetesLine>(file('ledger-kubernetes.ndjson'))).flatMap(kubernetesEffect),

@@ -38,6 +38,7 @@ export interface History {
   readonly matchedByAttempt: ReadonlyMap<string, readonly Matched[]>;
 }
 
+/** The evidence, sorted and indexed the ways the rules look at it. */
 export function indexHistory(evidence: Evidence): History {
   const byObject = groupBy(evidence.effects, ({ object }) => object);
   const attempts = groupBy(evidence.attempts, ({ resource_id }) => resource_id);

@@ -48,6 +48,10 @@ export type ChainVerdict = 'verified' | 'broken' | 'could not be looked at' | 'n
 
 const examplesShown = 5;
 
+/**
+ * Applies every rule to the evidence of a run. @returns how often each was broken, with examples, and the run's
+ * figures.
+ */
 export function checkEvidence(evidence: Evidence): CheckReport {
   const history = indexHistory(evidence);
   const found = Object.entries(rules).map(

@@ -65,7 +65,7 @@ function unfinished({ evidence }: History): Break[] {
 
 function changedAfterEnd({ evidence }: History): Break[] {
   const jobs = new Map(evidence.jobs.map((job) => [job.id, job]));
-  return evidence.saw
+  return evidence.reported
     .filter(({ jobId, status, outcome }) => {
       const job = jobs.get(jobId);
       return job !== undefined && (job.status !== status || job.outcome !== outcome);
@@ -448,6 +448,7 @@ function lastMoment({ evidence }: History): number {
   return [...intents, ...arrivals].reduce((latest, at) => Math.max(latest, at), 0);
 }
 
+/** The times in which a scope was stopped, by what its operator was answered. */
 export function stopsOf(calls: readonly Call[]): Stop[] {
   const stops: Stop[] = [];
   for (const [route, changes] of groupBy(

@@ -253,7 +253,7 @@ export class Clients {
       waiting.delete(job.id);
       seen.push(job);
       this.#options.log.write({
-        kind: 'saw',
+        kind: 'reported',
         at: Date.now(),
         jobId: job.id,
         status: job.status,
@@ -307,7 +307,7 @@ export class Clients {
     const job = (await this.#read(`/jobs/${id}`)) as SeenJob | null;
     if (job?.status === 'completed' || job?.status === 'failed')
       this.#options.log.write({
-        kind: 'saw',
+        kind: 'reported',
         at: Date.now(),
         jobId: id,
         status: job.status,

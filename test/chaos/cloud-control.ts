@@ -38,11 +38,11 @@ export class CloudControl {
     return (ids as string[])[0] as string;
   }
 
-  /** Takes a rule back. @returns how often it struck. */
+  /** Takes a rule back. @returns how often it was injected. */
   async removeFault(provider: Provider, id: string): Promise<number> {
     const { faults } = await this.#ask(provider, 'GET', 'faults');
     await this.#ask(provider, 'DELETE', `faults?id=${id}`);
-    return (faults as { id: string; struck: number }[]).find((fault) => fault.id === id)?.struck ?? 0;
+    return (faults as { id: string; injected: number }[]).find((fault) => fault.id === id)?.injected ?? 0;
   }
 
   async clearFaults(): Promise<void> {

@@ -22,6 +22,7 @@ export interface BreakableServer {
 /** After a kill the old server's children need a moment to let go of the port and of shared memory. */
 const startAgainMs = 20_000;
 
+/** A PostgreSQL that can be killed and started again on the same data. @param connections most at once. */
 export async function startBreakablePostgres(folder: string, connections: number): Promise<BreakableServer> {
   const port = await steadyPort();
   const open = () =>
@@ -43,6 +44,7 @@ export async function startBreakablePostgres(folder: string, connections: number
   };
 }
 
+/** A Redis that can be killed and started again. @throws when no Redis server can be found or fetched. */
 export async function startBreakableRedis(folder: string, cacheDir: string): Promise<BreakableServer> {
   const port = await steadyPort();
   const password = 'chaos';

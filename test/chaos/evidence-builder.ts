@@ -11,11 +11,12 @@ import type {
 
 /** A whole second, as signatures count in seconds. */
 export const start = 1_800_000_000_000;
+/** The cloud objects of the run, as the ledgers name them. */
 export const groupObject = 'aws:us-east-1:web';
 export const deploymentObject = 'kubernetes:deployment:chaos/web';
 
-/** The evidence with its readonly taken off, for tests that doctor it. */
-export type Doctored = {
+/** The evidence with its readonly taken off, for tests that change it. */
+export type MutableEvidence = {
   -readonly [Field in keyof Evidence]: Evidence[Field] extends readonly (infer Row)[]
     ? { -readonly [Column in keyof Row]: Row[Column] }[]
     : Evidence[Field] extends ReadonlyMap<string, readonly number[]>
@@ -27,11 +28,11 @@ export type Doctored = {
  * A small run in which everything went well: a group that went 4 → 5 → 6 and a Deployment that went 4 → 5, each change
  * decided, executed once and recorded, with all that a client, PostgreSQL and the clouds would have kept of it.
  */
-export function goodEvidence(): Doctored {
-  const evidence: Doctored = {
+export function goodEvidence(): MutableEvidence {
+  const evidence: MutableEvidence = {
     run: { seed: 1, minutes: 1, commit: 'test', signatureMaxAgeMs: 15_000, lastWriteMs: 30_000 },
     calls: [],
-    saw: [],
+    reported: [],
     effects: [seeded(groupObject, 'aws'), seeded(deploymentObject, 'kubernetes')],
     resources: [
       resource('group', 'aws', 'web'),
@@ -65,7 +66,10 @@ export interface Change {
 }
 
 /** Adds one change with all its traces. */
-export function carryOut(evidence: Doctored, { id, resource: resourceId, seq, from, to, at }: Change): void {
+export function carryOut(
+  evidence: MutableEvidence,
+  { id, resource: resourceId, seq, from, to, at }: Change,
+): void {
   const provider = resourceId === 'group' ? 'aws' : 'kubernetes';
   const decide = `decide-${id}`;
   const execute = `execute-${id}`;
@@ -73,7 +77,7 @@ export function carryOut(evidence: Doctored, { id, resource: resourceId, seq, fr
     call('decide', 'POST /scale/decide', { resource_id: resourceId }, [decide], at - 500),
     call('execute', 'POST /scale/execute', { decision_id: id }, [execute], at - 200),
   );
-  evidence.saw.push({ jobId: execute, status: 'completed', outcome: 'succeeded' });
+  evidence.reported.push({ jobId: execute, status: 'completed', outcome: 'succeeded' });
   evidence.jobs.push(job(decide, 'decide', resourceId, null), job(execute, 'execute', resourceId, id));
   evidence.decisions.push({
     id,
@@ -121,6 +125,7 @@ export function carryOut(evidence: Doctored, { id, resource: resourceId, seq, fr
   } satisfies Effect);
 }
 
+/** An accepted request of a client, answered after 50 ms. @param sentAt epoch milliseconds. */
 export function call(
   op: string,
   route: string,
@@ -172,6 +177,7 @@ function resource(id: string, provider: ResourceRow['provider'], name: string): 
   };
 }
 
+/** A job that has succeeded at its first attempt. */
 export function job(id: string, kind: string, resourceId: string, decisionId: string | null): JobRow {
   return {
     id,
@@ -186,6 +192,7 @@ export function job(id: string, kind: string, resourceId: string, decisionId: st
   };
 }
 
+/** A row of the history. @param at epoch milliseconds. */
 export function event(
   decisionId: string,
   resourceId: string,

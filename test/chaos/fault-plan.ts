@@ -1,6 +1,6 @@
 import { type Random, seededRandom } from '../simulators/core/seeded-random.ts';
 
-/** What a fault strikes: process names, links, resources by place in the fleet. */
+/** What a fault may hit: process names, links, resources by place in the fleet. */
 export interface Topology {
   readonly apis: readonly string[];
   readonly workers: readonly string[];
@@ -31,7 +31,7 @@ type Range = readonly [number, number];
 interface Kind {
   /** How often, relative to the others. */
   readonly weight: number;
-  /** How it strikes a process, when it does. */
+  /** What it does to a process, when it hits one. */
   readonly process?: ProcessFault;
   readonly durationMs: Range;
   readonly targets: (topology: Topology) => readonly string[];
@@ -51,7 +51,7 @@ const between = (random: Random, [from, to]: Range): number => from + Math.floor
 const pick = <T>(random: Random, values: readonly T[]): T =>
   values[Math.floor(random() * values.length)] as T;
 
-/** Of the choice of victims among what is there only when the fault strikes. */
+/** Of the choice of victims among what is there only when the fault is injected. */
 const seedIn = (random: Random): number => between(random, [0, 999_999]);
 
 /** The victims that a fault's detail names: of the same list, in the same order, always the same ones. */
@@ -113,185 +113,112 @@ const freezeDetail = (random: Random): Record<string, string> => ({
   ]),
 });
 
+const kind = (
+  weight: number,
+  durationMs: Range,
+  targets: Kind['targets'],
+  more: Omit<Kind, 'weight' | 'durationMs' | 'targets'> = {},
+): Kind => ({ weight, durationMs, targets, ...more });
+
+/** Every kind of fault: how often it comes, how long it lasts in ms, and what it may hit. */
 export const faultKinds = {
-  'worker-kill': { weight: 6, process: 'killed', durationMs: [0, 0], targets: workers },
-  'worker-term': { weight: 3, process: 'ended', durationMs: [0, 0], targets: workers },
-  'worker-stop': { weight: 16, process: 'frozen', durationMs: [100, 2_000], targets: workers },
+  'worker-kill': kind(6, [0, 0], workers, { process: 'killed' }),
+  'worker-term': kind(3, [0, 0], workers, { process: 'ended' }),
+  'worker-stop': kind(16, [100, 2_000], workers, { process: 'frozen' }),
   // Past BullMQ's lock of 10 s.
-  'worker-stop-past-lock': {
-    weight: 1,
+  'worker-stop-past-lock': kind(1, [11_000, 14_000], workers, {
     process: 'frozen',
-    durationMs: [11_000, 14_000],
-    targets: workers,
     lock: 'long-stop',
     whole: true,
-  },
+  }),
   // Past the job's lease of 12 s and past every settle time.
-  'worker-stop-past-lease': {
-    weight: 1,
+  'worker-stop-past-lease': kind(1, [32_000, 38_000], workers, {
     process: 'frozen',
-    durationMs: [32_000, 38_000],
-    targets: workers,
     lock: 'long-stop',
     whole: true,
-  },
-  'api-kill': { weight: 5, process: 'killed', durationMs: [0, 0], targets: apis },
-  'api-term': { weight: 2, process: 'ended', durationMs: [0, 0], targets: apis },
-  'api-stop': { weight: 5, process: 'frozen', durationMs: [100, 3_000], targets: apis },
-  'redis-kill': { weight: 1.2, process: 'killed', durationMs: [0, 3_000], targets: only('redis') },
-  'redis-stop': { weight: 1.5, process: 'frozen', durationMs: [300, 5_000], targets: only('redis') },
-  'redis-away': {
-    weight: 0.3,
-    process: 'killed',
-    durationMs: [20_000, 20_000],
-    targets: only('redis'),
-    whole: true,
-  },
-  'redis-away-long': {
-    weight: 0.2,
-    process: 'killed',
-    durationMs: [60_000, 60_000],
-    targets: only('redis'),
-    whole: true,
-  },
-  'redis-flush': { weight: 3, durationMs: [0, 0], targets: only('redis-data') },
-  'redis-client-kill': {
-    weight: 18,
+  }),
+  'api-kill': kind(5, [0, 0], apis, { process: 'killed' }),
+  'api-term': kind(2, [0, 0], apis, { process: 'ended' }),
+  'api-stop': kind(5, [100, 3_000], apis, { process: 'frozen' }),
+  'redis-kill': kind(1.2, [0, 3_000], only('redis'), { process: 'killed' }),
+  'redis-stop': kind(1.5, [300, 5_000], only('redis'), { process: 'frozen' }),
+  'redis-away': kind(0.3, [20_000, 20_000], only('redis'), { process: 'killed', whole: true }),
+  'redis-away-long': kind(0.2, [60_000, 60_000], only('redis'), { process: 'killed', whole: true }),
+  'redis-flush': kind(3, [0, 0], only('redis-data')),
+  'redis-client-kill': kind(18, [0, 0], only('redis-clients'), {
     process: 'connections',
-    durationMs: [0, 0],
-    targets: only('redis-clients'),
     detail: (random) => ({ count: 1, victims: seedIn(random) }),
-  },
-  'redis-out-of-memory': {
-    weight: 1,
-    durationMs: [500, 4_000],
-    targets: only('redis-memory'),
-  },
-  'redis-forge': {
-    weight: 4,
-    durationMs: [0, 0],
-    targets: only('redis-forge'),
+  }),
+  'redis-out-of-memory': kind(1, [500, 4_000], only('redis-memory')),
+  'redis-forge': kind(4, [0, 0], only('redis-forge'), {
     detail: (random) => ({ mode: pick(random, ['unknown', 'finished', 'junk', 'doubled', 'executions']) }),
-  },
-  'postgres-kill': { weight: 0.7, process: 'killed', durationMs: [0, 1_500], targets: only('postgres') },
-  'postgres-restart': { weight: 0.5, process: 'ended', durationMs: [0, 500], targets: only('postgres') },
-  'postgres-terminate': {
-    weight: 22,
+  }),
+  'postgres-kill': kind(0.7, [0, 1_500], only('postgres'), { process: 'killed' }),
+  'postgres-restart': kind(0.5, [0, 500], only('postgres'), { process: 'ended' }),
+  'postgres-terminate': kind(22, [0, 0], only('postgres-backends'), {
     process: 'connections',
-    durationMs: [0, 0],
-    targets: only('postgres-backends'),
     detail: (random) => ({ count: between(random, [1, 4]), victims: seedIn(random) }),
-  },
-  'postgres-crowd': {
-    weight: 0.7,
+  }),
+  'postgres-crowd': kind(0.7, [1_000, 5_000], only('postgres'), {
     process: 'connections',
-    durationMs: [1_000, 5_000],
-    targets: only('postgres'),
     detail: (random) => ({ count: 12, victims: seedIn(random) }),
-  },
+  }),
   // As after a failover, for those who are still connected to what was the primary.
-  'postgres-read-only': {
-    weight: 0.7,
-    process: 'connections',
-    durationMs: [500, 5_000],
-    targets: only('postgres'),
-  },
-  'postgres-lock': {
-    weight: 2,
-    durationMs: [300, 4_000],
-    targets: only('postgres-locks'),
+  'postgres-read-only': kind(0.7, [500, 5_000], only('postgres'), { process: 'connections' }),
+  'postgres-lock': kind(2, [300, 4_000], only('postgres-locks'), {
     detail: (random) => ({
       table: pick(random, ['jobs', 'resources', 'attempts', 'scaling_events', 'scaling_decisions']),
     }),
-  },
-  link: {
-    weight: 8,
-    durationMs: [500, 8_000],
-    targets: ({ links }) => links,
-    detail: (random) => pick(random, linkModes)(),
-  },
-  'cloud-write': {
-    weight: 12,
-    durationMs: [2_000, 6_000],
-    targets: clouds,
+  }),
+  link: kind(8, [500, 8_000], ({ links }) => links, { detail: (random) => pick(random, linkModes)() }),
+  'cloud-write': kind(12, [2_000, 6_000], clouds, {
     detail: (random) => ({
       mode: pick(random, cloudModes),
       count: between(random, [1, 3]),
       delayMs: between(random, [500, 8_000]),
     }),
-  },
-  'cloud-read': {
-    weight: 4,
-    durationMs: [500, 3_000],
-    targets: clouds,
+  }),
+  'cloud-read': kind(4, [500, 3_000], clouds, {
     detail: (random) => ({ mode: pick(random, readModes), count: between(random, [1, 6]), delayMs: 800 }),
-  },
+  }),
   // For every call, of all regions; each opens its circuit for half a minute, and twice as long the next time.
-  'aws-credentials': {
-    weight: 0.4,
-    durationMs: [2_000, 10_000],
-    targets: only('aws-credentials'),
+  'aws-credentials': kind(0.4, [2_000, 10_000], only('aws-credentials'), {
     whole: true,
     detail: (random) => ({ mode: pick(random, ['expired', 'denied']) }),
-  },
-  'object-resized': {
-    weight: 4,
-    durationMs: [0, 0],
-    targets: objects,
-    detail: (random) => ({ by: pick(random, [-2, -1, 1, 2]) }),
-  },
-  'object-bounds': {
-    weight: 2,
-    durationMs: [2_000, 15_000],
-    targets: ({ awsObjects }) => awsObjects.map(String),
+  }),
+  'object-resized': kind(4, [0, 0], objects, { detail: (random) => ({ by: pick(random, [-2, -1, 1, 2]) }) }),
+  'object-bounds': kind(2, [2_000, 15_000], ({ awsObjects }) => awsObjects.map(String), {
     detail: (random) => ({ room: between(random, [0, 2]) }),
-  },
-  'object-recreated': { weight: 1, durationMs: [0, 0], targets: objects },
-  'operator-stop': {
-    weight: 2,
-    durationMs: [1_000, 4_000],
-    targets: () => ['global', 'provider:aws', 'provider:kubernetes', 'scope:aws:us-east-1'],
-    lock: 'operator-stop',
-  },
-  'operator-stop-resource': { weight: 2, durationMs: [3_000, 45_000], targets: objects },
-  'operator-freeze': {
-    weight: 2,
-    durationMs: [1_000, 6_000],
-    targets: () => ['global', 'provider:aws', 'provider:kubernetes', 'scope:aws:us-east-1'],
-    lock: 'operator-freeze',
-    detail: freezeDetail,
-  },
-  'operator-freeze-resource': {
-    weight: 3,
-    durationMs: [3_000, 45_000],
-    targets: objects,
-    detail: freezeDetail,
-  },
-  'operator-pause': {
-    weight: 2,
-    durationMs: [3_000, 20_000],
-    targets: objects,
+  }),
+  'object-recreated': kind(1, [0, 0], objects),
+  'operator-stop': kind(
+    2,
+    [1_000, 4_000],
+    () => ['global', 'provider:aws', 'provider:kubernetes', 'scope:aws:us-east-1'],
+    { lock: 'operator-stop' },
+  ),
+  'operator-stop-resource': kind(2, [3_000, 45_000], objects),
+  'operator-freeze': kind(
+    2,
+    [1_000, 6_000],
+    () => ['global', 'provider:aws', 'provider:kubernetes', 'scope:aws:us-east-1'],
+    { lock: 'operator-freeze', detail: freezeDetail },
+  ),
+  'operator-freeze-resource': kind(3, [3_000, 45_000], objects, { detail: freezeDetail }),
+  'operator-pause': kind(2, [3_000, 20_000], objects, {
     detail: (random) => ({ action: pick(random, ['scale_up', 'scale_down']) }),
-  },
-  'operator-bounds': {
-    weight: 2,
-    durationMs: [3_000, 20_000],
-    targets: objects,
+  }),
+  'operator-bounds': kind(2, [3_000, 20_000], objects, {
     detail: (random) => ({ max: between(random, [8, 20]) }),
-  },
+  }),
   // The least that may be set: who has turned before may not scale in.
-  'operator-reversals': {
-    weight: 2,
-    durationMs: [3_000, 20_000],
-    targets: objects,
-    detail: () => ({ max: 1 }),
-  },
-  'audit-tamper': { weight: 1, durationMs: [0, 0], targets: only('audit') },
+  'operator-reversals': kind(2, [3_000, 20_000], objects, { detail: () => ({ max: 1 }) }),
+  'audit-tamper': kind(1, [0, 0], only('audit')),
 } as const satisfies Record<string, Kind>;
 
 export type FaultKind = keyof typeof faultKinds;
 
-/** @returns null when it strikes no process. */
+/** @returns null when it hits no process. */
 export function processFaultOf(kind: FaultKind): ProcessFault | null {
   return (faultKinds[kind] as Kind).process ?? null;
 }

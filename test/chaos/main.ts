@@ -54,7 +54,7 @@ try {
     recoverMs: 180_000,
     ...(values.only === undefined ? {} : { only: kindsIn(values.only) }),
     directory: values.dir ?? join(projectRoot(), '.data', 'chaos', `seed-${seed}`),
-    say,
+    log: say,
   });
   console.log(values.json ? JSON.stringify(report, null, 2) : printed(report));
   process.exit(report.ok ? 0 : 1);

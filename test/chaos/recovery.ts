@@ -36,6 +36,7 @@ export interface RecoverySpread extends Spread {
   readonly without_sample: number;
 }
 
+/** How the recoveries of one class are spread, in ms. */
 export function recoverySpread(durations: readonly Recovery[]): RecoverySpread {
   const samples = durations.filter((ms) => ms !== null);
   return {

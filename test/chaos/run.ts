@@ -17,6 +17,7 @@ import {
   processFaults,
 } from './fault-plan.ts';
 import { planFleet } from './fleet-plan.ts';
+import { type InjectionResult, injectFault } from './inject-fault.ts';
 import {
   activeJobs,
   type Recovered,
@@ -29,7 +30,6 @@ import {
   untilDecided,
   untilTakenOver,
 } from './recovery.ts';
-import { type Struck, strike } from './strikes.ts';
 import { facts, openWorld, type World } from './world.ts';
 
 export interface RunOptions {
@@ -52,7 +52,7 @@ export interface RunOptions {
   readonly longestFaultMs?: number;
   readonly only?: readonly FaultKind[];
   readonly directory: string;
-  readonly say: (line: string) => void;
+  readonly log: (line: string) => void;
 }
 
 export type RunReport = Omit<CheckReport, 'breaks'> & {
@@ -62,7 +62,7 @@ export type RunReport = Omit<CheckReport, 'breaks'> & {
   readonly directory: string;
   readonly faults_total: number;
   readonly process_faults: number;
-  /** The same, by how they strike; `connections` ends single connections or backends and leaves the process alone. */
+  /** The same, by what is done to the process; `connections` ends single connections or backends and leaves the process alone. */
   readonly process_faults_by: Readonly<Record<ProcessFault, number>>;
   readonly faults: Readonly<Record<string, number>>;
   readonly faults_without_effect: number;
@@ -82,7 +82,7 @@ const bootMs = 5_000;
 
 /** Starts everything, breaks it for so long, heals it, waits, dumps, and has it judged by the checker. */
 export async function runChaos(options: RunOptions): Promise<RunReport> {
-  const { directory, say, seed, minutes } = options;
+  const { directory, log, seed, minutes } = options;
   rmSync(directory, { recursive: true, force: true });
   mkdirSync(directory, { recursive: true });
   const closers = createClosers();
@@ -100,7 +100,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
         apis: options.apis,
         workers: options.workers,
         cloudLatencyMs: options.cloudLatencyMs ?? 0,
-        log: say,
+        log,
       },
       closers,
     );
@@ -116,7 +116,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
       ...(options.only === undefined ? {} : { only: options.only }),
     });
     writeFileSync(join(directory, 'plan.ndjson'), plan.map((fault) => `${JSON.stringify(fault)}\n`).join(''));
-    say(`seed ${seed}: ${plan.length} faults in ${minutes} min, evidence in ${directory}`);
+    log(`seed ${seed}: ${plan.length} faults in ${minutes} min, evidence in ${directory}`);
     const clients = new Clients({
       caller: world.caller,
       resources: world.resources,
@@ -125,25 +125,25 @@ export async function runChaos(options: RunOptions): Promise<RunReport> {
       rate: options.rate,
     });
     clients.start();
-    const storm = new Storm(world, plan, minutes * 60_000);
-    const progress = setInterval(() => say(progressLine(storm, clients)), progressEveryMs);
+    const faultRun = new FaultRun(world, plan, minutes * 60_000);
+    const progress = setInterval(() => log(progressLine(faultRun, clients)), progressEveryMs);
     const strays = setInterval(() => void sweep(world).catch(() => {}), strayCheckMs);
-    await storm.run();
+    await faultRun.run();
     clearInterval(progress);
     const healedAt = performance.now();
-    say('healed; the clients go on for a moment');
+    log('healed; the clients go on for a moment');
     await delay(options.calmMs);
-    await storm.circuitsClosed();
+    await faultRun.circuitsClosed();
     clearInterval(strays);
     await clients.stop();
     await sweep(world);
-    say('waiting until everything has ended');
-    await untilEnded(world, options.recoverMs, say);
+    log('waiting until everything has ended');
+    await untilEnded(world, options.recoverMs, log);
     const healed_after_ms = Math.round(performance.now() - healedAt);
-    await storm.measured();
+    await faultRun.measured();
     await dumpTables(world.postgres.url, directory);
     const report = await judge(directory, world.postgres.url);
-    const summary = summaryOf(options, commit, storm, world);
+    const summary = summaryOf(options, commit, faultRun, world);
     const ok = report.ok && summary.crashes === 0;
     const complete = { ...summary, healed_after_ms, ...report, ...report.breaks, ok };
     writeFileSync(join(directory, 'report.json'), `${JSON.stringify(complete, null, 2)}\n`);
@@ -175,8 +175,8 @@ function topologyOf(world: World) {
 }
 
 /** Carries the plan out, each fault at its time, and remembers what came of it. */
-class Storm {
-  readonly struck: { readonly fault: PlannedFault; readonly result: Struck }[] = [];
+class FaultRun {
+  readonly injections: { readonly fault: PlannedFault; readonly result: InjectionResult }[] = [];
   readonly recovered: Recovered[] = [];
   readonly endings: Promise<unknown>[] = [];
   readonly #world: World;
@@ -226,26 +226,26 @@ class Storm {
   async #carryOut(fault: PlannedFault, over: Promise<unknown>): Promise<void> {
     const { pool } = this.#world;
     const atKill = fault.kind === 'worker-kill' ? await activeJobs(pool).catch(() => null) : null;
-    const struckAt = Date.now();
-    let result: Struck;
+    const injectedAt = Date.now();
+    let result: InjectionResult;
     try {
-      result = await strike(this.#world, fault, over);
+      result = await injectFault(this.#world, fault, over);
     } catch (error) {
       // The thing to be broken was broken already.
-      result = { struck: false, note: (error as Error).message };
+      result = { injected: false, note: (error as Error).message };
     }
-    this.struck.push({ fault, result });
-    this.#world.faultLog.write({ ...fault, struckAt, healedAt: Date.now(), ...result });
-    if (!result.struck) return;
+    this.injections.push({ fault, result });
+    this.#world.faultLog.write({ ...fault, injectedAt, healedAt: Date.now(), ...result });
+    if (!result.injected) return;
     if (result.recovery !== undefined) this.#measure(fault, result.recovery.of, result.recovery.sinceAt);
-    if (fault.kind === 'api-kill') this.#measure(fault, 'api_killed', struckAt);
+    if (fault.kind === 'api-kill') this.#measure(fault, 'api_killed', injectedAt);
     if (atKill !== null) {
-      const takenOver = untilTakenOver(pool, atKill, struckAt);
+      const takenOver = untilTakenOver(pool, atKill, injectedAt);
       for (const part of ['begun', 'ended'] as const)
         this.#keep(
           fault,
           `worker_killed_jobs_${part}`,
-          struckAt,
+          injectedAt,
           takenOver.then((times) => times[part]),
         );
     }
@@ -283,15 +283,15 @@ class Storm {
   }
 }
 
-function progressLine(storm: Storm, clients: Clients): string {
-  const seconds = Math.round(storm.elapsedMs / 1_000);
-  return `${seconds} s: ${clients.accepted} jobs accepted, ${storm.struck.length} faults over`;
+function progressLine(faultRun: FaultRun, clients: Clients): string {
+  const seconds = Math.round(faultRun.elapsedMs / 1_000);
+  return `${seconds} s: ${clients.accepted} jobs accepted, ${faultRun.injections.length} faults over`;
 }
 
 /** Until no job and no attempt is open, or time is up: then the checker says so. */
-async function untilEnded(world: World, limitMs: number, say: (line: string) => void): Promise<void> {
+async function untilEnded(world: World, limitMs: number, log: (line: string) => void): Promise<void> {
   const end = performance.now() + limitMs;
-  let told = performance.now();
+  let loggedAt = performance.now();
   while (performance.now() < end) {
     try {
       const { rows } = await world.pool.query<{ jobs: number; attempts: number }>(
@@ -300,9 +300,9 @@ async function untilEnded(world: World, limitMs: number, say: (line: string) => 
       );
       const left = rows[0];
       if (left?.jobs === 0 && left.attempts === 0 && (await quietClouds(world))) return;
-      if (performance.now() - told > progressEveryMs / 2) {
-        say(`${left?.jobs} jobs and ${left?.attempts} attempts are still open`);
-        told = performance.now();
+      if (performance.now() - loggedAt > progressEveryMs / 2) {
+        log(`${left?.jobs} jobs and ${left?.attempts} attempts are still open`);
+        loggedAt = performance.now();
       }
     } catch {
       // Not up again yet.
@@ -340,8 +340,8 @@ async function judge(directory: string, databaseUrl: string): Promise<CheckRepor
   }
 }
 
-function summaryOf(options: RunOptions, commit: string, storm: Storm, world: World) {
-  const effective = storm.struck.filter(({ result }) => result.struck);
+function summaryOf(options: RunOptions, commit: string, faultRun: FaultRun, world: World) {
+  const effective = faultRun.injections.filter(({ result }) => result.injected);
   const ofProcesses = effective.flatMap(({ fault }) => processFaultOf(fault.kind) ?? []);
   return {
     seed: options.seed,
@@ -353,7 +353,7 @@ function summaryOf(options: RunOptions, commit: string, storm: Storm, world: Wor
     process_faults_by: Object.fromEntries(
       processFaults.map((how) => [how, ofProcesses.filter((one) => one === how).length]),
     ) as Record<ProcessFault, number>,
-    faults_without_effect: storm.struck.length - effective.length,
+    faults_without_effect: faultRun.injections.length - effective.length,
     faults: counts(
       effective.map(({ fault }) =>
         fault.detail.mode === undefined ? fault.kind : `${fault.kind} ${fault.detail.mode}`,
@@ -362,7 +362,7 @@ function summaryOf(options: RunOptions, commit: string, storm: Storm, world: Wor
     recovery_ms: Object.fromEntries(
       recoveryClasses.map((name) => [
         name,
-        recoverySpread(storm.recovered.filter((one) => one.class === name).map(({ ms }) => ms)),
+        recoverySpread(faultRun.recovered.filter((one) => one.class === name).map(({ ms }) => ms)),
       ]),
     ),
     http_statuses: world.caller.statuses,

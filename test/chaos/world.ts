@@ -96,6 +96,7 @@ export const facts = {
   ],
 } as const;
 
+/** Starts both databases, the clouds, the service and proxies between them. @throws when one of them does not start. */
 export async function openWorld(options: WorldOptions, closers: Closers): Promise<World> {
   const { directory, log } = options;
   const started = performance.now();

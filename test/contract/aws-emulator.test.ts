@@ -1,5 +1,5 @@
-import { AutoScalingClient, CreateAutoScalingGroupCommand } from '@aws-sdk/client-auto-scaling';
-import { CreateLaunchTemplateCommand, EC2Client } from '@aws-sdk/client-ec2';
+import { AutoScaling } from '@aws-sdk/client-auto-scaling';
+import { EC2 } from '@aws-sdk/client-ec2';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
 import type { ProviderTarget } from '../../worker/providers/scaling-provider.ts';
@@ -16,23 +16,19 @@ describe.skipIf(endpoint === undefined)('on an AWS that is not ours', () => {
   let provider: AwsAutoScaling;
   beforeAll(async () => {
     pointAwsSdkTo(endpoint as string);
-    const [scaling, ec2] = [new AutoScalingClient({ region }), new EC2Client({ region })];
-    const { LaunchTemplate } = await ec2.send(
-      new CreateLaunchTemplateCommand({
-        LaunchTemplateName: name,
-        LaunchTemplateData: { InstanceType: 'c5.xlarge', ImageId: 'ami-12c6146b' },
-      }),
-    );
-    await scaling.send(
-      new CreateAutoScalingGroupCommand({
-        AutoScalingGroupName: name,
-        MinSize: 0,
-        MaxSize: 9,
-        DesiredCapacity: 0,
-        AvailabilityZones: [`${region}a`],
-        LaunchTemplate: { LaunchTemplateId: LaunchTemplate?.LaunchTemplateId, Version: '$Latest' },
-      }),
-    );
+    const [scaling, ec2] = [new AutoScaling({ region }), new EC2({ region })];
+    const { LaunchTemplate } = await ec2.createLaunchTemplate({
+      LaunchTemplateName: name,
+      LaunchTemplateData: { InstanceType: 'c5.xlarge', ImageId: 'ami-12c6146b' },
+    });
+    await scaling.createAutoScalingGroup({
+      AutoScalingGroupName: name,
+      MinSize: 0,
+      MaxSize: 9,
+      DesiredCapacity: 0,
+      AvailabilityZones: [`${region}a`],
+      LaunchTemplate: { LaunchTemplateId: LaunchTemplate?.LaunchTemplateId, Version: '$Latest' },
+    });
     scaling.destroy();
     ec2.destroy();
     provider = new AwsAutoScaling({ defaultRegion: region, settleMs: 330_000 });

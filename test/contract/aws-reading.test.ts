@@ -1,13 +1,4 @@
-import {
-  type AutoScalingClient,
-  CancelInstanceRefreshCommand,
-  CreateAutoScalingGroupCommand,
-  type CreateAutoScalingGroupCommandInput,
-  DeleteAutoScalingGroupCommand,
-  SetInstanceProtectionCommand,
-  StartInstanceRefreshCommand,
-} from '@aws-sdk/client-auto-scaling';
-import { CreateLaunchTemplateCommand } from '@aws-sdk/client-ec2';
+import type { AutoScaling, CreateAutoScalingGroupCommandInput } from '@aws-sdk/client-auto-scaling';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
 import { autoScalingClient, ec2Client } from '../simulators/aws/clients.ts';
@@ -18,7 +9,7 @@ import { pointAwsSdkTo } from './point-aws-sdk.ts';
 const signal = new AbortController().signal;
 let simulator: AwsSimulator;
 let provider: AwsAutoScaling;
-let operator: AutoScalingClient;
+let operator: AutoScaling;
 
 beforeEach(async () => {
   simulator = await startAwsSimulator({ timeScale: 0, provisioning: { launchMs: 60_000, jitter: 0 } });
@@ -38,25 +29,21 @@ const seed = (more: Partial<GroupSeed> = {}) =>
 
 /** A group that is only just being made, so no instance tells its type yet. */
 async function create(more: Partial<CreateAutoScalingGroupCommandInput>): Promise<void> {
-  await operator.send(
-    new CreateAutoScalingGroupCommand({
-      AutoScalingGroupName: 'web',
-      MinSize: 0,
-      MaxSize: 9,
-      AvailabilityZones: ['us-east-1a'],
-      ...more,
-    }),
-  );
+  await operator.createAutoScalingGroup({
+    AutoScalingGroupName: 'web',
+    MinSize: 0,
+    MaxSize: 9,
+    AvailabilityZones: ['us-east-1a'],
+    ...more,
+  });
 }
 
 async function createTemplate(): Promise<void> {
   const ec2 = ec2Client(simulator.endpoint);
-  await ec2.send(
-    new CreateLaunchTemplateCommand({
-      LaunchTemplateName: 'lt',
-      LaunchTemplateData: { InstanceType: 'c5.xlarge', ImageId: 'ami-12345678' },
-    }),
-  );
+  await ec2.createLaunchTemplate({
+    LaunchTemplateName: 'lt',
+    LaunchTemplateData: { InstanceType: 'c5.xlarge', ImageId: 'ami-12345678' },
+  });
   ec2.destroy();
 }
 
@@ -90,8 +77,7 @@ describe('what blocks an Auto Scaling group', () => {
 
   it('is an instance refresh, downwards, until it is cancelled and over', async () => {
     seed();
-    const refresh = new StartInstanceRefreshCommand({ AutoScalingGroupName: 'web' });
-    await operator.send(refresh);
+    await operator.startInstanceRefresh({ AutoScalingGroupName: 'web' });
     const blocked = [
       {
         code: 'instance_refresh',
@@ -102,7 +88,7 @@ describe('what blocks an Auto Scaling group', () => {
     expect((await read()).blocks).toEqual(blocked); // Pending
     simulator.clock.advance(6_000);
     expect((await read()).blocks).toEqual(blocked); // InProgress
-    await operator.send(new CancelInstanceRefreshCommand({ AutoScalingGroupName: 'web' }));
+    await operator.cancelInstanceRefresh({ AutoScalingGroupName: 'web' });
     expect((await read()).blocks).toEqual(blocked); // Cancelling
     simulator.clock.advance(6_000);
     expect((await read()).blocks).toEqual([]);
@@ -110,9 +96,7 @@ describe('what blocks an Auto Scaling group', () => {
 
   it('is that the group is being deleted', async () => {
     seed();
-    await operator.send(
-      new DeleteAutoScalingGroupCommand({ AutoScalingGroupName: 'web', ForceDelete: true }),
-    );
+    await operator.deleteAutoScalingGroup({ AutoScalingGroupName: 'web', ForceDelete: true });
     expect((await read()).blocks).toMatchObject([
       {
         code: 'group_deleting',
@@ -125,13 +109,11 @@ describe('what blocks an Auto Scaling group', () => {
   it('is that every instance is protected, downwards; one without protection is enough', async () => {
     const { instances } = seed({ protectInstances: true });
     expect((await read()).blocks).toMatchObject([{ code: 'all_protected', direction: 'down' }]);
-    await operator.send(
-      new SetInstanceProtectionCommand({
-        AutoScalingGroupName: 'web',
-        InstanceIds: [instances[0]?.id ?? ''],
-        ProtectedFromScaleIn: false,
-      }),
-    );
+    await operator.setInstanceProtection({
+      AutoScalingGroupName: 'web',
+      InstanceIds: [instances[0]?.id ?? ''],
+      ProtectedFromScaleIn: false,
+    });
     expect((await read()).blocks).toEqual([]);
   });
 
@@ -173,13 +155,11 @@ describe('what an Auto Scaling group is', () => {
   it('says how much of it can go', async () => {
     const { instances } = seed({ desired: 5, max: 20 });
     expect((await read()).removable).toBeUndefined();
-    await operator.send(
-      new SetInstanceProtectionCommand({
-        AutoScalingGroupName: 'web',
-        InstanceIds: instances.slice(0, 3).map(({ id }) => id),
-        ProtectedFromScaleIn: true,
-      }),
-    );
+    await operator.setInstanceProtection({
+      AutoScalingGroupName: 'web',
+      InstanceIds: instances.slice(0, 3).map(({ id }) => id),
+      ProtectedFromScaleIn: true,
+    });
     expect(await read()).toMatchObject({ removable: 2, blocks: [] });
   });
 

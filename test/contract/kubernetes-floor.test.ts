@@ -1,22 +1,17 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findJob } from '../../api/jobs/jobs-store.ts';
 import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
 import { Kubernetes } from '../../worker/providers/kubernetes.ts';
 import type { ProviderTarget, ScalingProvider } from '../../worker/providers/scaling-provider.ts';
 import { restoreFloors } from '../../worker/upkeep/restore-floors.ts';
 import { startAwsSimulator } from '../simulators/aws/server.ts';
-import type { TransportEffect } from '../simulators/core/fault-script.ts';
 import { type KubernetesSimulator, startKubernetesSimulator } from '../simulators/kubernetes/server.ts';
-import { type ExecutionRig, openExecutionRig } from '../support/execution-rig.ts';
-import { watchClientSockets } from './client-sockets.ts';
+import { openExecutionRig } from '../support/execution-rig.ts';
+import { forFile } from '../support/for-file.ts';
+import { operatorAgent, startKubernetesRig } from './kubernetes-rig.ts';
 import { pointAwsSdkTo } from './point-aws-sdk.ts';
 import { pointKubernetesClientTo } from './point-kubernetes-client.ts';
-import {
-  type ContractRig,
-  describeScalingProvider,
-  failureOf,
-  testLimits,
-} from './scaling-provider.contract.ts';
+import { describeScalingProvider, failureOf } from './scaling-provider.contract.ts';
 
 const signal = new AbortController().signal;
 const writing = 'patch horizontalpodautoscalers';
@@ -35,7 +30,7 @@ async function operate(simulator: KubernetesSimulator, method: string, spec?: ob
   const folder = '/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers';
   const answer = await fetch(`${simulator.url}${folder}/web-hpa`, {
     method,
-    headers: { 'content-type': 'application/merge-patch+json', 'user-agent': 'operator' },
+    headers: { 'content-type': 'application/merge-patch+json', 'user-agent': operatorAgent },
     ...(spec === undefined ? {} : { body: JSON.stringify({ spec }) }),
   });
   expect(answer.status).toBe(200);
@@ -46,54 +41,19 @@ function create(simulator: KubernetesSimulator, name: string, minReplicas: numbe
   simulator.createHpa({ name: `${name}-hpa`, target: { name }, minReplicas, maxReplicas: 9 });
 }
 
-async function startRig(): Promise<ContractRig> {
-  const here = await startKubernetesSimulator({ timeScale: 0 });
-  const there = await startKubernetesSimulator({ timeScale: 0 });
-  const forget = await pointKubernetesClientTo({ here, there });
-  create(here, 'web', 3);
-  create(there, 'web', 5);
-  const actions = { read: 'get deployments', write: writing } as const;
-  const sockets = watchClientSockets([here.port, there.port]);
-  const error = (status: number, code: string): TransportEffect => ({ kind: 'error', status, code });
-  return {
-    provider: new Kubernetes({ settleMs: 15_000, limits: testLimits }),
-    target: floorTarget('web'),
-    elsewhere: floorTarget('web', 'there'),
-    missing: floorTarget('nobody'),
-    answers: {
-      conflict: error(409, 'Conflict'),
-      denied: error(403, 'Forbidden'),
-      unauthenticated: error(401, 'Unauthorized'),
-      rejected: error(422, 'Invalid'),
-    },
-    add(name, replicas) {
-      create(here, name, replicas);
-      return floorTarget(name);
-    },
-    onNext: (verb, effect, count = 1) => here.faults.add({ action: actions[verb], count, effect }),
-    size: ({ name, scope }) => floorOf(scope === null ? here : there, name.split('/')[1] ?? ''),
-    requests: (verb) =>
-      here.ledger
-        .requests()
-        .filter(({ action, userAgent }) => action === actions[verb] && userAgent !== 'operator').length,
-    applied: () =>
-      here.ledger
-        .writes()
-        .filter(({ requestId, userAgent }) => requestId !== null && userAgent !== 'operator')
-        .map(({ to }) => to),
-    async somebodyElse({ size, recreate, remove }) {
-      if (size !== undefined) await operate(here, 'PATCH', { minReplicas: size });
-      if (recreate === true || remove === true) await operate(here, 'DELETE');
+const startRig = () =>
+  startKubernetesRig({
+    actions: { read: 'get deployments', write: writing },
+    named: floorTarget,
+    create,
+    sizeOf: floorOf,
+    async change(simulator, { size, recreate, remove }) {
+      if (size !== undefined) await operate(simulator, 'PATCH', { minReplicas: size });
+      if (recreate === true || remove === true) await operate(simulator, 'DELETE');
       if (recreate === true)
-        here.createHpa({ name: 'web-hpa', target: { name: 'web' }, minReplicas: 3, maxReplicas: 9 });
+        simulator.createHpa({ name: 'web-hpa', target: { name: 'web' }, minReplicas: 3, maxReplicas: 9 });
     },
-    openSockets: () => sockets.open(),
-    async close() {
-      sockets.stop();
-      await Promise.all([here.close(), there.close(), forget()]);
-    },
-  };
-}
+  });
 
 describeScalingProvider('the floor of a Kubernetes autoscaler', startRig);
 
@@ -206,13 +166,9 @@ describe('the floor of a Kubernetes autoscaler in particular', () => {
   });
 });
 
-describe('carrying out a decision with actuation floor', () => {
-  let rig: ExecutionRig;
-  beforeAll(async () => {
-    rig = await openExecutionRig();
-  });
-  afterAll(() => rig.close());
+const rig = forFile(await openExecutionRig());
 
+describe('carrying out a decision with actuation floor', () => {
   async function execute(
     provider: ScalingProvider,
     from: number,

@@ -140,10 +140,7 @@ describe('what blocks a workload', () => {
       { provider: 'kubernetes', scope: null, name: 'deployment:default/web' },
       4,
       state,
-      {
-        intentAtMs: Date.now(),
-        signal,
-      },
+      { intentAtMs: Date.now(), signal },
     );
     simulator.clock.advance(60_000);
     expect(await read()).toMatchObject({ desired: 4, ready: 4 });

@@ -1,75 +1,31 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Kubernetes } from '../../worker/providers/kubernetes.ts';
-import type { ProviderTarget } from '../../worker/providers/scaling-provider.ts';
-import type { TransportEffect } from '../simulators/core/fault-script.ts';
-import { type KubernetesSimulator, startKubernetesSimulator } from '../simulators/kubernetes/server.ts';
-import { watchClientSockets } from './client-sockets.ts';
-import { pointKubernetesClientTo } from './point-kubernetes-client.ts';
-import {
-  type ContractRig,
-  describeScalingProvider,
-  failureOf,
-  testLimits,
-} from './scaling-provider.contract.ts';
+import { startKubernetesRig } from './kubernetes-rig.ts';
+import { type ContractRig, describeScalingProvider, failureOf } from './scaling-provider.contract.ts';
 
 type Kind = 'Deployment' | 'StatefulSet';
 
-async function startRig(kind: Kind): Promise<ContractRig> {
-  const here = await startKubernetesSimulator({ timeScale: 0, startJitter: 0 });
-  const there = await startKubernetesSimulator({ timeScale: 0 });
-  const forget = await pointKubernetesClientTo({ here, there });
-  const create = (simulator: KubernetesSimulator, name: string, replicas: number) =>
-    kind === 'Deployment'
-      ? simulator.createDeployment({ name, replicas })
-      : simulator.createStatefulSet({ name, replicas });
-  create(here, 'web', 3);
-  create(there, 'web', 5);
+function startRig(kind: Kind): Promise<ContractRig> {
   const plural = kind === 'Deployment' ? 'deployments' : 'statefulsets';
-  const actions = { read: `get ${plural}`, write: `update ${plural}/scale` } as const;
-  const named = (name: string, scope: string | null = null): ProviderTarget => ({
-    provider: 'kubernetes',
-    scope,
-    name: `${kind.toLowerCase()}:default/${name}`,
-  });
-  const sockets = watchClientSockets([here.port, there.port]);
-  const error = (status: number, code: string): TransportEffect => ({ kind: 'error', status, code });
-  return {
-    provider: new Kubernetes({ settleMs: 15_000, limits: testLimits }),
-    target: named('web'),
-    elsewhere: named('web', 'there'),
-    missing: named('nobody'),
-    answers: {
-      conflict: error(409, 'Conflict'),
-      denied: error(403, 'Forbidden'),
-      unauthenticated: error(401, 'Unauthorized'),
-      rejected: error(422, 'Invalid'),
-    },
-    add(name, replicas) {
-      create(here, name, replicas);
-      return named(name);
-    },
-    onNext: (verb, effect, count = 1) => here.faults.add({ action: actions[verb], count, effect }),
-    size: ({ name, scope }) =>
-      (scope === null ? here : there).workload('default', name.split('/')[1] ?? '', kind)?.replicas,
-    requests: (verb) => here.ledger.requests().filter(({ action }) => action === actions[verb]).length,
-    applied: () =>
-      here.ledger
-        .writes()
-        .filter(({ requestId }) => requestId !== null)
-        .map(({ to }) => to),
-    somebodyElse: ({ size, ...change }) =>
-      here.changeExternally(
+  return startKubernetesRig({
+    actions: { read: `get ${plural}`, write: `update ${plural}/scale` },
+    named: (name, scope = null) => ({
+      provider: 'kubernetes',
+      scope,
+      name: `${kind.toLowerCase()}:default/${name}`,
+    }),
+    create: (simulator, name, replicas) =>
+      kind === 'Deployment'
+        ? simulator.createDeployment({ name, replicas })
+        : simulator.createStatefulSet({ name, replicas }),
+    sizeOf: (simulator, name) => simulator.workload('default', name, kind)?.replicas,
+    change: (simulator, { size: replicas, ...change }) =>
+      simulator.changeExternally(
         'default',
         'web',
-        { ...change, ...(size === undefined ? {} : { replicas: size }) },
+        { ...change, ...(replicas !== undefined && { replicas }) },
         kind,
       ),
-    openSockets: () => sockets.open(),
-    async close() {
-      sockets.stop();
-      await Promise.all([here.close(), there.close(), forget()]);
-    },
-  };
+  });
 }
 
 describeScalingProvider('Kubernetes Deployment', () => startRig('Deployment'));

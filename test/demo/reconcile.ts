@@ -26,10 +26,10 @@ export async function reconcile(
 ): Promise<number> {
   let matched = 0;
   for (const { id, object } of resources) {
-    const told = (await eventsOf(client, id)).filter((event) => event.success === true);
+    const recorded = (await eventsOf(client, id)).filter((event) => event.success === true);
     const made = writes.filter((write) => write.object === object);
-    for (let index = 0; index < Math.max(told.length, made.length); index++) {
-      const [event, write] = [told[index], made[index]];
+    for (let index = 0; index < Math.max(recorded.length, made.length); index++) {
+      const [event, write] = [recorded[index], made[index]];
       if (event?.previous_instances !== write?.from || event?.new_instances !== write?.to) {
         throw new Error(
           `the history of ${object} and the cloud's ledger differ at change ${index + 1}: ${JSON.stringify({ event, write })}`,

@@ -37,6 +37,7 @@ export class ServiceClient {
   }
 }
 
+/** An answer that the client did not ask for, with its status and code. */
 export class ServiceRefusal extends Error {
   readonly status: number;
   readonly code: string;

@@ -1,9 +1,8 @@
 import { createServer, type Server } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { scopes } from '../../shared/domain/api-key.ts';
 import { Chromium, findChromium, type Tab } from '../support/chromium.ts';
 import { seedResource } from '../support/seed.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { type ApiClient, startTestApi, type TestApi } from '../support/test-api.ts';
 
 const program = findChromium();
 if (program === null)
@@ -16,21 +15,21 @@ const board = '/admin/queues';
 describe.skipIf(program === null)('in a real browser', () => {
   let api: TestApi;
   let browser: Chromium;
-  let admin: string;
+  let admin: ApiClient;
   let stranger: Server;
   let strangerUrl: string;
 
   beforeAll(async () => {
     api = await startTestApi();
-    admin = await api.key([...scopes]);
-    const resource_id = await seedResource(api.api.deps.pool);
-    await api.call('POST', '/scale/decide', { key: admin, body: { resource_id } });
+    admin = await api.client();
+    const resource_id = await seedResource(api.pool);
+    await admin.post('/scale/decide', { resource_id });
     browser = new Chromium(program as string);
     // Another site: localhost is not 127.0.0.1.
     stranger = createServer((_request, response) => {
       response.setHeader('Content-Type', 'text/html');
       response.end(`<h1>stranger</h1><iframe id="framed" src="${api.url}${board}"></iframe>
-        <form id="post" method="post" target="out" action="${api.url}${board}/login"><input name="key" value="${admin}"></form><iframe name="out"></iframe>`);
+        <form id="post" method="post" target="out" action="${api.url}${board}/login"><input name="key" value="${admin.key}"></form><iframe name="out"></iframe>`);
     });
     await new Promise<void>((resolve) => stranger.listen(0, '127.0.0.1', resolve));
     strangerUrl = `http://localhost:${(stranger.address() as { port: number }).port}/`;
@@ -60,7 +59,7 @@ describe.skipIf(program === null)('in a real browser', () => {
 
     // The 401 and the 403 before this are what a browser calls errors.
     tab.complaints.length = 0;
-    await logIn(tab, admin);
+    await logIn(tab, admin.key);
     await tab.until(
       `location.pathname === ${JSON.stringify(board)} && /execute-kubernetes/.test(document.body.innerText)`,
     );
@@ -107,13 +106,13 @@ describe.skipIf(program === null)('in a real browser', () => {
     await tab.evaluate('document.querySelector("#post").submit()');
     const refusals = async () =>
       (
-        await api.api.deps.pool.query(
+        await api.pool.query(
           `select detail->>'code' as code from audit_log where action = 'request.refused' and detail->>'code' = 'cross_site'`,
         )
       ).rowCount;
     // The form's, and the fetch's.
     await expect.poll(refusals, { timeout: 5_000 }).toBe(2);
-    const opened = await api.api.deps.pool.query(`select 1 from audit_log where action = 'board.opened'`);
+    const opened = await api.pool.query(`select 1 from audit_log where action = 'board.opened'`);
     expect(opened.rowCount).toBe(1);
   });
 
@@ -127,9 +126,7 @@ describe.skipIf(program === null)('in a real browser', () => {
     );
     await tab.goto(api.url + board);
     await tab.until('/execute-kubernetes/.test(document.body.innerText)');
-    await api.api.deps.pool.query('update api_keys set revoked_at = now() where id = $1', [
-      key.split('_')[2],
-    ]);
+    await api.pool.query('update api_keys set revoked_at = now() where id = $1', [key.split('_')[2]]);
     const seen = () => tab.evaluate(`fetch('${board}/api/queues').then(({ status }) => status)`);
     await expect.poll(seen, { timeout: 7_000, interval: 500 }).toBe(401);
   });

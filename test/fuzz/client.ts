@@ -1,4 +1,4 @@
-import { Agent, request } from 'node:http';
+import { Agent, request as startRequest } from 'node:http';
 import { connect } from 'node:net';
 
 export interface Reply {
@@ -24,7 +24,7 @@ export class Client {
     this.#port = port;
   }
 
-  async send(shot: {
+  async send(request: {
     readonly method: string;
     readonly path: string;
     readonly headers: Readonly<Record<string, string>>;
@@ -33,15 +33,15 @@ export class Client {
     const startedAt = performance.now();
     return await new Promise((resolve) => {
       const none = () => resolve({ status: 0, headers: {}, text: '', ms: performance.now() - startedAt });
-      const outgoing = request({
+      const outgoing = startRequest({
         host: '127.0.0.1',
         port: this.#port,
         agent: this.#agent,
-        method: shot.method,
-        path: shot.path.replace(/[^\x21-\x7e]/g, (char) => encodeURIComponent(char)),
+        method: request.method,
+        path: request.path.replace(/[^\x21-\x7e]/g, (char) => encodeURIComponent(char)),
         headers: {
-          ...shot.headers,
-          ...(shot.body === null ? {} : { 'content-length': Buffer.byteLength(shot.body) }),
+          ...request.headers,
+          ...(request.body === null ? {} : { 'content-length': Buffer.byteLength(request.body) }),
         },
         insecureHTTPParser: true,
         timeout: giveUpMs,
@@ -63,7 +63,7 @@ export class Client {
           }),
         );
       });
-      outgoing.end(shot.body ?? undefined);
+      outgoing.end(request.body ?? undefined);
     });
   }
 
@@ -158,7 +158,7 @@ function bodyOf(headers: Readonly<Record<string, string>>, rest: string): { body
  * A client that never gets to the end: it sends `first`, then one byte of `more` a second.
  * @returns milliseconds until it is cut off, or null when it never was within `patienceMs`.
  */
-export async function dawdle(
+export async function sendSlowly(
   port: number,
   first: string,
   more: string,

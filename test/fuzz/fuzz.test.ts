@@ -8,8 +8,8 @@ import { seedResource } from '../support/seed.ts';
 import { createTestDatabase } from '../support/test-database.ts';
 import { checkSchema } from './check-schema.ts';
 import type { Reply } from './client.ts';
-import { Dice } from './dice.ts';
 import { allowedMb, judgeMemory } from './memory.ts';
+import { RandomGenerator } from './random-generator.ts';
 import { mayEndUnanswered, rawShapes } from './raw-shapes.ts';
 import { breaksOf, type FuzzReport } from './report.ts';
 import { fuzz } from './run.ts';
@@ -215,7 +215,7 @@ describe('the verdict on a run', () => {
 });
 
 describe('the look at the database', () => {
-  it('sees a row written again as it was, a key kept, and a refusal told as done; not that it was told', async () => {
+  it('sees a row written again as it was, a key kept, and a refusal recorded as done; not that it was recorded', async () => {
     const database = await createTestDatabase();
     const pool = createPool(database.url, { name: 'fuzz', size: 1 });
     try {
@@ -224,9 +224,9 @@ describe('the look at the database', () => {
         await pool.query(sql);
         return changedTables(before, await stateOf(pool));
       };
-      const told = (action: string) => `insert into audit_log (actor, action) values ('x', '${action}')`;
-      expect(await changes(told('request.refused'))).toEqual([]);
-      expect(await changes(told('resource.updated'))).toEqual(['audit_log']);
+      const inserting = (action: string) => `insert into audit_log (actor, action) values ('x', '${action}')`;
+      expect(await changes(inserting('request.refused'))).toEqual([]);
+      expect(await changes(inserting('resource.updated'))).toEqual(['audit_log']);
       await seedResource(pool);
       expect(await changes('update resources set name = name')).toContain('resources');
       expect(
@@ -244,8 +244,8 @@ describe('the look at the database', () => {
 describe('one seed', () => {
   it('is one sequence', () => {
     const roll = (seed: number) => {
-      const dice = new Dice(seed);
-      return [dice.uuid(), dice.below(1_000), dice.text(10), dice.pick([1, 2, 3])];
+      const random = new RandomGenerator(seed);
+      return [random.uuid(), random.below(1_000), random.text(10), random.pick([1, 2, 3])];
     };
     expect(roll(7)).toEqual(roll(7));
     expect(roll(7)).not.toEqual(roll(8));

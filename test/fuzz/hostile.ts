@@ -1,4 +1,4 @@
-import type { Dice } from './dice.ts';
+import type { RandomGenerator } from './random-generator.ts';
 
 /** Goes into JSON as it stands: what JSON.stringify would not write. */
 export class RawJson {
@@ -11,6 +11,7 @@ export class RawJson {
 
 const raw = (text: string) => new RawJson(text);
 
+/** Numbers, and what may be taken for one. */
 export const hostileNumbers: readonly unknown[] = [
   raw('NaN'),
   raw('Infinity'),
@@ -59,6 +60,7 @@ export function hostileUrls(canary: string): string[] {
   ];
 }
 
+/** Texts that parsers, queries and logs may stumble over. */
 export const hostileTexts: readonly string[] = [
   '',
   ' ',
@@ -106,6 +108,7 @@ export const hostileTexts: readonly string[] = [
   'x@169.254.169.254/',
 ];
 
+/** Parts of a path, as they go over the wire. */
 export const hostilePathParts: readonly string[] = [
   '..',
   '..%2f..%2fadmin',
@@ -127,6 +130,7 @@ export const hostilePathParts: readonly string[] = [
   '%7B%7D',
 ];
 
+/** Query strings, with their question mark. */
 export const hostileQueries: readonly string[] = [
   '?limit=1&limit=2',
   '?limit[]=1',
@@ -164,6 +168,7 @@ export const hostileQueries: readonly string[] = [
   `?${'a=b&'.repeat(2_000)}`,
 ];
 
+/** Headers of one request each. */
 export const hostileHeaders: readonly Readonly<Record<string, string>>[] = [
   { 'content-type': 'text/plain' },
   { 'content-type': 'application/json; charset=utf-16' },
@@ -215,7 +220,7 @@ export function stringify(value: unknown): string {
 }
 
 /** Bodies that are hostile as a whole. `fields` is the inside of a valid object: `"a":1,"b":2`. */
-export const wholeBodies: readonly ((fields: string, dice: Dice) => string | Buffer)[] = [
+export const wholeBodies: readonly ((fields: string, random: RandomGenerator) => string | Buffer)[] = [
   () => '',
   () => '{',
   () => 'null',
@@ -243,5 +248,5 @@ export const wholeBodies: readonly ((fields: string, dice: Dice) => string | Buf
   () => `{"x":"${'a'.repeat(64 * 1024)}"}`,
   () => Buffer.concat([Buffer.from('{"x":"'), Buffer.from([0xff, 0xfe, 0xc0, 0xaf]), Buffer.from('"}')]),
   () => Buffer.concat([Buffer.from('{"x":"'), Buffer.from([0xed, 0xa0, 0x80]), Buffer.from('"}')]),
-  (_fields, dice) => Buffer.from(Array.from({ length: 200 }, () => dice.below(256))),
+  (_fields, random) => Buffer.from(Array.from({ length: 200 }, () => random.below(256))),
 ];

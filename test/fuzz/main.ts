@@ -1,8 +1,7 @@
-import { openBackends } from '../../deploy/local/backends.ts';
 import { migrate } from '../../shared/db/migrate.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import type { Closers } from '../../shared/lifecycle/closers.ts';
-import { inTemporaryFolder, readCommandLine } from '../support/command.ts';
+import { inTemporaryFolder, openOwnBackends, readCommandLine } from '../support/command.ts';
 import { breaksOf, type FuzzReport } from './report.ts';
 import { fuzz } from './run.ts';
 import { runSchemathesis } from './schemathesis.ts';
@@ -33,12 +32,7 @@ const seed = wholeNumber('seed', 0);
 const schemathesisSeconds = wholeNumber('schemathesis-seconds', 0);
 
 async function main(folder: string, closers: Closers): Promise<number> {
-  const { databaseUrl, redisUrl } = await openBackends({
-    environment: {},
-    dataDir: folder,
-    closers,
-    log: say,
-  });
+  const { databaseUrl, redisUrl } = await openOwnBackends(folder, closers, say);
   await migrate(databaseUrl);
   const target = await startTarget({ databaseUrl, redisUrl, folder, closers });
   say(`seed ${seed}, ${requests} requests to the API at 127.0.0.1:${target.port}`);

@@ -1,5 +1,5 @@
-import type { Dice } from './dice.ts';
 import type { Api, Schema } from './openapi.ts';
+import type { RandomGenerator } from './random-generator.ts';
 
 /** Ids that exist, by the name of the field they go into. */
 export type KnownIds = (name: string) => string;
@@ -11,53 +11,56 @@ export type KnownIds = (name: string) => string;
 export function makeValue(
   given: Schema,
   name: string,
-  dice: Dice,
+  random: RandomGenerator,
   api: Api,
   ids: KnownIds,
   full = false,
 ): unknown {
   const schema = api.resolve(given);
-  const make = (its: Schema, field = name) => makeValue(its, field, dice, api, ids, full);
+  const make = (its: Schema, field = name) => makeValue(its, field, random, api, ids, full);
   if (schema.const !== undefined) return schema.const;
-  if (schema.enum !== undefined) return dice.pick(schema.enum);
+  if (schema.enum !== undefined) return random.pick(schema.enum);
   const choice = schema.anyOf ?? schema.oneOf;
   if (choice !== undefined)
-    return make(dice.pick(full ? choice.filter((its) => its.type !== 'null') : choice));
-  const type = Array.isArray(schema.type) ? dice.pick(schema.type as string[]) : schema.type;
+    return make(random.pick(full ? choice.filter((its) => its.type !== 'null') : choice));
+  const type = Array.isArray(schema.type) ? random.pick(schema.type as string[]) : schema.type;
   switch (type) {
     case 'null':
       return null;
     case 'boolean':
-      return dice.chance(0.5);
+      return random.chance(0.5);
     case 'integer':
     case 'number':
-      return makeNumber(schema, type, dice);
+      return makeNumber(schema, type, random);
     case 'string':
-      return makeText(schema, name, dice, ids);
+      return makeText(schema, name, random, ids);
     case 'array': {
       const least = schema.minItems ?? 0;
       const length = full
         ? Math.max(1, least)
-        : least + dice.below(Math.min(4, (schema.maxItems ?? 4) - least + 1));
+        : least + random.below(Math.min(4, (schema.maxItems ?? 4) - least + 1));
       return Array.from({ length }, () => make(schema.items ?? {}));
     }
     case 'object': {
       const required = new Set(schema.required ?? []);
       const fields = Object.entries(schema.properties ?? {}).filter(
-        ([field]) => full || required.has(field) || dice.chance(0.3),
+        ([field]) => full || required.has(field) || random.chance(0.3),
       );
       return Object.fromEntries(fields.map(([field, its]) => [field, make(its, field)]));
     }
     default:
-      return dice.pick([null, 1, 'x', {}, []]);
+      return random.pick([null, 1, 'x', {}, []]);
   }
 }
 
-function makeNumber(schema: Schema, type: string, dice: Dice): number {
+function makeNumber(schema: Schema, type: string, random: RandomGenerator): number {
   const least = schema.minimum ?? schema.exclusiveMinimum ?? -1_000;
   // Small numbers more often: the large ones refuse each other (min over max).
-  const most = Math.min(schema.maximum ?? schema.exclusiveMaximum ?? 1_000, least + dice.pick([1, 20, 1e9]));
-  const value = dice.pick([dice.between(least, most), dice.between(least, most), least, most]);
+  const most = Math.min(
+    schema.maximum ?? schema.exclusiveMaximum ?? 1_000,
+    least + random.pick([1, 20, 1e9]),
+  );
+  const value = random.pick([random.between(least, most), random.between(least, most), least, most]);
   return type === 'integer' ? Math.round(value) : value;
 }
 
@@ -70,30 +73,30 @@ const moments = [
   () => '2026-06-01T10:00Z',
 ];
 
-function makeText(schema: Schema, name: string, dice: Dice, ids: KnownIds): string {
-  if (schema.format === 'uuid') return dice.chance(0.9) ? ids(name) : dice.uuid();
-  if (schema.format === 'date-time') return dice.pick(moments)();
+function makeText(schema: Schema, name: string, random: RandomGenerator, ids: KnownIds): string {
+  if (schema.format === 'uuid') return random.chance(0.9) ? ids(name) : random.uuid();
+  if (schema.format === 'date-time') return random.pick(moments)();
   if (name === 'name')
-    return dice.pick([
-      `asg-${dice.text(8)}`,
-      `deployment:shop/${dice.text(8)}`,
-      `statefulset:a/${dice.text(3)}`,
+    return random.pick([
+      `asg-${random.text(8)}`,
+      `deployment:shop/${random.text(8)}`,
+      `statefulset:a/${random.text(3)}`,
     ]);
-  if (name === 'region') return dice.pick(['us-east-1', 'eu-west-1', 'ap-southeast-2']);
-  if (name === 'cluster') return dice.text(6);
+  if (name === 'region') return random.pick(['us-east-1', 'eu-west-1', 'ap-southeast-2']);
+  if (name === 'cluster') return random.text(6);
   if (schema.pattern !== undefined) {
     const candidates = [
       ids(name),
       'global',
       'provider:aws',
       `resource:${ids('resource_id')}`,
-      dice.text(12),
+      random.text(12),
       '1',
     ];
     const expression = new RegExp(schema.pattern, 'u');
     const fitting = candidates.filter((candidate) => expression.test(candidate));
-    return fitting.length > 0 ? dice.pick(fitting) : 'x';
+    return fitting.length > 0 ? random.pick(fitting) : 'x';
   }
   const least = schema.minLength ?? 0;
-  return dice.text(least + dice.below(Math.min(20, (schema.maxLength ?? 20) - least + 1)));
+  return random.text(least + random.below(Math.min(20, (schema.maxLength ?? 20) - least + 1)));
 }

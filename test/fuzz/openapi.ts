@@ -70,6 +70,7 @@ export interface Api {
   readonly resolve: (schema: Schema) => Schema;
 }
 
+/** Reads an OpenAPI 3.1 document. @throws SyntaxError when it is no JSON. */
 export function readApi(text: string): Api {
   const document = JSON.parse(text) as Document;
   const operations = Object.entries(document.paths).flatMap(([path, methods]) =>

@@ -1,12 +1,12 @@
 import { gzipSync } from 'node:zlib';
-import type { Dice } from './dice.ts';
+import type { RandomGenerator } from './random-generator.ts';
 
 export interface RawTarget {
   readonly key: string;
   readonly resourceId: string;
 }
 
-type Shape = (target: RawTarget, dice: Dice) => Buffer | string;
+type Shape = (target: RawTarget, random: RandomGenerator) => Buffer | string;
 
 const bomb = gzipSync(Buffer.alloc(10 * 1024 * 1024));
 
@@ -99,7 +99,7 @@ export const rawShapes: Readonly<Record<string, Shape>> = {
   'HTTP/0.9': () => 'GET /jobs\r\n\r\n',
   'HTTP/2': () => 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
   TLS: () => Buffer.from('16030100c8010000c40303', 'hex'),
-  'random bytes': (_t, dice) => Buffer.from(Array.from({ length: 300 }, () => dice.below(256))),
+  'random bytes': (_t, random) => Buffer.from(Array.from({ length: 300 }, () => random.below(256))),
   'unknown method': (t) => wire(t, 'FOO /jobs', []),
   'method in small letters': (t) => wire(t, 'get /jobs', []),
   'method of 1,000 letters': (t) => wire(t, `${'G'.repeat(1_000)} /jobs`, []),

@@ -1,15 +1,15 @@
 import { createServer } from 'node:net';
-import { Client, dawdle, exchangeBytes, type Reply } from './client.ts';
-import { Dice } from './dice.ts';
-import { type Shot, ShotMaker } from './make-shot.ts';
+import { Client, exchangeBytes, type Reply, sendSlowly } from './client.ts';
+import { type FuzzRequest, RequestMaker } from './make-request.ts';
 import { allowedMb, judgeMemory } from './memory.ts';
 import { type Api, readApi } from './openapi.ts';
+import { RandomGenerator } from './random-generator.ts';
 import { mayEndUnanswered, pipelined, rawShapes } from './raw-shapes.ts';
 import type { FuzzReport } from './report.ts';
 import { CutShort, sequences } from './sequences.ts';
 import { changedTables, rowsIn, stateOf } from './state.ts';
 import type { Target } from './target.ts';
-import { type Complaint, type Judged, judge } from './verdict.ts';
+import { type Finding, type Judged, judge } from './verdict.ts';
 
 export interface FuzzOptions {
   readonly requests: number;
@@ -37,7 +37,7 @@ interface Batch {
   /** Whether something in it was accepted that may have changed something. */
   changed: boolean;
   /** To be sent once more, alone, when something else in the batch may have changed something. */
-  readonly refused: Shot[];
+  readonly refused: FuzzRequest[];
   /** Of raw bytes, which are never accepted with an effect. */
   refusedRaw: number;
   /** Accepted with an Idempotency-Key that is kept now. */
@@ -57,9 +57,9 @@ export async function fuzz(target: Target, options: FuzzOptions): Promise<FuzzRe
 class Run {
   readonly #target: Target;
   readonly #options: FuzzOptions;
-  readonly #dice: Dice;
+  readonly #random: RandomGenerator;
   readonly #api: Api;
-  readonly #maker: ShotMaker;
+  readonly #maker: RequestMaker;
   readonly #client: Client;
   readonly #canary: Canary;
   readonly #counts = new Map<string, number>();
@@ -76,9 +76,9 @@ class Run {
     this.#options = options;
     this.#api = api;
     this.#canary = canary;
-    this.#dice = new Dice(options.seed);
+    this.#random = new RandomGenerator(options.seed);
     this.#client = new Client(target.port);
-    this.#maker = new ShotMaker(this.#dice, api, target.pools, target.keys, canary.address);
+    this.#maker = new RequestMaker(this.#random, api, target.pools, target.keys, canary.address);
   }
 
   static async start(target: Target, options: FuzzOptions): Promise<Run> {
@@ -93,7 +93,7 @@ class Run {
 
   async all(): Promise<FuzzReport> {
     const startedAt = performance.now();
-    const dawdling = this.#dawdle();
+    const slowClients = this.#sendSlowly();
     const endAt = startedAt + (this.#options.maxSeconds ?? Number.POSITIVE_INFINITY) * 1_000;
     const kinds = ['refusable', 'refusable', 'hostile', 'hostile', 'valid', 'raw'] as const;
     let state = await stateOf(this.#target.pool);
@@ -105,7 +105,7 @@ class Run {
       }
       const isFirst = this.#sent === 0;
       state = await this.#compared(
-        isFirst || this.#dice.chance(0.05) ? 'sequence' : this.#dice.pick(kinds),
+        isFirst || this.#random.chance(0.05) ? 'sequence' : this.#random.pick(kinds),
         state,
       );
       if (isFirst || this.#sent - measured >= requestsPerMeasurement) {
@@ -117,7 +117,7 @@ class Run {
         this.#options.say?.(`${this.#sent} requests, ${Math.round(this.#rss.at(-1)?.[1] ?? 0)} MB`);
       }
     }
-    const slow = await dawdling;
+    const slow = await slowClients;
     return this.#report((performance.now() - startedAt) / 1_000, slow);
   }
 
@@ -143,13 +143,13 @@ class Run {
       return state;
     }
     this.#compareKeys(before, state, batch.keysKept);
-    let shots = batch.refused;
-    for (let round = 0; round < roundsAlone && shots.length > 0 && !this.#died(); round++) {
+    let requests = batch.refused;
+    for (let round = 0; round < roundsAlone && requests.length > 0 && !this.#died(); round++) {
       const alone = newBatch();
       await this.#send(
-        shots.map((shot) => async () => {
+        requests.map((request) => async () => {
           this.#add('requests_sent_again');
-          await this.#http(shot, alone);
+          await this.#http(request, alone);
         }),
         inFlight,
       );
@@ -157,14 +157,14 @@ class Run {
       if (!alone.changed) this.#compare(`${kind}, alone`, state, after, alone.refused.length);
       state = after;
       if (!alone.changed) break;
-      shots = alone.refused;
+      requests = alone.refused;
     }
     return state;
   }
 
   #compare(kind: string, before: State, after: State, refused: number): void {
     for (const table of changedTables(before, after))
-      this.#complain('state_changes_by_refused', `${table} changed in a refused batch of ${kind} requests`);
+      this.#addFinding('state_changes_by_refused', `${table} changed in a refused batch of ${kind} requests`);
     this.#add('refused_requests_compared', refused);
   }
 
@@ -172,7 +172,7 @@ class Run {
   #compareKeys(before: State, after: State, kept: number): void {
     const more = rowsIn(after, 'idempotency_keys') - rowsIn(before, 'idempotency_keys');
     if (more > kept)
-      this.#complain(
+      this.#addFinding(
         'state_changes_by_refused',
         `${more} idempotency keys kept of ${kept} accepted requests`,
       );
@@ -189,11 +189,11 @@ class Run {
   #tasks(kind: Kind, batch: Batch): (() => Promise<void>)[] {
     if (kind === 'sequence') return Object.keys(sequences).map((name) => () => this.#sequence(name, batch));
     return Array.from({ length: batchSize }, () => {
-      if (kind === 'raw') return this.#rawShot(batch);
-      const shot = this.#maker[kind]();
+      if (kind === 'raw') return this.#rawRequest(batch);
+      const request = this.#maker[kind]();
       return async () => {
         this.#sent++;
-        await this.#http(shot, batch);
+        await this.#http(request, batch);
       };
     });
   }
@@ -202,14 +202,14 @@ class Run {
     this.#add('sequences');
     try {
       await sequences[name]?.({
-        dice: this.#dice,
+        random: this.#random,
         api: this.#api,
         keys: this.#target.keys,
-        send: async (shot) => {
+        send: async (request) => {
           this.#sent++;
-          return await this.#http(shot, batch);
+          return await this.#http(request, batch);
         },
-        complain: (detail) => this.#complain('wrong_answers', `${name}: ${detail}`),
+        addFinding: (detail) => this.#addFinding('wrong_answers', `${name}: ${detail}`),
       });
     } catch (error) {
       if (!(error instanceof CutShort)) throw error;
@@ -217,34 +217,36 @@ class Run {
     }
   }
 
-  async #http(shot: Shot, batch: Batch): Promise<Reply> {
+  async #http(request: FuzzRequest, batch: Batch): Promise<Reply> {
     // Some wait for their job where nobody says otherwise, and nobody works on the jobs here.
-    const headers = /\/(replay|frontier)/.test(shot.path)
-      ? { ...shot.headers, prefer: 'wait=1' }
-      : shot.headers;
-    const reply = await this.#client.send({ ...shot, headers });
+    const headers = /\/(replay|frontier)/.test(request.path)
+      ? { ...request.headers, prefer: 'wait=1' }
+      : request.headers;
+    const reply = await this.#client.send({ ...request, headers });
     const askedToWaitMs = headers.prefer?.includes('wait=1') === true ? 1_000 : 0;
     this.#take(
       reply,
-      { ...shot, askedToWaitMs },
-      `${shot.method} ${shot.path.slice(0, 120)} (${shot.label})`,
+      { ...request, askedToWaitMs },
+      `${request.method} ${request.path.slice(0, 120)} (${request.label})`,
     );
     const accepted = reply.status >= 200 && reply.status < 300;
-    this.#learn(shot, reply);
-    if (reply.status >= 400) batch.refused.push(shot);
-    else if (keepsKey(shot, reply)) batch.keysKept++;
-    const reads = shot.method === 'GET' || shot.method === 'HEAD' || shot.method === 'OPTIONS';
+    this.#learn(request, reply);
+    if (reply.status >= 400) batch.refused.push(request);
+    else if (keepsKey(request, reply)) batch.keysKept++;
+    const reads = request.method === 'GET' || request.method === 'HEAD' || request.method === 'OPTIONS';
     // A GET that is answered 202 has started a job.
     if ((accepted && (!reads || reply.status === 202)) || reply.status === 0) batch.changed = true;
     return reply;
   }
 
-  #rawShot(batch: Batch): () => Promise<void> {
-    const dice = this.#dice;
-    const target = { key: this.#target.keys.full, resourceId: dice.pick(this.#target.pools.own.resource) };
-    const several = dice.chance(0.05);
-    const name = dice.pick(Object.keys(rawShapes));
-    const made = several ? pipelined(target) : (rawShapes[name] as (typeof rawShapes)[string])(target, dice);
+  #rawRequest(batch: Batch): () => Promise<void> {
+    const random = this.#random;
+    const target = { key: this.#target.keys.full, resourceId: random.pick(this.#target.pools.own.resource) };
+    const several = random.chance(0.05);
+    const name = random.pick(Object.keys(rawShapes));
+    const made = several
+      ? pipelined(target)
+      : (rawShapes[name] as (typeof rawShapes)[string])(target, random);
     const bytes = typeof made === 'string' ? Buffer.from(made, 'latin1') : made;
     const label = `raw: ${several ? 'pipelined' : name}`;
     const request: Judged = {
@@ -265,15 +267,15 @@ class Run {
       for (const reply of replies) this.#take(reply, request, label);
       if (replies.every(({ status }) => status >= 400)) batch.refusedRaw++;
       if (!several && replies.length > 1)
-        this.#complain('smuggled_answers', `${label} got ${replies.length} answers`);
+        this.#addFinding('smuggled_answers', `${label} got ${replies.length} answers`);
       if (several && replies.length !== 10)
-        this.#complain('invalid_responses', `${replies.length} of 10 pipelined`);
+        this.#addFinding('invalid_responses', `${replies.length} of 10 pipelined`);
     };
   }
 
   #take(reply: Reply, request: Judged, label: string): void {
-    for (const complaint of judge(reply, request, this.#api))
-      this.#complain(countOf[complaint.kind], `${label}: ${complaint.detail}`);
+    for (const finding of judge(reply, request, this.#api))
+      this.#addFinding(countOf[finding.kind], `${label}: ${finding.detail}`);
     if (reply.status === 0) {
       if (request.mayEndUnanswered === true) this.#add('no_answer_allowed');
       return;
@@ -285,12 +287,12 @@ class Run {
   }
 
   /** Remembers what was made, so that later requests can name it. */
-  #learn(shot: Shot, reply: Reply): void {
+  #learn(request: FuzzRequest, reply: Reply): void {
     if (reply.status !== 201 && reply.status !== 202) return;
     const { pools } = this.#target;
     try {
       const body = JSON.parse(reply.text) as { id?: string; job_id?: string; job_ids?: string[] };
-      if (shot.operation?.operationId === 'createResource' && body.id !== undefined)
+      if (request.operation?.operationId === 'createResource' && body.id !== undefined)
         pools.expendable.push(body.id);
       const job = body.job_id ?? body.job_ids?.[0];
       if (job !== undefined && pools.own.job.length < 500) pools.own.job.push(job);
@@ -299,21 +301,21 @@ class Run {
     }
   }
 
-  async #dawdle(): Promise<(number | null)[]> {
+  async #sendSlowly(): Promise<(number | null)[]> {
     const { port, keys } = this.#target;
     const { key } = { key: keys.full };
     const head = 'POST /scale/decide HTTP/1.1\r\nHost: a\r\n';
     const patience = this.#options.cutOffMs + 4_000;
     const clients = Array.from({ length: 4 }, () => [
-      dawdle(port, head, 'X: a\r\n', patience),
-      dawdle(port, 'G', 'E', patience),
-      dawdle(
+      sendSlowly(port, head, 'X: a\r\n', patience),
+      sendSlowly(port, 'G', 'E', patience),
+      sendSlowly(
         port,
         `${head}Authorization: Bearer ${key}\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n{"a":"`,
         'a',
         patience,
       ),
-      dawdle(
+      sendSlowly(
         port,
         `${head}Authorization: Bearer ${key}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n`,
         '1\r\na\r\n',
@@ -331,7 +333,7 @@ class Run {
     this.#counts.set(name, (this.#counts.get(name) ?? 0) + by);
   }
 
-  #complain(name: string, detail: string): void {
+  #addFinding(name: string, detail: string): void {
     this.#add(name);
     if ((this.#counts.get(name) ?? 0) <= 8) this.#examples.push(`${name}: ${detail.slice(0, 400)}`);
   }
@@ -378,7 +380,7 @@ class Run {
   }
 }
 
-const countOf: Readonly<Record<Complaint['kind'], string>> = {
+const countOf: Readonly<Record<Finding['kind'], string>> = {
   no_answer: 'no_answer',
   wrong_answer: 'wrong_answers',
   server_error: 'server_errors',
@@ -388,8 +390,10 @@ const countOf: Readonly<Record<Complaint['kind'], string>> = {
   injected_header: 'injected_headers',
 };
 
-function keepsKey(shot: Shot, reply: Reply): boolean {
-  return shot.headers['idempotency-key'] !== undefined && reply.headers['idempotent-replayed'] === undefined;
+function keepsKey(request: FuzzRequest, reply: Reply): boolean {
+  return (
+    request.headers['idempotency-key'] !== undefined && reply.headers['idempotent-replayed'] === undefined
+  );
 }
 
 function newBatch(): Batch {

@@ -1,15 +1,15 @@
 import type { Reply } from './client.ts';
-import type { Dice } from './dice.ts';
-import type { Keys, Shot } from './make-shot.ts';
+import type { FuzzRequest, Keys } from './make-request.ts';
 import type { Api } from './openapi.ts';
+import type { RandomGenerator } from './random-generator.ts';
 
 export interface Stage {
-  readonly dice: Dice;
+  readonly random: RandomGenerator;
   readonly api: Api;
   readonly keys: Keys;
-  readonly send: (shot: Shot) => Promise<Reply>;
+  readonly send: (request: FuzzRequest) => Promise<Reply>;
   /** That an answer is not as it should be. */
-  readonly complain: (detail: string) => void;
+  readonly addFinding: (detail: string) => void;
 }
 
 /** The server sheds load: what follows in the sequence would say nothing. */
@@ -18,10 +18,11 @@ export class CutShort extends Error {}
 /** Several requests in order, each with the answer it must get. */
 export type Sequence = (stage: Stage) => Promise<void>;
 
+/** Requests that depend on the answers to those before them. */
 export const sequences: Readonly<Record<string, Sequence>> = {
   /** The second tenant's key must neither get the first one's job nor be bound by the first one's body. */
   'idempotency key of another tenant': async (stage) => {
-    const idempotencyKey = stage.dice.text(16);
+    const idempotencyKey = stage.random.text(16);
     const mine = await aResource(stage, stage.keys.limited, 'own');
     const theirs = await aResource(stage, stage.keys.foreign, 'foreign');
     const decide = (key: string, resourceId: string, extra: object = {}) =>
@@ -40,9 +41,9 @@ export const sequences: Readonly<Record<string, Sequence>> = {
   },
 
   'idempotency key of another tenant, for a resource': async (stage) => {
-    const idempotencyKey = stage.dice.text(16);
+    const idempotencyKey = stage.random.text(16);
     const create = (key: string, body: object) => ask(stage, 'createResource', key, body, idempotencyKey);
-    const [mine, theirs] = [newResource(stage.dice, 'own'), newResource(stage.dice, 'foreign')];
+    const [mine, theirs] = [newResource(stage.random, 'own'), newResource(stage.random, 'foreign')];
     const first = await create(stage.keys.limited, mine);
     expectThat(stage, first, [201], { replayed: false });
     const id = fieldOf(first, 'id');
@@ -55,9 +56,9 @@ export const sequences: Readonly<Record<string, Sequence>> = {
 
   /** Two keys of the same rights: each starts its own, whatever the other did under the same name. */
   'idempotency key of another key': async (stage) => {
-    const idempotencyKey = stage.dice.text(16);
+    const idempotencyKey = stage.random.text(16);
     const [admin, full] = [stage.keys.byScope.admin as string, stage.keys.full];
-    const body = { name: `fuzz-${stage.dice.text(6)}`, scopes: ['read'] };
+    const body = { name: `fuzz-${stage.random.text(6)}`, scopes: ['read'] };
     const first = await ask(stage, 'createKey', full, body, idempotencyKey);
     expectThat(stage, first, [201], { replayed: false });
     const secret = fieldOf(first, 'key');
@@ -72,7 +73,7 @@ export const sequences: Readonly<Record<string, Sequence>> = {
   'min over the stored max': async (stage) => {
     const id = await aResource(stage, stage.keys.full, 'own');
     const change = (body: object) => ask(stage, 'updateResource', stage.keys.full, body, null, id);
-    const over = 21 + stage.dice.below(1_000);
+    const over = 21 + stage.random.below(1_000);
     expectThat(stage, await change({ min_instances: over }), [400]);
     expectThat(stage, await change({ max_instances: 0 }), [400]);
     expectThat(stage, await change({ min_instances: over, max_instances: over - 1 }), [400]);
@@ -82,9 +83,9 @@ export const sequences: Readonly<Record<string, Sequence>> = {
   },
 };
 
-function newResource(dice: Dice, prefix: string): object {
+function newResource(random: RandomGenerator, prefix: string): object {
   return {
-    name: `${prefix}-${dice.text(12)}`,
+    name: `${prefix}-${random.text(12)}`,
     resource_type: 'ec2',
     cloud_provider: 'aws',
     region: 'us-east-1',
@@ -95,7 +96,7 @@ function newResource(dice: Dice, prefix: string): object {
 }
 
 async function aResource(stage: Stage, key: string, prefix: string): Promise<string> {
-  const reply = await ask(stage, 'createResource', key, newResource(stage.dice, prefix), null);
+  const reply = await ask(stage, 'createResource', key, newResource(stage.random, prefix), null);
   expectThat(stage, reply, [201]);
   return String(fieldOf(reply, 'id'));
 }
@@ -142,15 +143,15 @@ function expectThat(
 ): void {
   const { replayed, field, without } = wanted;
   const shown = `${reply.status} ${reply.text.slice(0, 150)}`;
-  if (!statuses.includes(reply.status)) stage.complain(`${shown}: not ${statuses.join(' or ')}`);
+  if (!statuses.includes(reply.status)) stage.addFinding(`${shown}: not ${statuses.join(' or ')}`);
   if (replayed !== undefined && (reply.headers['idempotent-replayed'] === 'true') !== replayed)
-    stage.complain(`${shown}: is ${replayed ? 'not ' : ''}another request's answer`);
+    stage.addFinding(`${shown}: is ${replayed ? 'not ' : ''}another request's answer`);
   if (without !== undefined && reply.text.includes(String(without)))
-    stage.complain(`${shown}: tells ${String(without)}`);
+    stage.addFinding(`${shown}: tells ${String(without)}`);
   if (field === undefined) return;
   const value = fieldOf(reply, field);
-  if ('is' in wanted && value !== wanted.is) stage.complain(`${shown}: ${field} is not ${wanted.is}`);
-  if ('isNot' in wanted && value === wanted.isNot) stage.complain(`${shown}: ${field} is ${wanted.isNot}`);
+  if ('is' in wanted && value !== wanted.is) stage.addFinding(`${shown}: ${field} is not ${wanted.is}`);
+  if ('isNot' in wanted && value === wanted.isNot) stage.addFinding(`${shown}: ${field} is ${wanted.isNot}`);
 }
 
 function fieldOf(reply: Reply, field: string): unknown {

@@ -2,7 +2,7 @@ import type pg from 'pg';
 
 /**
  * Not compared as a whole, for a refused request is to be written down. What `audit_log` says besides refusals and counts of
- * requests is compared: no refused request may be told as done. `audit_heads` is the end of its chain, and follows it.
+ * requests is compared: no refused request may be recorded as done. `audit_heads` is the end of its chain, and follows it.
  */
 const written = new Set(['audit_heads', 'audit_log']);
 const requestRows = `('request.refused', 'requests.refused', 'requests.accepted')`;
@@ -31,6 +31,7 @@ function hashOf(name: string, from: string): string {
     coalesce(sum(hashtextextended((to_jsonb(t) - 'last_used_at')::text${writer}, 7))::text, '') as state ${from}`;
 }
 
+/** The tables that two states do not agree on. */
 export function changedTables(
   before: Readonly<Record<string, string>>,
   after: Readonly<Record<string, string>>,
@@ -38,6 +39,7 @@ export function changedTables(
   return Object.keys(after).filter((name) => before[name] !== after[name]);
 }
 
+/** How many rows the table had in that state. */
 export function rowsIn(state: Readonly<Record<string, string>>, table: string): number {
   return Number(state[table]?.split(' ')[0]);
 }

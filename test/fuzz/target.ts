@@ -12,7 +12,7 @@ import { type Selectors, scopes } from '../../shared/domain/api-key.ts';
 import type { Closers } from '../../shared/lifecycle/closers.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { newJob, seedDecision, seedResource } from '../support/seed.ts';
-import type { Keys, Pools } from './make-shot.ts';
+import type { Keys, Pools } from './make-request.ts';
 import type { LiveMemory } from './memory.ts';
 
 const pepper = 'a pepper for the fuzzer';

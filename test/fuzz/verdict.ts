@@ -2,7 +2,7 @@ import { checkSchema } from './check-schema.ts';
 import type { Reply } from './client.ts';
 import type { Api, Operation } from './openapi.ts';
 
-export interface Complaint {
+export interface Finding {
   readonly kind:
     | 'no_answer'
     | 'server_error'
@@ -29,31 +29,31 @@ export interface Judged {
 }
 
 /** What is wrong with an answer, or with there being none. */
-export function judge(reply: Reply, request: Judged, api: Api): Complaint[] {
+export function judge(reply: Reply, request: Judged, api: Api): Finding[] {
   const { status, text, ms } = reply;
-  const complaints: Complaint[] = [];
+  const findings: Finding[] = [];
   if (status === 0 && request.mayEndUnanswered === true) return [];
   if (status === 0)
-    complaints.push({ kind: 'no_answer', detail: `the connection ended after ${Math.round(ms)} ms` });
+    findings.push({ kind: 'no_answer', detail: `the connection ended after ${Math.round(ms)} ms` });
   const overloaded = status === 503 && reply.headers['retry-after'] !== undefined;
   const documented = request.operation?.responses[String(status)] !== undefined;
   if (status >= 500 && !overloaded && !documented)
-    complaints.push({ kind: 'server_error', detail: `${status} ${text.slice(0, 200)}` });
+    findings.push({ kind: 'server_error', detail: `${status} ${text.slice(0, 200)}` });
   if (ms > slowMs + (request.askedToWaitMs ?? 0))
-    complaints.push({ kind: 'over_2s', detail: `${Math.round(ms)} ms, ${status}` });
-  if (status === 0) return complaints;
+    findings.push({ kind: 'over_2s', detail: `${Math.round(ms)} ms, ${status}` });
+  if (status === 0) return findings;
   if (request.expected?.includes(status) === false && status !== 429 && !overloaded)
-    complaints.push({ kind: 'wrong_answer', detail: `${status}, not ${request.expected.join(' or ')}` });
+    findings.push({ kind: 'wrong_answer', detail: `${status}, not ${request.expected.join(' or ')}` });
   if (reply.headers['x-injected'] !== undefined)
-    complaints.push({ kind: 'injected_header', detail: JSON.stringify(reply.headers) });
+    findings.push({ kind: 'injected_header', detail: JSON.stringify(reply.headers) });
   if (status >= 400 && request.method !== 'HEAD' && !documented) {
     const detail = problemFault(reply);
-    if (detail !== null) complaints.push({ kind: 'invalid_problem', detail: `${status} ${detail}` });
+    if (detail !== null) findings.push({ kind: 'invalid_problem', detail: `${status} ${detail}` });
   } else if (request.operation !== null && request.method !== 'HEAD') {
     const detail = responseFault(reply, request.operation, api);
-    if (detail !== null) complaints.push({ kind: 'invalid_response', detail: `${status} ${detail}` });
+    if (detail !== null) findings.push({ kind: 'invalid_response', detail: `${status} ${detail}` });
   }
-  return complaints;
+  return findings;
 }
 
 function problemFault({ headers, text, status }: Reply): string | null {

@@ -1,33 +1,26 @@
 import { randomUUID } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { Registry } from 'prom-client';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { buildApp } from '../../api/app.ts';
 import type { Route } from '../../api/http/route.ts';
 import { generateKey } from '../../api/keys/api-key.ts';
 import { insertJobs } from '../../shared/db/jobs-store.ts';
 import { type Scope, scopes } from '../../shared/domain/api-key.ts';
 import { refusalOfActor } from '../../worker/execute/actor-store.ts';
+import { forFile } from '../support/for-file.ts';
 import { newJob, seedDecision, seedResource } from '../support/seed.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { refusal, startTestApi } from '../support/test-api.ts';
+import { readValue } from '../support/test-database.ts';
 
-let api: TestApi;
-let all: string;
-let revoked: string;
-let revokedAt: number;
-
-beforeAll(async () => {
-  api = await startTestApi();
-  all = await api.key(['read', 'decide', 'execute', 'admin']);
-  const made = await api.call('POST', '/keys', { key: all, body: { name: 'short', scopes: ['read'] } });
-  revoked = made.body.key;
-  expect((await api.call('GET', '/jobs', { key: revoked })).status).toBe(200);
-  expect((await api.call('DELETE', `/keys/${made.body.id}`, { key: all })).status).toBe(204);
-  revokedAt = performance.now();
-});
-afterAll(async () => {
-  await api.close();
-});
+const api = forFile(await startTestApi());
+const { pool } = api;
+const all = await api.client();
+const short = (await all.post('/keys', { name: 'short', scopes: ['read'] })).body;
+const revoked = api.as(short.key);
+expect((await revoked.get('/jobs')).status).toBe(200);
+expect((await all.delete(`/keys/${short.id}`)).status).toBe(204);
+const revokedAt = performance.now();
 
 const labelOf = (route: Route) => `${route.method.toUpperCase()} ${route.path}`;
 const guarded = () => api.api.routes.filter((route) => route.scope !== 'public');
@@ -62,7 +55,6 @@ describe('every route', () => {
   });
 
   it('answers a key with its scope, and no other: no, malformed, wrong, expired and revoked keys get 401', async () => {
-    const { pool } = api.api.deps;
     const expired = await api.key([...scopes]);
     await pool.query(`update api_keys set expires_at = now() - interval '1 second' where id = $1`, [
       idOf(expired),
@@ -84,17 +76,16 @@ describe('every route', () => {
     ) as Record<Scope, string>;
     for (const route of guarded()) {
       for (const [what, key] of Object.entries(refused))
-        expect(await request(route, key, randomUUID()), `${labelOf(route)}, key ${what}`).toMatchObject({
-          status: 401,
-          body: { code: 'unauthenticated' },
-        });
+        expect(await request(route, key, randomUUID()), `${labelOf(route)}, key ${what}`).toMatchObject(
+          refusal(401, 'unauthenticated'),
+        );
       for (const scope of scopes) {
         const answer = await request(route, byScope[scope], randomUUID());
         const label = `${labelOf(route)}, key with ${scope}`;
         if (scope === route.scope) {
           expect([401, 403], label).not.toContain(answer.status);
           expect(answer.status, label).toBeLessThan(500);
-        } else expect(answer, label).toMatchObject({ status: 403, body: { code: 'forbidden' } });
+        } else expect(answer, label).toMatchObject(refusal(403, 'forbidden'));
       }
     }
   });
@@ -109,7 +100,6 @@ interface Tenant {
 
 /** A resource with history, and a key that may touch nothing else. */
 async function tenant(prefix: string): Promise<Tenant> {
-  const { pool } = api.api.deps;
   const resource = await seedResource(pool, { name: `${prefix}-${randomUUID().slice(0, 8)}` });
   const decision = await seedDecision(pool, resource, 4, 6);
   const job = newJob('decide', resource, null);
@@ -134,11 +124,7 @@ const bodies: Readonly<Record<string, (id: string) => unknown>> = {
   updateResource: () => ({ max_instances: 25 }),
   addSamples: () => ({ timestamp: now, cpu: 50 }),
   addPredictions: () => ({ timestamp: now, predicted_cpu: 50 }),
-  simulate: (resource_id) => ({
-    resource_id,
-    from: '2026-01-01T00:00:00Z',
-    to: '2026-01-02T00:00:00Z',
-  }),
+  simulate: (resource_id) => ({ resource_id, from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' }),
 };
 
 describe('a key with selectors', () => {
@@ -155,7 +141,7 @@ describe('a key with selectors', () => {
     async (kind) => {
       const state = async () =>
         (
-          await api.api.deps.pool.query(
+          await pool.query(
             'select (select count(*) from jobs) as jobs, (select count(*) from metric_samples) as samples, (select array_agg(r order by id) from resources r) as resources',
           )
         ).rows[0];
@@ -209,26 +195,23 @@ describe('a key with selectors', () => {
         [b, a],
       ] as const) {
         const name = lists[route.operationId] as string;
-        const rows = (await api.call('GET', `${route.path}?limit=100`, { key: own.key })).body[name];
+        const rows = (await api.as(own.key).get(`${route.path}?limit=100`)).body[name];
         expect(rows.length, route.path).toBeGreaterThan(0);
         for (const row of rows) expect(row.resource_id ?? row.id).toBe(own.resource);
         if (name === 'resources') continue;
-        const asked = await api.call('GET', `${route.path}?resource_id=${foreign.resource}`, {
-          key: own.key,
-        });
+        const asked = await api.as(own.key).get(`${route.path}?resource_id=${foreign.resource}`);
         expect(asked, route.path).toMatchObject({ status: 200, body: { [name]: [] } });
       }
     // Pages: the filter comes before the limit.
-    const page = await api.call('GET', '/resources?limit=1', { key: b.key });
+    const page = await api.as(b.key).get('/resources?limit=1');
     expect(page.body.resources).toMatchObject([{ id: b.resource }]);
   });
 
   it('is told of a batch only what is not there for it', async () => {
     const unknown = randomUUID();
-    const answer = await api.call('POST', '/scale/decide/batch', {
-      key: a.key,
-      body: { resource_ids: [a.resource, b.resource, unknown] },
-    });
+    const answer = await api
+      .as(a.key)
+      .post('/scale/decide/batch', { resource_ids: [a.resource, b.resource, unknown] });
     expect(answer.status).toBe(404);
     const messages = answer.body.errors.map((error: { field: string; message: string }) =>
       error.message.replace(/[0-9a-f-]{36}/, 'ID'),
@@ -248,9 +231,8 @@ describe('a key with selectors', () => {
       max_instances: 2,
       current_instances: 1,
     };
-    const create = (values: object) =>
-      api.call('POST', '/resources', { key: a.key, body: { ...body, ...values } });
-    const outside = { status: 403, body: { code: 'outside_selectors' } };
+    const create = (values: object) => api.as(a.key).post('/resources', { ...body, ...values });
+    const outside = refusal(403, 'outside_selectors');
     const name = `shop-${randomUUID()}`;
     expect(await create({ name: `bank-${name}` })).toMatchObject(outside);
     expect(await create({ name, region: 'eu-west-1' })).toMatchObject(outside);
@@ -262,7 +244,7 @@ describe('a key with selectors', () => {
     expect(touching('fleet').map(labelOf)).toContain('POST /keys');
     for (const route of touching('fleet')) {
       const answer = await request(route, a.key, idOf(b.key), route.body === undefined ? undefined : {});
-      expect(answer, labelOf(route)).toMatchObject({ status: 403, body: { code: 'outside_selectors' } });
+      expect(answer, labelOf(route)).toMatchObject(refusal(403, 'outside_selectors'));
     }
     expect(touching('nothing').map(labelOf)).toEqual(['GET /metrics']);
     const login = await api.call('POST', '/admin/queues/login', {
@@ -274,7 +256,7 @@ describe('a key with selectors', () => {
 
   it('that may execute lives for 90 days at most, and tells when it was last used', async () => {
     const create = (scopes: string[], expires_days: number) =>
-      api.call('POST', '/keys', { key: all, body: { name: 'x', scopes, expires_days } });
+      all.post('/keys', { name: 'x', scopes, expires_days });
     for (const scope of ['execute', 'admin'])
       expect(await create(['read', scope], 91)).toMatchObject({
         status: 400,
@@ -283,22 +265,20 @@ describe('a key with selectors', () => {
     expect((await create(['read', 'decide'], 365)).status).toBe(201);
     const made = (await create(['read'], 1)).body;
     expect(made.last_used_at).toBeNull();
-    await api.call('GET', '/jobs', { key: made.key });
+    await api.as(made.key).get('/jobs');
     const lastUsed = async () =>
-      (await api.call('GET', '/keys', { key: all })).body.keys.find(
-        (key: { id: string }) => key.id === made.id,
-      ).last_used_at;
+      (await all.get('/keys')).body.keys.find((key: { id: string }) => key.id === made.id).last_used_at;
     await expect.poll(lastUsed).not.toBeNull();
   });
 
   it('keeps them when it is rotated, and shows them in the list', async () => {
-    const rotated = await api.call('POST', `/keys/${idOf(a.key)}/rotate`, { key: all, body: {} });
+    const rotated = await all.post(`/keys/${idOf(a.key)}/rotate`, {});
     expect(rotated.body.selectors).toMatchObject([
       { provider: 'aws', scope: 'us-east-1', name: 'shop-*' },
       {},
     ]);
-    expect((await api.call('GET', `/resources/${b.resource}`, { key: rotated.body.key })).status).toBe(404);
-    const { keys } = (await api.call('GET', '/keys', { key: all })).body;
+    expect((await api.as(rotated.body.key).get(`/resources/${b.resource}`)).status).toBe(404);
+    const { keys } = (await all.get('/keys')).body;
     expect(keys.find((key: { id: string }) => key.id === rotated.body.id).selectors).toHaveLength(2);
   });
 
@@ -311,9 +291,9 @@ describe('a key with selectors', () => {
     [[{ nmae: 'x' }]],
     ['all'],
   ])('is not made from %j', async (selectors) => {
-    expect(
-      await api.call('POST', '/keys', { key: all, body: { name: 'x', scopes: ['read'], selectors } }),
-    ).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+    expect(await all.post('/keys', { name: 'x', scopes: ['read'], selectors })).toMatchObject(
+      refusal(400, 'invalid_request'),
+    );
   });
 
   it.each([
@@ -328,11 +308,9 @@ describe('a key with selectors', () => {
     [{ name: '*eu*z' }, true],
     [{ name: 'shop*', provider: 'kubernetes' }, false],
   ])('%j covers an AWS group named shop_%\\-eu-z in us-east-1: %s', async (selector, covered) => {
-    const { rows } = await api.api.deps.pool.query<{ covered: boolean }>(
-      'select selectors_cover($1, $2, $3, $4, null) as covered',
-      [JSON.stringify([selector]), 'aws', 'us-east-1', 'shop_%\\-eu-z'],
-    );
-    expect(rows[0]?.covered).toBe(covered);
+    const group = [JSON.stringify([selector]), 'aws', 'us-east-1', 'shop_%\\-eu-z'];
+    const sql = 'select selectors_cover($1, $2, $3, $4, null)';
+    expect(await readValue(pool, sql, group)).toBe(covered);
   });
 });
 
@@ -340,15 +318,12 @@ describe('a key that is revoked', () => {
   it('is refused within 5 s, also where it was known', async () => {
     // Revoked before the first test: by now it may be over.
     const left = Math.max(0, revokedAt + 5_500 - performance.now());
-    await expect
-      .poll(async () => (await api.call('GET', '/jobs', { key: revoked })).status, { timeout: left + 100 })
-      .toBe(401);
+    await expect.poll(async () => (await revoked.get('/jobs')).status, { timeout: left + 100 }).toBe(401);
   });
 });
 
 describe('the key a job was asked with', () => {
   it('is looked at again when the job is carried out', async () => {
-    const { pool } = api.api.deps;
     const own = await seedResource(pool, { name: `own-${randomUUID()}` });
     const other = await seedResource(pool);
     const key = await api.key(['execute'], 1, [{ name: 'own-*' }]);

@@ -1,25 +1,18 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { generateKey } from '../../api/keys/api-key.ts';
 import { scopes } from '../../shared/domain/api-key.ts';
+import { forFile } from '../support/for-file.ts';
 import { seedDecision, seedResource } from '../support/seed.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { newGroup, startTestApi, type TestApi } from '../support/test-api.ts';
 
-let api: TestApi;
-let all: string;
-
-beforeAll(async () => {
-  api = await startTestApi();
-  all = await api.key([...scopes]);
-});
-afterAll(async () => {
-  await api.close();
-});
+const api = forFile(await startTestApi());
+const { pool } = api;
+const all = await api.client();
 
 const idOf = (key: string) => key.split('_')[2] as string;
 const rowsOf = async (requestId: string) =>
-  (await api.api.deps.pool.query('select * from audit_log where request_id = $1 order by id', [requestId]))
-    .rows;
+  (await pool.query('select * from audit_log where request_id = $1 order by id', [requestId])).rows;
 
 /** A request with an id of its own, and the audit rows that name it. */
 async function audited(method: string, path: string, options: Parameters<TestApi['call']>[2] = {}) {
@@ -32,34 +25,25 @@ async function audited(method: string, path: string, options: Parameters<TestApi
   return { answer, requestId, rows: () => rowsOf(requestId) };
 }
 
-const group = () => ({
-  name: `asg-${randomUUID()}`,
-  resource_type: 'ec2',
-  cloud_provider: 'aws',
-  min_instances: 1,
-  max_instances: 20,
-  current_instances: 4,
-});
-
 describe('what changes something', () => {
   it('is in the audit log when it is answered: key, scope, address, request id', async () => {
-    const who = { actor: idOf(all), remote_address: '127.0.0.1' };
-    const made = await audited('POST', '/resources', { key: all, body: group() });
+    const who = { actor: idOf(all.key), remote_address: '127.0.0.1' };
+    const made = await audited('POST', '/resources', { key: all.key, body: newGroup() });
     const detail = { scope: 'admin' };
     const id = made.answer.body.id;
     expect(await made.rows()).toMatchObject([
       { ...who, action: 'resource.created', resource_id: id, detail },
     ]);
     const changed = await audited('PATCH', `/resources/${id}`, {
-      key: all,
+      key: all.key,
       body: { max_instances: 21 },
       headers: { 'if-match': '"1"' },
     });
     expect(await changed.rows()).toMatchObject([{ ...who, action: 'resource.updated', detail }]);
-    const gone = await audited('DELETE', `/resources/${id}`, { key: all });
+    const gone = await audited('DELETE', `/resources/${id}`, { key: all.key });
     expect(await gone.rows()).toMatchObject([{ ...who, action: 'resource.deleted', detail }]);
     const key = await audited('POST', '/keys', {
-      key: all,
+      key: all.key,
       body: { name: 'x', scopes: ['read'], selectors: [{ provider: 'aws' }] },
     });
     expect(await key.rows()).toMatchObject([
@@ -68,25 +52,27 @@ describe('what changes something', () => {
   });
 
   it('or starts a job, is in the row of the job', async () => {
-    const { pool } = api.api.deps;
     const resource = await seedResource(pool);
-    const decide = await audited('POST', '/scale/decide', { key: all, body: { resource_id: resource } });
-    expect(
-      (await pool.query('select * from jobs where id = $1', [decide.answer.body.job_id])).rows,
-    ).toMatchObject([
-      { actor_key_id: idOf(all), request_id: decide.requestId, remote_address: '127.0.0.1', kind: 'decide' },
+    const decide = await audited('POST', '/scale/decide', { key: all.key, body: { resource_id: resource } });
+    const jobs = await pool.query('select * from jobs where id = $1', [decide.answer.body.job_id]);
+    expect(jobs.rows).toMatchObject([
+      {
+        actor_key_id: idOf(all.key),
+        request_id: decide.requestId,
+        remote_address: '127.0.0.1',
+        kind: 'decide',
+      },
     ]);
     const execute = await audited('POST', '/scale/execute', {
-      key: all,
+      key: all.key,
       body: { decision_id: await seedDecision(pool, resource, 4, 5) },
     });
     expect(await execute.rows()).toMatchObject([
-      { action: 'execute.requested', actor: idOf(all), detail: { scope: 'execute' } },
+      { action: 'execute.requested', actor: idOf(all.key), detail: { scope: 'execute' } },
     ]);
   });
 
   it('is undone with its audit row, never kept without one', async () => {
-    const { pool } = api.api.deps;
     const scope = 'scope:aws:eu-west-1';
     const state = async () =>
       (
@@ -105,11 +91,11 @@ describe('what changes something', () => {
       create function no_audit() returns trigger language plpgsql as $$
         begin if exists (select 1 from no_audit_of where action = new.action) then raise exception 'no'; end if; return new; end $$;
       create trigger no_audit before insert on audit_log for each row execute function no_audit()`);
-    const who = { actor: idOf(all), remote_address: '127.0.0.1' };
+    const who = { actor: idOf(all.key), remote_address: '127.0.0.1' };
     /** Refused as long as it cannot be audited, and then done. @returns its answer. */
     const twice = async (action: string, method: string, path: string, body?: object) => {
       const headers = { 'if-match': '"1"' };
-      const options = { key: all, ...(body === undefined ? {} : { body, headers }) };
+      const options = { key: all.key, ...(body === undefined ? {} : { body, headers }) };
       await pool.query('insert into no_audit_of values ($1)', [action]);
       const before = await state();
       expect({ action, status: (await api.call(method, path, options)).status }).toEqual({
@@ -124,7 +110,7 @@ describe('what changes something', () => {
       return done.answer.body;
     };
     const reason = { reason: 'a test' };
-    const { id } = await twice('resource.created', 'POST', '/resources', group());
+    const { id } = await twice('resource.created', 'POST', '/resources', newGroup());
     await twice('resource.updated', 'PATCH', `/resources/${id}`, { max_instances: 30 });
     await twice('resource.deleted', 'DELETE', `/resources/${id}`);
     const made = await twice('key.created', 'POST', '/keys', { name: 'x', scopes: ['read'] });
@@ -150,7 +136,7 @@ describe('what is refused', () => {
   const refused = async (
     made: Awaited<ReturnType<typeof audited>>,
     expected: Record<string, unknown>,
-    actor: string = idOf(all),
+    actor: string = idOf(all.key),
   ) => {
     await expect.poll(made.rows, { timeout: 3_000 }).toHaveLength(1);
     expect((await made.rows())[0]).toMatchObject({
@@ -162,7 +148,6 @@ describe('what is refused', () => {
   };
 
   it('is in the log with its code, whatever the reason', async () => {
-    const { pool } = api.api.deps;
     const foreign = await seedResource(pool);
     const limited = await api.key([...scopes], 1, [{ name: 'nothing' }]);
     const reader = await api.key(['read']);
@@ -187,18 +172,18 @@ describe('what is refused', () => {
       { code: 'resource_not_found', by_selectors: true, route: '/resources/:id' },
       idOf(limited),
     );
-    await refused(await audited('POST', '/scale/decide', { key: all, body: {} }), {
+    await refused(await audited('POST', '/scale/decide', { key: all.key, body: {} }), {
       code: 'invalid_request',
     });
-    await refused(await audited('POST', '/scale/decide', { key: all, body: { resource_id: randomUUID() } }), {
-      code: 'resource_not_found',
-      by_selectors: false,
-    });
-    const body = group();
-    await api.call('POST', '/resources', { key: all, body });
-    await refused(await audited('POST', '/resources', { key: all, body }), { code: 'resource_exists' });
     await refused(
-      await audited('DELETE', '/nothing', { key: all }),
+      await audited('POST', '/scale/decide', { key: all.key, body: { resource_id: randomUUID() } }),
+      { code: 'resource_not_found', by_selectors: false },
+    );
+    const body = newGroup();
+    await all.post('/resources', body);
+    await refused(await audited('POST', '/resources', { key: all.key, body }), { code: 'resource_exists' });
+    await refused(
+      await audited('DELETE', '/nothing', { key: all.key }),
       { code: 'not_found', route: 'other' },
       'anonymous',
     );
@@ -210,7 +195,7 @@ describe('what is refused', () => {
   });
 
   it('is not, when it only asked for what does not exist', async () => {
-    const asked = await audited('GET', `/jobs/${randomUUID()}`, { key: all });
+    const asked = await audited('GET', `/jobs/${randomUUID()}`, { key: all.key });
     expect(asked.answer.status).toBe(404);
     await refused(await audited('GET', '/jobs'), {}, 'anonymous');
     expect(await asked.rows()).toEqual([]);
@@ -219,8 +204,8 @@ describe('what is refused', () => {
   it('is written when the API stops, with what was accepted', async () => {
     const other = await startTestApi();
     const key = await other.key([...scopes]);
-    const { headers } = await other.call('POST', '/resources', { key, body: group() });
-    await other.call('POST', '/resources', { key, body: {} });
+    const { headers } = await other.as(key).post('/resources', newGroup());
+    await other.as(key).post('/resources', {});
     const { pool } = other.api.deps;
     await other.api.deps.auditTrail.close();
     const { rows } = await pool.query('select action, detail from audit_log order by id');

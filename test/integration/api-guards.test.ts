@@ -1,52 +1,32 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { RateLimit } from '../../api/middleware/rate-limit.ts';
 import { createProducerConnection } from '../../shared/queues/queues.ts';
+import { forFile } from '../support/for-file.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { newGroup, refusal, startTestApi } from '../support/test-api.ts';
 
-let api: TestApi;
-let database: TcpProxy;
-let redis: TcpProxy;
-let key: string;
-
-beforeAll(async () => {
-  api = await startTestApi({ MAX_WAITING_JOBS: '40' }, async (urls) => {
-    database = await startTcpProxy(urls.database);
-    redis = await startTcpProxy(urls.redis);
+let database!: TcpProxy;
+let redis!: TcpProxy;
+const api = forFile(
+  await startTestApi({ MAX_WAITING_JOBS: '40' }, async (urls) => {
+    database = forFile(await startTcpProxy(urls.database));
+    redis = forFile(await startTcpProxy(urls.redis));
     return { database: database.url, redis: redis.url };
-  });
-  key = await api.key(['read', 'decide', 'execute', 'admin']);
-});
-afterAll(async () => {
-  await api.close();
-  await database.close();
-  await redis.close();
-});
+  }),
+);
+const client = await api.client();
 
-const group = (values: Record<string, unknown> = {}) => ({
-  name: `asg-${randomUUID()}`,
-  resource_type: 'ec2',
-  cloud_provider: 'aws',
-  min_instances: 1,
-  max_instances: 20,
-  current_instances: 4,
-  ...values,
-});
 const post = (path: string, body: unknown, idempotencyKey?: string) =>
-  api.call('POST', path, {
-    key,
-    body,
-    ...(idempotencyKey === undefined ? {} : { headers: { 'idempotency-key': idempotencyKey } }),
-  });
+  client.post(path, body, idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey });
 const countOf = async (sql: string, values: unknown[] = []): Promise<number> =>
-  (await api.api.deps.pool.query<{ n: number }>(sql, values)).rows[0]?.n ?? -1;
+  (await api.pool.query<{ n: number }>(sql, values)).rows[0]?.n ?? -1;
 
 const retryAfter = (answer: { headers: Headers }): number => Number(answer.headers.get('retry-after'));
 
 describe('an Idempotency-Key on a request that starts no job', () => {
   it('gives the same answer again, headers and all, and creates once', async () => {
-    const body = group();
+    const body = newGroup();
     const first = await post('/resources', body, 'create-1');
     const again = await post('/resources', body, 'create-1');
     expect(first.status).toBe(201);
@@ -60,26 +40,23 @@ describe('an Idempotency-Key on a request that starts no job', () => {
   });
 
   it('refuses another body under the same key, and changes nothing', async () => {
-    const body = group();
+    const body = newGroup();
     await post('/resources', body, 'create-2');
-    const other = group();
-    expect(await post('/resources', other, 'create-2')).toMatchObject({
-      status: 422,
-      body: { code: 'idempotency_key_reused' },
-    });
+    const other = newGroup();
+    expect(await post('/resources', other, 'create-2')).toMatchObject(refusal(422, 'idempotency_key_reused'));
     const named = 'select count(*)::integer as n from resources where name = $1';
     expect(await countOf(named, [other.name])).toBe(0);
   });
 
   it('has one effect however many come at once', async () => {
-    const body = group();
+    const body = newGroup();
     const answers = await Promise.all(Array.from({ length: 20 }, () => post('/resources', body, 'create-3')));
     const statuses = answers.map((answer) => answer.status);
     expect(new Set(statuses).size).toBeLessThanOrEqual(2);
     expect(statuses).toContain(201);
     for (const answer of answers)
       if (answer.status !== 201) {
-        expect(answer).toMatchObject({ status: 409, body: { code: 'request_in_progress' } });
+        expect(answer).toMatchObject(refusal(409, 'request_in_progress'));
         expect(answer.headers.get('retry-after')).toBe('1');
       }
     expect((await post('/resources', body, 'create-3')).body.id).toBe(
@@ -88,7 +65,7 @@ describe('an Idempotency-Key on a request that starts no job', () => {
   });
 
   it('is free again after a refusal, so that the corrected request may use it', async () => {
-    const id = (await post('/resources', group())).body.id;
+    const id = await client.createGroup();
     const sample = { timestamp: new Date().toISOString(), cpu: 50, instances: 4 };
     const wrong = await post(`/resources/${randomUUID()}/metrics`, sample, 'samples-1');
     expect(wrong.status).toBe(404);
@@ -100,45 +77,36 @@ describe('an Idempotency-Key on a request that starts no job', () => {
       status: 200,
       body: { inserted: 1, updated: 0 },
     });
-    expect(
-      (await post('/cost/estimate', { resource_id: randomUUID(), instance_count: 1 }, 'cost-1')).status,
-    ).toBe(404);
-    expect(
-      (await post('/cost/estimate', { resource_id: randomUUID(), instance_count: 1 }, 'cost-1')).status,
-    ).toBe(404);
+    const estimate = () => post('/cost/estimate', { resource_id: randomUUID(), instance_count: 1 }, 'cost-1');
+    for (const answer of [await estimate(), await estimate()]) expect(answer.status).toBe(404);
   });
 
   it('never repeats a secret, and stores none', async () => {
     const body = { name: 'ci', scopes: ['read'] };
     const first = await post('/keys', body, 'key-1');
     expect(first.status).toBe(201);
-    expect(await post('/keys', body, 'key-1')).toMatchObject({
-      status: 409,
-      body: { code: 'secret_shown_once' },
-    });
+    expect(await post('/keys', body, 'key-1')).toMatchObject(refusal(409, 'secret_shown_once'));
     const secret = first.body.key.split('_')[3];
-    const { rows } = await api.api.deps.pool.query('select * from idempotency_keys');
+    const { rows } = await api.pool.query('select * from idempotency_keys');
     expect(JSON.stringify(rows)).not.toContain(secret);
   });
 
   it.each(['', ' ', 'ä', 'x'.repeat(256)])('refuses the key %j', async (given) => {
-    const answer = await api.call('POST', '/resources', {
-      key,
-      body: group(),
-      headers: { 'idempotency-key': Buffer.from(given, 'utf8').toString('latin1') },
+    const answer = await client.post('/resources', newGroup(), {
+      'idempotency-key': Buffer.from(given, 'utf8').toString('latin1'),
     });
-    expect(answer).toMatchObject({ status: 400, body: { code: 'invalid_idempotency_key' } });
+    expect(answer).toMatchObject(refusal(400, 'invalid_idempotency_key'));
   });
 
   it('left by a process that died is free after a minute', async () => {
-    const body = group();
+    const body = newGroup();
     await post('/resources', body, 'create-9');
-    const { pool } = api.api.deps;
+    const { pool } = api;
     const dead = `update idempotency_keys set response_status = null, created_at = now() - $1 * interval '1 second' where idempotency_key = 'create-9'`;
     await pool.query(dead, [30]);
     expect((await post('/resources', body, 'create-9')).body.code).toBe('request_in_progress');
     await pool.query(dead, [61]);
-    expect((await post('/resources', group(), 'create-9')).status).toBe(422);
+    expect((await post('/resources', newGroup(), 'create-9')).status).toBe(422);
     expect((await post('/resources', body, 'create-9')).body.code).toBe('resource_exists');
   });
 });
@@ -149,8 +117,7 @@ describe('rotating a key', () => {
     const made = await post(`/keys/${old.id}/rotate`, { overlap_seconds: 600 });
     expect(made).toMatchObject({ status: 201, body: { name: 'agent', scopes: ['read', 'decide'] } });
     expect(made.body.key).not.toBe(old.key);
-    for (const each of [old.key, made.body.key])
-      expect((await api.call('GET', '/jobs', { key: each })).status).toBe(200);
+    for (const each of [old.key, made.body.key]) expect((await api.as(each).get('/jobs')).status).toBe(200);
     const seconds = `select extract(epoch from expires_at - now())::integer as n from api_keys where id = $1`;
     expect(await countOf(seconds, [old.id])).toBeLessThanOrEqual(600);
     expect(await countOf(seconds, [made.body.id])).toBeGreaterThan(80 * 86_400);
@@ -163,13 +130,13 @@ describe('rotating a key', () => {
   it('without an overlap ends it at once', async () => {
     const old = (await post('/keys', { name: 'leaked', scopes: ['read'] })).body;
     await post(`/keys/${old.id}/rotate`, { overlap_seconds: 0 });
-    expect((await api.call('GET', '/jobs', { key: old.key })).status).toBe(401);
+    expect((await api.as(old.key).get('/jobs')).status).toBe(401);
   });
 });
 
 describe('too many waiting jobs', () => {
   it('refuse new ones with 503 and Retry-After, before anything is written, and pass', async () => {
-    const id = (await post('/resources', group())).body.id;
+    const id = await client.createGroup();
     const waiting = `select count(*)::integer as n from jobs where status = 'queued'`;
     // Nobody works here. The gate looks once a second.
     await post('/scale/decide/batch', { resource_ids: Array.from({ length: 45 }, () => id) });
@@ -178,7 +145,7 @@ describe('too many waiting jobs', () => {
       .toBe(503);
     const before = await countOf(waiting);
     const refused = await post('/scale/decide', { resource_id: id });
-    expect(refused).toMatchObject({ status: 503, body: { code: 'queue_full' } });
+    expect(refused).toMatchObject(refusal(503, 'queue_full'));
     // Nobody works here, so the backlog will never drain: a minute, give or take half.
     await expect
       .poll(async () => retryAfter(await post('/scale/decide', { resource_id: id })), { timeout: 10_000 })
@@ -189,19 +156,19 @@ describe('too many waiting jobs', () => {
     // Carrying out is not held back by questions: this one is refused because there is no such decision.
     expect((await post('/scale/execute', { decision_id: randomUUID() })).status).toBe(404);
     // Reading and posting samples go on.
-    expect((await api.call('GET', '/jobs', { key })).status).toBe(200);
-    await api.api.deps.pool.query('delete from jobs');
+    expect((await client.get('/jobs')).status).toBe(200);
+    await api.pool.query('delete from jobs');
     await expect
       .poll(async () => (await post('/scale/decide', { resource_id: id })).status, { timeout: 5_000 })
       .toBe(202);
-    await api.api.deps.pool.query('delete from jobs');
+    await api.pool.query('delete from jobs');
   });
 });
 
 describe('readiness', () => {
   it('says what is missing', async () => {
-    const { pool } = api.api.deps;
-    const ready = () => api.call('GET', '/ready');
+    const { pool } = api;
+    const ready = () => api.get('/ready');
     expect(await ready()).toMatchObject({
       status: 503,
       body: {
@@ -254,35 +221,35 @@ describe('the rate limit', () => {
 // Last: they cut the lines.
 describe('with Redis away', () => {
   it('still accepts jobs, which wait in PostgreSQL', async () => {
-    const id = (await post('/resources', group())).body.id;
+    const id = await client.createGroup();
     redis.cut();
     const startedAt = performance.now();
     const accepted = await post('/scale/decide', { resource_id: id });
     expect(accepted.status).toBe(202);
     expect(performance.now() - startedAt).toBeLessThan(3_000);
-    expect((await api.call('GET', `/jobs/${accepted.body.job_id}`, { key })).body.status).toBe('queued');
+    expect((await client.get(`/jobs/${accepted.body.job_id}`)).body.status).toBe('queued');
     redis.mend();
   });
 });
 
 describe('with PostgreSQL away', () => {
   it('refuses quickly with 503 and Retry-After, known keys and unknown ones alike', async () => {
-    const id = (await post('/resources', group())).body.id;
+    const id = await client.createGroup();
     const other = await api.key(['read']);
     database.cut();
     for (const call of [
       () => post('/scale/decide', { resource_id: id }),
-      () => post('/resources', group(), 'while-away'),
-      () => api.call('GET', '/jobs', { key: other }),
+      () => post('/resources', newGroup(), 'while-away'),
+      () => api.as(other).get('/jobs'),
     ]) {
       const startedAt = performance.now();
       const answer = await call();
-      expect(answer).toMatchObject({ status: 503, body: { code: 'database_unavailable' } });
+      expect(answer).toMatchObject(refusal(503, 'database_unavailable'));
       expect(answer.headers.get('retry-after')).toBe('5');
       expect(performance.now() - startedAt).toBeLessThan(3_000);
     }
-    expect((await api.call('GET', '/health')).status).toBe(200);
-    expect(await api.call('GET', '/ready')).toMatchObject({ status: 503, body: { postgres: 'away' } });
+    expect((await api.get('/health')).status).toBe(200);
+    expect(await api.get('/ready')).toMatchObject({ status: 503, body: { postgres: 'away' } });
     database.mend();
     await expect.poll(async () => (await post('/scale/decide', { resource_id: id })).status).toBe(202);
   });

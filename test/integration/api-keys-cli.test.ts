@@ -1,28 +1,18 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { parseKey } from '../../api/keys/api-key.ts';
-import { createPool } from '../../shared/db/pool.ts';
 import { projectRoot } from '../../shared/project-root.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { forFile } from '../support/for-file.ts';
+import { openTestPool } from '../support/test-database.ts';
 
-let database: TestDatabase;
-let pool: pg.Pool;
-beforeAll(async () => {
-  database = await createTestDatabase();
-  pool = createPool(database.url, { name: 'test', size: 1 });
-});
-afterAll(async () => {
-  await pool.end();
-  await database.drop();
-});
+const { pool, url } = forFile(await openTestPool(1));
 
 /** Runs `npm run keys -- …`. @throws with what it wrote when it ends with another status than 0. */
 async function keys(...args: string[]): Promise<string> {
   const program = join(projectRoot(), 'dist/api/keys/cli.js');
-  const env = { ...process.env, DATABASE_URL: database.url, API_KEY_PEPPER: 'a pepper for tests' };
+  const env = { ...process.env, DATABASE_URL: url, API_KEY_PEPPER: 'a pepper for tests' };
   return (await promisify(execFile)(process.execPath, [program, ...args], { env })).stdout;
 }
 

@@ -1,25 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import { connect } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { readApiConfig } from '../../api/config.ts';
 import { generateKey } from '../../api/keys/api-key.ts';
 import { RateLimit } from '../../api/middleware/rate-limit.ts';
 import { createProducerConnection } from '../../shared/queues/queues.ts';
-import { dawdle, sendBytes } from '../fuzz/client.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { sendBytes, sendSlowly } from '../fuzz/client.ts';
+import { forFile } from '../support/for-file.ts';
+import { refusal, startTestApi, type TestApi } from '../support/test-api.ts';
 
-let api: TestApi;
-let key: string;
-let port: number;
-
-beforeAll(async () => {
-  api = await startTestApi({ HEADERS_TIMEOUT_MS: '1000', REQUEST_TIMEOUT_MS: '2000' });
-  key = await api.key(['read', 'decide', 'execute', 'admin']);
-  port = Number(new URL(api.url).port);
-});
-afterAll(async () => {
-  await api.close();
-});
+const api = forFile(await startTestApi({ HEADERS_TIMEOUT_MS: '1000', REQUEST_TIMEOUT_MS: '2000' }));
+const client = await api.client();
+const { key } = client;
+const port = Number(new URL(api.url).port);
 
 const head = (line: string, ...headers: string[]) =>
   `${line} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${key}\r\nConnection: close\r\n${headers.map((header) => `${header}\r\n`).join('')}\r\n`;
@@ -31,7 +24,7 @@ const answerTo = async (text: string) => {
 /** Counting begins in Redis, not in the process, once that is there. */
 async function startLimited(environment: Record<string, string>): Promise<TestApi> {
   const limited = await startTestApi(environment);
-  await expect.poll(async () => (await limited.call('GET', '/ready')).body.redis).toBe('ok');
+  await expect.poll(async () => (await limited.get('/ready')).body.redis).toBe('ok');
   return limited;
 }
 
@@ -52,7 +45,7 @@ describe('a client that takes its time', () => {
       2_000,
     ],
   ])('over %s is cut off', async (_what, first, more, ms) => {
-    const cutAt = await dawdle(port, first.replace('KEY', key), more, ms + 5_000);
+    const cutAt = await sendSlowly(port, first.replace('KEY', key), more, ms + 5_000);
     expect(cutAt).not.toBeNull();
     expect(cutAt).toBeGreaterThanOrEqual(ms - 100);
   });
@@ -69,7 +62,7 @@ describe('a client that takes its time', () => {
       socket.write('GET /health HTTP/1.1\r\nX: ');
     }
     const startedAt = performance.now();
-    expect((await api.call('GET', '/jobs', { key })).status).toBe(200);
+    expect((await client.get('/jobs')).status).toBe(200);
     expect(performance.now() - startedAt).toBeLessThan(1_000);
     for (const socket of slow) socket.destroy();
   });
@@ -87,25 +80,21 @@ describe('a head', () => {
     const many = Array.from({ length: 96 }, (_, n) => `X${n}: a`);
     expect(await answerTo(head('GET /jobs', ...many))).toMatchObject({ status: 200 });
     const { id } = (
-      await api.call('POST', '/resources', {
-        key,
-        body: {
-          name: `asg-${randomUUID()}`,
-          resource_type: 'ec2',
-          cloud_provider: 'aws',
-          min_instances: 1,
-          max_instances: 2,
-          current_instances: 1,
-        },
+      await client.post('/resources', {
+        name: `asg-${randomUUID()}`,
+        resource_type: 'ec2',
+        cloud_provider: 'aws',
+        min_instances: 1,
+        max_instances: 2,
+        current_instances: 1,
       })
     ).body;
     // Node would drop the last header, and with it the condition.
     const conditional = [...many, 'X96: a', 'X97: a', 'If-Match: "7"'];
-    expect(await answerTo(head(`DELETE /resources/${id}`, ...conditional))).toMatchObject({
-      status: 431,
-      body: { code: 'headers_too_large' },
-    });
-    expect((await api.call('GET', `/resources/${id}`, { key })).status).toBe(200);
+    expect(await answerTo(head(`DELETE /resources/${id}`, ...conditional))).toMatchObject(
+      refusal(431, 'headers_too_large'),
+    );
+    expect((await client.get(`/resources/${id}`)).status).toBe(200);
   });
 
   it.each([
@@ -117,23 +106,21 @@ describe('a head', () => {
   ])('with two of %s is refused', async (name, second) => {
     const first = { Authorization: [], Host: [] }[name as 'Host'] ?? [`${name}: a`];
     const answer = await answerTo(head('POST /scale/decide', ...first, second, 'Content-Length: 0'));
-    expect(answer).toMatchObject({ status: 400, body: { code: 'duplicate_header' } });
+    expect(answer).toMatchObject(refusal(400, 'duplicate_header'));
   });
 
   it('without a Host, or that cannot be read, is refused with a problem', async () => {
-    expect(await answerTo('GET /health HTTP/1.1\r\nConnection: close\r\n\r\n')).toMatchObject({
-      status: 400,
-      body: { code: 'no_host' },
-    });
+    expect(await answerTo('GET /health HTTP/1.1\r\nConnection: close\r\n\r\n')).toMatchObject(
+      refusal(400, 'no_host'),
+    );
     expect(await answerTo('GET /health HTTP/1.1\r\nHost : a\r\n\r\n')).toMatchObject({
       status: 400,
       headers: { 'content-type': 'application/problem+json' },
       body: { code: 'malformed_request' },
     });
-    expect(await answerTo(head('POST /scale/decide', 'Expect: 200-ok', 'Content-Length: 0'))).toMatchObject({
-      status: 417,
-      body: { code: 'expectation_failed' },
-    });
+    expect(await answerTo(head('POST /scale/decide', 'Expect: 200-ok', 'Content-Length: 0'))).toMatchObject(
+      refusal(417, 'expectation_failed'),
+    );
   });
 
   it('with a length and chunks is refused, and what it smuggles is not read', async () => {
@@ -155,10 +142,9 @@ describe('a body', () => {
     [`/resources/${randomUUID()}/metrics`, 4 * 1024 * 1024],
   ])('to %s may have %i bytes, and not one more', async (path, limit) => {
     expect((await api.call('POST', path, { key, raw: sized(limit) })).body.code).toBe('invalid_request');
-    expect(await api.call('POST', path, { key, raw: sized(limit + 1) })).toMatchObject({
-      status: 413,
-      body: { code: 'body_too_large' },
-    });
+    expect(await api.call('POST', path, { key, raw: sized(limit + 1) })).toMatchObject(
+      refusal(413, 'body_too_large'),
+    );
   });
 
   it('that is compressed is not unpacked', async () => {
@@ -180,20 +166,19 @@ describe('wrong keys', () => {
     const limited = await startLimited({ FAILED_AUTH_PER_MINUTE: '20' });
     const good = await limited.key(['read']);
     const unused = await limited.key(['read']);
-    expect((await limited.call('GET', '/jobs', { key: good })).status).toBe(200);
+    expect((await limited.as(good).get('/jobs')).status).toBe(200);
     const statuses: number[] = [];
-    for (let n = 0; n < 40; n++)
-      statuses.push((await limited.call('GET', '/jobs', { key: generateKey().key })).status);
+    for (let n = 0; n < 40; n++) statuses.push((await limited.as(generateKey().key).get('/jobs')).status);
     expect(statuses.slice(0, 20)).toEqual(Array(20).fill(401));
     expect(statuses.slice(21)).toEqual(Array(19).fill(429));
-    const refused = await limited.call('GET', '/jobs', { key: generateKey().key });
+    const refused = await limited.as(generateKey().key).get('/jobs');
     expect(refused.body.code).toBe('rate_limited');
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
     // A key that was seen before works on; one that nobody knows has to wait with its neighbours.
-    expect((await limited.call('GET', '/jobs', { key: good })).status).toBe(200);
-    expect((await limited.call('GET', '/jobs', { key: unused })).status).toBe(429);
+    expect((await limited.as(good).get('/jobs')).status).toBe(200);
+    expect((await limited.as(unused).get('/jobs')).status).toBe(429);
     // The login of the board is a door like any other.
-    const login = await limited.call('POST', '/admin/queues/login', { key: generateKey().key });
+    const login = await limited.as(generateKey().key).post('/admin/queues/login');
     expect(login.status).toBe(429);
     await limited.close();
   });
@@ -203,7 +188,7 @@ describe('wrong keys', () => {
     const statuses: number[] = [];
     for (let n = 0; n < 12; n++) {
       const headers = { 'x-forwarded-for': `203.0.113.${n}` };
-      statuses.push((await limited.call('GET', '/jobs', { key: 'x', headers })).status);
+      statuses.push((await limited.as('x').get('/jobs', headers)).status);
     }
     expect(statuses.filter((status) => status === 429).length).toBeGreaterThan(0);
     await limited.close();
@@ -212,7 +197,7 @@ describe('wrong keys', () => {
   it('are told apart by address behind a proxy that is trusted', async () => {
     const limited = await startLimited({ FAILED_AUTH_PER_MINUTE: '5', TRUST_PROXY_HOPS: '1' });
     const from = async (address: string) =>
-      (await limited.call('GET', '/jobs', { key: 'x', headers: { 'x-forwarded-for': address } })).status;
+      (await limited.as('x').get('/jobs', { 'x-forwarded-for': address })).status;
     for (let n = 0; n < 8; n++) await from(`2001:db8:0:1${n}::1`);
     expect(await from('2001:db8:0:1f::9')).toBe(429);
     expect(await from('2001:db8:0:200::1')).toBe(401);
@@ -230,17 +215,17 @@ describe('the limit by key', () => {
     // Also what it may not do counts; each scope for itself.
     for (const path of ['/jobs', '/keys']) {
       const statuses: number[] = [];
-      for (let n = 0; n < 40; n++) statuses.push((await limited.call('GET', path, { key: one })).status);
+      for (let n = 0; n < 40; n++) statuses.push((await limited.as(one).get(path)).status);
       expect(
         statuses.filter((status) => status !== 429),
         path,
       ).toHaveLength(30);
     }
-    const refused = await limited.call('GET', '/jobs', { key: one });
-    expect(refused).toMatchObject({ status: 429, body: { code: 'rate_limited' } });
+    const refused = await limited.as(one).get('/jobs');
+    expect(refused).toMatchObject(refusal(429, 'rate_limited'));
     // The minute, and the seconds over which those who come back are spread.
     expect(Number(refused.headers.get('retry-after'))).toBeLessThanOrEqual(63);
-    expect((await limited.call('GET', '/jobs', { key: other })).status).toBe(200);
+    expect((await limited.as(other).get('/jobs')).status).toBe(200);
     await limited.close();
   });
 
@@ -265,7 +250,7 @@ describe('the limit by key', () => {
 describe('every answer', () => {
   it('says nothing about what we run, may not be framed, and is not guessed at', async () => {
     for (const path of ['/health', '/nothing', '/docs', '/admin/queues', '/openapi.json']) {
-      const { headers } = await api.call('GET', path);
+      const { headers } = await api.get(path);
       expect(headers.get('x-powered-by'), path).toBeNull();
       expect(headers.get('server'), path).toBeNull();
       expect(headers.get('x-content-type-options'), path).toBe('nosniff');

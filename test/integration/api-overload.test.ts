@@ -2,19 +2,14 @@ import { Agent, get } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Registry } from 'prom-client';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { buildApp } from '../../api/app.ts';
 import { createMatchedServer } from '../../api/http/create-server.ts';
 import type { Route } from '../../api/http/route.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { forFile } from '../support/for-file.ts';
+import { startTestApi } from '../support/test-api.ts';
 
-let api: TestApi;
-beforeAll(async () => {
-  api = await startTestApi();
-});
-afterAll(async () => {
-  await api.close();
-});
+const api = forFile(await startTestApi());
 
 /** Keeps the process from anything else, as a slow request of ours would. */
 const slow: Route = {

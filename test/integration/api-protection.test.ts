@@ -1,22 +1,13 @@
-import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { describe, expect, it, vi } from 'vitest';
+import { forFile } from '../support/for-file.ts';
+import { seedAttempt, seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
+import { newGroup, refusal, startTestApi } from '../support/test-api.ts';
 
-let api: TestApi;
-let admin: string;
-let reader: string;
+const api = forFile(await startTestApi());
+const admin = await api.client(['admin', 'read']);
+const reader = await api.client(['read']);
 
-beforeAll(async () => {
-  api = await startTestApi();
-  admin = await api.key(['admin', 'read']);
-  reader = await api.key(['read']);
-});
-afterAll(async () => await api.close());
-
-const send = (method: string, path: string, body?: unknown) =>
-  api.call(method, path, { key: admin, ...(body === undefined ? {} : { body }) });
-const query = (sql: string, values: unknown[] = []) => api.api.deps.pool.query(sql, values);
+const query = (sql: string, values: unknown[] = []) => api.pool.query(sql, values);
 const lastAudit = async (action: string) =>
   (
     await query(
@@ -25,20 +16,20 @@ const lastAudit = async (action: string) =>
     )
   ).rows[0];
 const gauge = async (kind: string) => {
-  const text = (await api.call('GET', '/metrics', { key: reader })).body as string;
+  const text = (await reader.get('/metrics')).body as string;
   return Number(new RegExp(`scaler_protections_active\\{kind="${kind}"\\} (\\d+)`).exec(text)?.[1]);
 };
-const ready = async () => (await api.call('GET', '/ready')).body;
+const ready = async () => (await api.get('/ready')).body;
 
 describe('a stop over REST', () => {
   it('is seen by whoever looks, and every step of it is in the audit log with who, from where and why', async () => {
     const scope = 'scope:kubernetes:prod';
-    expect(await send('PUT', `/controls/${scope}`, { stopped: true, reason: 'incident 42' })).toMatchObject({
+    expect(await admin.put(`/controls/${scope}`, { stopped: true, reason: 'incident 42' })).toMatchObject({
       status: 200,
       body: { scope, state: 'stopped', stopped: true },
     });
     expect(await lastAudit('control.stopped')).toMatchObject({
-      actor: admin.split('_')[2],
+      actor: admin.key.split('_')[2],
       subject: scope,
       request_id: expect.stringMatching(/./),
       remote_address: expect.stringContaining('127.0.0.1'),
@@ -48,11 +39,11 @@ describe('a stop over REST', () => {
     // Anyone may ask `/ready`: it says how many, and not which.
     expect(JSON.stringify(await ready())).not.toContain('prod');
     expect(await gauge('stops')).toBe(1);
-    expect((await api.call('GET', '/protection', { key: reader })).body.stops).toMatchObject([
+    expect((await reader.get('/protection')).body.stops).toMatchObject([
       { scope, state: 'stopped', reason: 'incident 42' },
     ]);
 
-    const asked = await send('PUT', `/controls/${scope}`, { stopped: false, reason: 'all clear' });
+    const asked = await admin.put(`/controls/${scope}`, { stopped: false, reason: 'all clear' });
     expect(asked.body).toMatchObject({
       state: 'stopped',
       next: expect.stringContaining(asked.body.release_code),
@@ -65,7 +56,7 @@ describe('a stop over REST', () => {
     expect((await ready()).protection.stops).toBe(1);
 
     const release = { stopped: false, reason: 'all clear', release_code: asked.body.release_code };
-    expect((await send('PUT', `/controls/${scope}`, { ...release, observe_seconds: 60 })).body.state).toBe(
+    expect((await admin.put(`/controls/${scope}`, { ...release, observe_seconds: 60 })).body.state).toBe(
       'observing',
     );
     expect(await gauge('stops')).toBe(1);
@@ -82,7 +73,7 @@ describe('a stop over REST', () => {
     ['everything', { stopped: true, reason: 'incident' }, 400, 'invalid_request'],
     ['resource:1', { stopped: true, reason: 'incident' }, 400, 'invalid_request'],
   ])('of %s is refused for %j', async (scope, body, status, code) => {
-    expect(await send('PUT', `/controls/${scope}`, body)).toMatchObject({ status, body: { code } });
+    expect(await admin.put(`/controls/${scope}`, body)).toMatchObject(refusal(status, code));
     expect((await query(`select 1 from controls where scope = $1`, [scope])).rowCount).toBe(0);
   });
 });
@@ -97,7 +88,7 @@ describe('a freeze over REST', () => {
   };
 
   it('is made, listed with its times, counted, and taken away with a reason', async () => {
-    const made = await send('POST', '/freezes', always);
+    const made = await admin.post('/freezes', always);
     expect(made).toMatchObject({
       status: 201,
       body: {
@@ -112,17 +103,15 @@ describe('a freeze over REST', () => {
       subject: 'global',
       detail: { freeze_id: made.body.id },
     });
-    expect((await api.call('GET', '/freezes', { key: reader })).body.freezes).toMatchObject([
+    expect((await reader.get('/freezes')).body.freezes).toMatchObject([
       { id: made.body.id, time_zone: 'Europe/Berlin' },
     ]);
     expect(await gauge('freezes')).toBe(1);
     expect((await ready()).protection.freezes).toBe(1);
-    expect((await send('DELETE', `/freezes/${made.body.id}`)).status).toBe(400);
-    expect((await send('DELETE', `/freezes/${made.body.id}?reason=it+is+over`)).status).toBe(204);
+    expect((await admin.delete(`/freezes/${made.body.id}`)).status).toBe(400);
+    expect((await admin.delete(`/freezes/${made.body.id}?reason=it+is+over`)).status).toBe(204);
     expect(await lastAudit('freeze.deleted')).toMatchObject({ detail: { reason: 'it is over' } });
-    expect((await send('DELETE', `/freezes/${made.body.id}?reason=twice`)).body.code).toBe(
-      'freeze_not_found',
-    );
+    expect((await admin.delete(`/freezes/${made.body.id}?reason=twice`)).body.code).toBe('freeze_not_found');
     expect(await gauge('freezes')).toBe(0);
   });
 
@@ -146,8 +135,8 @@ describe('a freeze over REST', () => {
     ['reason', { ...always, reason: '' }],
     ['scope', { ...always, scope: 'everything' }],
   ])('names %s as what is wrong with %j', async (field, body) => {
-    const answer = await send('POST', '/freezes', body);
-    expect(answer).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+    const answer = await admin.post('/freezes', body);
+    expect(answer).toMatchObject(refusal(400, 'invalid_request'));
     expect(answer.body.errors.map((error: { field: string }) => error.field)).toContain(field);
     expect((await query('select 1 from freezes')).rowCount).toBe(0);
   });
@@ -157,25 +146,21 @@ describe('fleet limits over REST', () => {
   it('are set, listed and taken away; the default ones can only be changed', async () => {
     const scope = 'scope:aws:us-east-1';
     expect(
-      (await send('PUT', `/fleet-limits/${scope}`, { scale_in_percent: 5, reason: 'careful here' })).body,
-    ).toMatchObject({
-      scope,
-      scale_in_percent: 5,
-      window_seconds: 600,
-    });
+      (await admin.put(`/fleet-limits/${scope}`, { scale_in_percent: 5, reason: 'careful here' })).body,
+    ).toMatchObject({ scope, scale_in_percent: 5, window_seconds: 600 });
     expect(await lastAudit('fleet_limits.set')).toMatchObject({
       subject: scope,
       detail: { scale_in_percent: 5 },
     });
-    expect((await api.call('GET', '/fleet-limits', { key: reader })).body.fleet_limits).toMatchObject([
+    expect((await reader.get('/fleet-limits')).body.fleet_limits).toMatchObject([
       { scope: 'default', scale_in_percent: 10, reason: 'as delivered' },
       { scope, scale_in_percent: 5 },
     ]);
-    expect((await send('DELETE', `/fleet-limits/${scope}?reason=no+more`)).status).toBe(204);
-    expect((await send('DELETE', `/fleet-limits/${scope}?reason=no+more`)).body.code).toBe(
+    expect((await admin.delete(`/fleet-limits/${scope}?reason=no+more`)).status).toBe(204);
+    expect((await admin.delete(`/fleet-limits/${scope}?reason=no+more`)).body.code).toBe(
       'fleet_limits_not_found',
     );
-    expect((await send('DELETE', '/fleet-limits/default?reason=away')).body.code).toBe('default_stays');
+    expect((await admin.delete('/fleet-limits/default?reason=away')).body.code).toBe('default_stays');
   });
 
   it.each([
@@ -184,20 +169,15 @@ describe('fleet limits over REST', () => {
     ['/fleet-limits/global', { window_seconds: 0, reason: 'a test' }],
     ['/fleet-limits/global', { percent: 5, reason: 'a test' }],
   ])('%s refuses %j', async (path, body) => {
-    expect(await send('PUT', path, body)).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+    expect(await admin.put(path, body)).toMatchObject(refusal(400, 'invalid_request'));
   });
 
   it('are shown with their use', async () => {
-    await send('POST', '/resources', {
-      name: `asg-${randomUUID()}`,
-      resource_type: 'ec2',
-      cloud_provider: 'aws',
-      region: 'eu-west-1',
-      min_instances: 1,
-      max_instances: 100,
-      current_instances: 80,
-    });
-    expect((await api.call('GET', '/protection', { key: reader })).body.budgets).toMatchObject([
+    await admin.post(
+      '/resources',
+      newGroup({ region: 'eu-west-1', max_instances: 100, current_instances: 80 }),
+    );
+    expect((await reader.get('/protection')).body.budgets).toMatchObject([
       {
         scope: 'scope:aws:eu-west-1',
         instances: 80,
@@ -213,17 +193,17 @@ describe('a hold for correlated scale-in over REST', () => {
   const path = `/fleet-holds/${scope}/release`;
 
   it('is seen, and released with a reason', async () => {
-    expect((await send('POST', path, { reason: 'looked' })).body.code).toBe('not_held');
+    expect((await admin.post(path, { reason: 'looked' })).body.code).toBe('not_held');
     await query(
       `insert into fleet_holds (scope, held_until, quiet_until, wanting, resources) values ($1, now() + interval '30 minutes', now() + interval '90 minutes', 40, 50)`,
       [scope],
     );
     expect(await gauge('holds')).toBe(1);
     expect((await ready()).protection.holds).toBe(1);
-    expect((await api.call('GET', '/protection', { key: reader })).body.holds).toMatchObject([
+    expect((await reader.get('/protection')).body.holds).toMatchObject([
       { scope, wanting: 40, resources: 50 },
     ]);
-    expect(await send('POST', path, { reason: 'metrics are right' })).toMatchObject({
+    expect(await admin.post(path, { reason: 'metrics are right' })).toMatchObject({
       status: 200,
       body: { scope, held: false },
     });
@@ -245,13 +225,13 @@ describe('an open circuit', () => {
       protection: { circuits: 1 },
       reasons: expect.arrayContaining([expect.stringContaining('GET /protection')]),
     });
-    expect((await api.call('GET', '/protection', { key: reader })).body.circuits).toMatchObject([
+    expect((await reader.get('/protection')).body.circuits).toMatchObject([
       { scope: 'scope:aws:us-west-2', failures: 5, last_code: 'timeout' },
     ]);
-    const { body } = await api.call('GET', '/metrics', { key: reader });
+    const { body } = await reader.get('/metrics');
     expect(body).toContain('scaler_scope_circuit_open{scope="scope:aws:us-west-2"} 1');
     await query('delete from circuits');
-    expect((await api.call('GET', '/metrics', { key: reader })).body).not.toContain('us-west-2');
+    expect((await reader.get('/metrics')).body).not.toContain('us-west-2');
   });
 });
 
@@ -260,18 +240,18 @@ describe('what is seen without being asked for', () => {
     const scope = 'scope:aws:eu-west-1';
     const before = await gauge('budgets');
     const none = { scale_in_percent: 0, scale_in_floor: 0, reason: 'a test' };
-    await send('PUT', `/fleet-limits/${scope}`, none);
+    await admin.put(`/fleet-limits/${scope}`, none);
     expect(await gauge('budgets')).toBe(before + 1);
     expect(await ready()).toMatchObject({
       protection: { budgets: before + 1 },
       reasons: expect.arrayContaining([expect.stringMatching(/budget is used up/)]),
     });
-    await send('DELETE', `/fleet-limits/${scope}?reason=a+test`);
+    await admin.delete(`/fleet-limits/${scope}?reason=a+test`);
     expect(await gauge('budgets')).toBe(before);
   });
 
   it('a resource that flaps', async () => {
-    const { pool } = api.api.deps;
+    const { pool } = api;
     const id = await seedResource(pool, { max_reversals_per_half_hour: 1 });
     for (const [n, [from, to]] of [
       [4, 6],
@@ -279,18 +259,21 @@ describe('what is seen without being asked for', () => {
       [4, 6],
     ].entries()) {
       const decision = await seedDecision(pool, id, from as number, to as number);
-      await query(
-        `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, effect_at, fence, blocked)
-          values ($1, $2, $3, 1, $4, $5, $6, $7, 'succeeded', now() - $8 * interval '1 minute', now(), now() - $8 * interval '1 minute', '{}', 'empty')`,
-        [
-          ...[decision, id, await seedExecuteJob(pool, id, decision), n + 1, from, to],
-          ...[to === 6 ? 'ScaleUp' : 'ScaleDown', 20 - n],
-        ],
-      );
+      const at = new Date(Date.now() - (20 - n) * 60_000);
+      const job = { resourceId: id, decisionId: decision, jobId: await seedExecuteJob(pool, id, decision) };
+      const done = {
+        epoch: n + 1,
+        state: 'succeeded',
+        intent_at: at,
+        effect_at: at,
+        fence: {},
+        blocked: 'empty',
+      };
+      await seedAttempt(pool, job, [from as number, to as number], done);
     }
     expect(await gauge('flapping')).toBe(1);
     expect((await ready()).protection.flapping).toBe(1);
-    expect((await api.call('GET', '/protection', { key: reader })).body.flapping).toMatchObject([
+    expect((await reader.get('/protection')).body.flapping).toMatchObject([
       { resource_id: id, reversals: 3, max_reversals: 1 },
     ]);
   });
@@ -308,14 +291,12 @@ describe('what is seen without being asked for', () => {
     });
     // Anyone may ask.
     expect(JSON.stringify(state)).not.toContain('w-1');
-    expect((await api.call('GET', '/protection', { key: reader })).body.stopped_workers).toMatchObject([
-      { worker_id: 'w-1' },
-    ]);
+    expect((await reader.get('/protection')).body.stopped_workers).toMatchObject([{ worker_id: 'w-1' }]);
   });
 });
 
 it('/ready asks PostgreSQL once for all who ask at the same time', async () => {
-  const query = vi.spyOn(api.api.deps.pool, 'query');
+  const query = vi.spyOn(api.pool, 'query');
   await ready();
   const once = query.mock.calls.length;
   query.mockClear();

@@ -1,60 +1,41 @@
-import { randomUUID } from 'node:crypto';
-import { createServer, type Server } from 'node:net';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { scopes } from '../../shared/domain/api-key.ts';
-import { type RunningWorker, startWorker } from '../../worker/compose.ts';
-import { readWorkerConfig } from '../../worker/config.ts';
+import { createServer } from 'node:net';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
 import { Kubernetes } from '../../worker/providers/kubernetes.ts';
-import { Dice } from '../fuzz/dice.ts';
 import { hostileUrls } from '../fuzz/hostile.ts';
 import { makeValue } from '../fuzz/make-value.ts';
 import { type Operation, readApi, type Schema } from '../fuzz/openapi.ts';
+import { RandomGenerator } from '../fuzz/random-generator.ts';
+import { forFile } from '../support/for-file.ts';
 import { seedDecision, seedResource } from '../support/seed.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { newGroup, startTestApi } from '../support/test-api.ts';
+import { startTestWorker } from '../support/worker-rig.ts';
 
-let api: TestApi;
-let worker: RunningWorker;
-let key: string;
-const canary = listen();
+const canary = await listen();
 /** Stands where the cloud does, so that the worker has a place to go. */
-const cloud = listen();
-
-beforeAll(async () => {
-  const cloudUrl = `http://127.0.0.1:${await cloud.port}`;
-  vi.stubEnv('AWS_ENDPOINT_URL_AUTO_SCALING', cloudUrl);
-  vi.stubEnv('AWS_ENDPOINT_URL_EC2', cloudUrl);
-  vi.stubEnv('AWS_ACCESS_KEY_ID', 'AKIATEST');
-  vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'secret');
-  vi.stubEnv('KUBECONFIG', '/nonexistent');
-  api = await startTestApi();
-  key = await api.key([...scopes]);
-  worker = await startWorker(
-    readWorkerConfig({
-      ...api.environment,
-      OBSERVE_INTERVAL_SECONDS: '1',
-      AWS_EC2_METADATA_DISABLED: 'true',
-    }),
-  );
-});
-afterAll(async () => {
-  await worker.close(5_000);
-  await api.close();
-  canary.server.close();
-  cloud.server.close();
+const cloud = await listen();
+const cloudUrl = `http://127.0.0.1:${cloud.port}`;
+vi.stubEnv('AWS_ENDPOINT_URL_AUTO_SCALING', cloudUrl);
+vi.stubEnv('AWS_ENDPOINT_URL_EC2', cloudUrl);
+vi.stubEnv('AWS_ACCESS_KEY_ID', 'AKIATEST');
+vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'secret');
+vi.stubEnv('KUBECONFIG', '/nonexistent');
+afterAll(() => {
   vi.unstubAllEnvs();
 });
+const api = forFile(await startTestApi());
+const client = await api.client();
+forFile(await startTestWorker(api.environment, { OBSERVE_INTERVAL_SECONDS: '1' }));
 
-function listen(): { readonly server: Server; readonly port: Promise<number>; readonly seen: () => number } {
+async function listen(): Promise<{ readonly port: number; readonly seen: () => number }> {
   let seen = 0;
   const server = createServer((socket) => {
     seen++;
     socket.destroy();
   });
-  const port = new Promise<number>((resolve) => {
-    server.listen(0, '127.0.0.1', () => resolve((server.address() as { port: number }).port));
-  });
-  return { server, port, seen: () => seen };
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  forFile(server);
+  return { port: (server.address() as { port: number }).port, seen: () => seen };
 }
 
 /** Where the texts are in a value, however deep. */
@@ -75,25 +56,25 @@ function withText(value: unknown, path: readonly (string | number)[], text: stri
 
 describe('a URL in any text a client can send', () => {
   it('is never followed, neither by the API nor by a worker', async () => {
-    const described = readApi(JSON.stringify((await api.call('GET', '/openapi.json')).body));
-    const urls = hostileUrls(`127.0.0.1:${await canary.port}`);
-    const resource = await seedResource(api.api.deps.pool);
-    const decision = await seedDecision(api.api.deps.pool, resource, 4, 6);
-    const dice = new Dice(1);
+    const described = readApi(JSON.stringify((await api.get('/openapi.json')).body));
+    const urls = hostileUrls(`127.0.0.1:${canary.port}`);
+    const resource = await seedResource(api.pool);
+    const decision = await seedDecision(api.pool, resource, 4, 6);
+    const random = new RandomGenerator(1);
     const ids = (name: string) => (name === 'decision_id' ? decision : resource);
     const places = new Set<string>();
     const send = async (operation: Operation, path: string, body: unknown, headers = {}) =>
       await api.call(operation.method, path, {
-        key,
+        key: client.key,
         ...(body === undefined ? {} : { body }),
         headers: { prefer: 'wait=1', ...headers },
       });
-    const make = (schema: Schema, name: string) => makeValue(schema, name, dice, described, ids, true);
+    const make = (schema: Schema, name: string) => makeValue(schema, name, random, described, ids, true);
     for (const operation of described.operations) {
       const path = operation.path.replace(/\{\w+\}/g, resource);
       for (const { name, in: place } of operation.parameters) {
         places.add(`${operation.operationId} ${place} ${name}`);
-        const url = dice.pick(urls);
+        const url = random.pick(urls);
         if (place === 'query') await send(operation, `${path}?${name}=${encodeURIComponent(url)}`, undefined);
         else if (place === 'header') await send(operation, path, undefined, { [name]: url });
         else await send(operation, operation.path.replace(`{${name}}`, encodeURIComponent(url)), undefined);
@@ -114,7 +95,7 @@ describe('a URL in any text a client can send', () => {
       expect(places).toContain(`createResource body ${field}`);
     expect(places.size).toBeGreaterThan(60);
     // What was taken is worked on, and looked at in the cloud every second.
-    const { pool } = api.api.deps;
+    const { pool } = api;
     await pool.query(`update resources set mode = 'auto', observed_at = null`);
     const looks = cloud.seen();
     await expect.poll(cloud.seen, { timeout: 10_000 }).toBeGreaterThan(looks);
@@ -128,19 +109,7 @@ describe('a URL in any text a client can send', () => {
 });
 
 describe('a region', () => {
-  const create = (values: Record<string, unknown>) =>
-    api.call('POST', '/resources', {
-      key,
-      body: {
-        name: `asg-${randomUUID()}`,
-        resource_type: 'ec2',
-        cloud_provider: 'aws',
-        min_instances: 1,
-        max_instances: 2,
-        current_instances: 1,
-        ...values,
-      },
-    });
+  const create = (values: Record<string, unknown>) => client.post('/resources', newGroup(values));
   const hosts = [
     'x.evil.com/',
     'us-east-1.evil.com',
@@ -175,12 +144,12 @@ describe('a region', () => {
     async (given) => {
       vi.stubEnv('AWS_ENDPOINT_URL_AUTO_SCALING', undefined);
       const provider = new AwsAutoScaling({ defaultRegion: 'us-east-1', settleMs: 1_000 });
-      const scope = given.replace('PORT', String(await canary.port));
+      const scope = given.replace('PORT', String(canary.port));
       const target = { name: 'web', scope } as Parameters<AwsAutoScaling['describe']>[0];
       await expect(provider.describe(target, AbortSignal.timeout(2_000))).rejects.toMatchObject({
         code: 'invalid_region',
       });
-      vi.stubEnv('AWS_ENDPOINT_URL_AUTO_SCALING', `http://127.0.0.1:${await cloud.port}`);
+      vi.stubEnv('AWS_ENDPOINT_URL_AUTO_SCALING', `http://127.0.0.1:${cloud.port}`);
       expect(canary.seen()).toBe(0);
     },
   );
@@ -189,7 +158,7 @@ describe('a region', () => {
 describe('a cluster', () => {
   it('that the kubeconfig does not name reaches no host', async () => {
     const provider = new Kubernetes({ settleMs: 1_000 });
-    const scope = `http://127.0.0.1:${await canary.port}`;
+    const scope = `http://127.0.0.1:${canary.port}`;
     const target = { name: 'deployment:shop/web', scope } as Parameters<Kubernetes['describe']>[0];
     await expect(provider.describe(target, AbortSignal.timeout(2_000))).rejects.toThrow(
       'cannot reach the cluster',

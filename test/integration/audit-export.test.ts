@@ -9,37 +9,24 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { verifyFile } from '../../api/audit/verify-export.ts';
 import { audit } from '../../shared/db/audit-store.ts';
 import { projectRoot } from '../../shared/project-root.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { forFile } from '../support/for-file.ts';
+import { startTestApi } from '../support/test-api.ts';
 
-let api: TestApi;
-let pool: pg.Pool;
-let key: string;
-let folder: string;
+const api = forFile(await startTestApi());
+const { pool } = api;
+const client = await api.client(['read', 'admin']);
+const folder = mkdtempSync(join(tmpdir(), 'scaler-export-'));
 const resource = randomUUID();
 
 beforeAll(async () => {
-  api = await startTestApi();
-  pool = api.api.deps.pool;
-  key = await api.key(['read', 'admin']);
-  folder = mkdtempSync(join(tmpdir(), 'scaler-export-'));
   for (let n = 0; n < 3; n++) await events(resource, 2);
   await events(randomUUID(), 2);
-  for (const id of [null, resource, null, randomUUID()])
-    await audit(pool, {
-      ...{
-        actor: 'k1',
-        action: 'test.done',
-        resource_id: id,
-        subject: 's',
-        request_id: 'r',
-        remote_address: '::1',
-      },
-      detail: { n: 1.5, text: 'größer' },
-    });
+  const who = { actor: 'k1', subject: 's', request_id: 'r', remote_address: '::1' };
+  for (const resource_id of [null, resource, null, randomUUID()])
+    await audit(pool, { ...who, resource_id, action: 'test.done', detail: { n: 1.5, text: 'größer' } });
 });
-afterAll(async () => {
+afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
-  await api.close();
 });
 
 async function events(id: string, n: number, db: Pick<pg.Pool, 'query'> = pool, length = 60): Promise<void> {
@@ -51,7 +38,7 @@ async function events(id: string, n: number, db: Pick<pg.Pool, 'query'> = pool, 
 }
 
 async function textOf(path: string) {
-  const answer = await fetch(api.url + path, { headers: { authorization: `Bearer ${key}` } });
+  const answer = await fetch(api.url + path, { headers: { authorization: `Bearer ${client.key}` } });
   return { status: answer.status, headers: answer.headers, text: await answer.text() };
 }
 
@@ -213,34 +200,31 @@ describe('GET /audit', () => {
     let cursor: string | null = '';
     do {
       const path: string = `/audit?limit=2${cursor === '' ? '' : `&cursor=${cursor}`}`;
-      const { body } = await api.call('GET', path, { key });
+      const { body } = await client.get(path);
       for (const entry of body.entries) seen.push(entry.id);
       cursor = body.cursor;
     } while (cursor !== null);
     expect(seen).toEqual(seen.toSorted((a, b) => b - a));
     expect(new Set(seen).size).toBe(seen.length);
     expect(seen.length).toBeGreaterThanOrEqual(4);
-    const { body } = await api.call('GET', `/audit?resource_id=${resource}&action=test.done&actor=k1`, {
-      key,
-    });
+    const { body } = await client.get(`/audit?resource_id=${resource}&action=test.done&actor=k1`);
     expect(body).toMatchObject({
       ...{ count: 1, cursor: null },
       entries: [{ resource_id: resource, actor: 'k1', chain_no: 1, detail: { n: 1.5, text: 'größer' } }],
     });
-    expect((await api.call('GET', '/audit?actor=nobody', { key })).body).toMatchObject({ count: 0 });
+    expect((await client.get('/audit?actor=nobody')).body).toMatchObject({ count: 0 });
   });
 
   it.each(['/audit', '/audit/export?table=events', '/audit/heads', '/settings/min-worker-version'])(
     '%s is for admins who may see everything',
     async (path) => {
       const reader = await api.key(['read', 'decide', 'execute']);
-      expect((await api.call('GET', path, { key: reader })).status).toBe(403);
-      const some = await api.call('POST', '/keys', {
-        key: await api.key(['admin']),
-        body: { name: 'some', scopes: ['admin'], selectors: [{ resource_id: resource }] },
-      });
+      expect((await api.as(reader).get(path)).status).toBe(403);
+      const some = await api
+        .as(await api.key(['admin']))
+        .post('/keys', { name: 'some', scopes: ['admin'], selectors: [{ resource_id: resource }] });
       expect(some.status).toBe(201);
-      expect((await api.call('GET', path, { key: some.body.key })).status).toBeGreaterThanOrEqual(403);
+      expect((await api.as(some.body.key).get(path)).status).toBeGreaterThanOrEqual(403);
     },
   );
 });
@@ -251,7 +235,7 @@ describe('a long export', () => {
     const pages = vi.spyOn(pool, 'connect');
     const open = async () =>
       await new Promise<IncomingMessage>((resolve, reject) => {
-        const options = { headers: { authorization: `Bearer ${key}` } };
+        const options = { headers: { authorization: `Bearer ${client.key}` } };
         get(`${api.url}/audit/export?table=events`, options, resolve).on('error', reject);
       });
     const settled = async () => {

@@ -3,59 +3,51 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { withHistorySnapshot } from '../../api/audit/history-store.ts';
 import { verifyDatabase } from '../../api/audit/verify.ts';
 import { applicationRoles, applyGrants, privileges } from '../../shared/db/grants.ts';
 import { projectRoot } from '../../shared/project-root.ts';
-import { type RunningWorker, startWorker } from '../../worker/compose.ts';
-import { readWorkerConfig } from '../../worker/config.ts';
 import { decideDueResources, expireOldRows } from '../../worker/upkeep/chores.ts';
-import type { AwsSimulator } from '../simulators/aws/server.ts';
 import { type ApplicationUser, createApplicationUser } from '../support/application-user.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
-import { awsEnvironment, startQuickAws } from '../support/worker-rig.ts';
+import { forFile } from '../support/for-file.ts';
+import { startTestApi } from '../support/test-api.ts';
+import { awsEnvironment, startQuickAws, startTestWorker } from '../support/worker-rig.ts';
 
 type Role = (typeof applicationRoles)[number];
 
-let owner: pg.Client;
-let ownerUrl: string;
-let api: TestApi;
-let aws: AwsSimulator;
-let worker: RunningWorker;
-let workerPool: pg.Pool;
 const users = new Map<Role, ApplicationUser>();
+const urlOf = (role: Role) => (users.get(role) as ApplicationUser).url;
 
-beforeAll(async () => {
-  api = await startTestApi({}, async (urls) => {
+let ownerUrl!: string;
+const api = forFile(
+  await startTestApi({}, async (urls) => {
     ownerUrl = urls.database;
-    for (const role of applicationRoles) users.set(role, await createApplicationUser(ownerUrl, role));
+    for (const role of applicationRoles) {
+      const user = await createApplicationUser(ownerUrl, role);
+      forFile({ close: user.drop });
+      users.set(role, user);
+    }
     return { database: urlOf('scaler_api'), redis: urls.redis };
-  });
-  owner = new pg.Client(ownerUrl);
-  await owner.connect();
-  aws = await startQuickAws();
-  const environment = {
-    ...api.environment,
-    DATABASE_URL: urlOf('scaler_worker'),
-    ...awsEnvironment(aws),
-    OBSERVE_INTERVAL_SECONDS: '1',
-  };
-  for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
-  worker = await startWorker(readWorkerConfig(environment));
-  workerPool = new pg.Pool({ connectionString: urlOf('scaler_worker'), max: 1 });
-});
-afterAll(async () => {
-  await worker?.close(5_000);
-  await workerPool?.end();
-  await aws?.close();
-  await owner?.end();
-  await api?.close();
-  for (const user of users.values()) await user.drop();
+  }),
+);
+const owner = new pg.Client(ownerUrl);
+await owner.connect();
+forFile({ close: () => owner.end() });
+const aws = forFile(await startQuickAws());
+const environment = {
+  ...api.environment,
+  DATABASE_URL: urlOf('scaler_worker'),
+  ...awsEnvironment(aws),
+  OBSERVE_INTERVAL_SECONDS: '1',
+};
+for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
+afterAll(() => {
   vi.unstubAllEnvs();
 });
-
-const urlOf = (role: Role) => (users.get(role) as ApplicationUser).url;
+forFile(await startTestWorker(environment));
+const workerPool = new pg.Pool({ connectionString: urlOf('scaler_worker'), max: 1 });
+forFile({ close: () => workerPool.end() });
 
 async function as<T>(role: Role, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client(urlOf(role));
@@ -91,52 +83,34 @@ describe('the application roles', () => {
   });
 
   it('carry a decision and its execution through, with the API and the worker logged in as nothing more', async () => {
-    const key = await api.key(['read', 'decide', 'execute', 'admin']);
+    const client = await api.client();
     const name = `asg-${randomUUID().slice(0, 8)}`;
     aws.createGroup({ name, region: 'us-east-1', min: 1, max: 20, desired: 4, instanceType: 'm5.large' });
-    const created = await api.call('POST', '/resources', {
-      key,
-      body: {
-        ...{
-          name,
-          resource_type: 'ec2',
-          cloud_provider: 'aws',
-          region: 'us-east-1',
-          min_instances: 1,
-          max_instances: 20,
-        },
-        ...{ current_instances: 4, target_cpu: 70, target_memory: 80, cooldown_period: 300 },
-      },
-    });
-    expect(created.status).toBe(201);
-    const id = created.body.id as string;
+    const id = await client.createGroup({ name, region: 'us-east-1' });
     const now = Date.now();
     const samples = Array.from({ length: 10 }, (_, n) => ({
       timestamp: new Date(now - n * 60_000).toISOString(),
       cpu: 95,
       instances: 4,
     }));
-    expect((await api.call('POST', `/resources/${id}/metrics`, { key, body: { samples } })).status).toBe(200);
+    expect((await client.post(`/resources/${id}/metrics`, { samples })).status).toBe(200);
     const headers = { prefer: 'wait=20', 'idempotency-key': randomUUID() };
-    const decided = await api.call('POST', '/scale/decide', {
-      ...{ key, headers },
-      body: { resource_id: id, use_prediction: true },
-    });
+    const decided = await client.post('/scale/decide', { resource_id: id, use_prediction: true }, headers);
     expect(decided.body).toMatchObject({ decision_type: 'scaleup' });
-    const executed = await api.call('POST', '/scale/execute', {
-      key,
-      body: { decision_id: decided.body.id },
-      headers: { prefer: 'wait=20' },
-    });
+    const executed = await client.post(
+      '/scale/execute',
+      { decision_id: decided.body.id },
+      { prefer: 'wait=20' },
+    );
     expect(executed.body).toMatchObject({ success: true });
     expect(aws.ledger.writes().at(-1)).toMatchObject({ from: 4, to: decided.body.target_instances });
 
     // What else they do of themselves or are asked for.
-    const etag = (await api.call('GET', `/resources/${id}`, { key })).headers.get('etag') as string;
-    const patch = { key, body: { max_instances: 30, mode: 'recommend' }, headers: { 'if-match': etag } };
-    expect((await api.call('PATCH', `/resources/${id}`, patch)).status).toBe(200);
-    const stop = { key, body: { stopped: true, reason: 'a test' } };
-    expect((await api.call('PUT', `/controls/resource:${id}`, stop)).status).toBe(200);
+    const etag = (await client.get(`/resources/${id}`)).headers.get('etag') as string;
+    const patch = { max_instances: 30, mode: 'recommend' };
+    expect((await client.patch(`/resources/${id}`, patch, { 'if-match': etag })).status).toBe(200);
+    const stop = { stopped: true, reason: 'a test' };
+    expect((await client.put(`/controls/resource:${id}`, stop)).status).toBe(200);
     for (const path of [
       '/ready',
       '/controls',
@@ -145,24 +119,24 @@ describe('the application roles', () => {
       '/scale/history',
       `/resources/${id}/forecast`,
     ])
-      expect([path, (await api.call('GET', path, { key })).status]).toEqual([path, 200]);
+      expect([path, (await client.get(path)).status]).toEqual([path, 200]);
     for (const path of [
       '/audit',
       '/audit/export?table=events',
       '/audit/export?table=audit',
       '/audit/heads',
     ]) {
-      const answer = await fetch(api.url + path, { headers: { authorization: `Bearer ${key}` } });
-      expect([path, answer.status, (await answer.text()).length > 100]).toEqual([path, 200, true]);
+      const { status, body } = await client.get(path);
+      expect([path, status, JSON.stringify(body).length > 100]).toEqual([path, 200, true]);
     }
-    const version = { key, body: { min_worker_version: 2, reason: 'a test' } };
-    expect((await api.call('PUT', '/settings/min-worker-version', version)).status).toBe(200);
-    const made = await api.call('POST', '/keys', { key, body: { name: 'x', scopes: ['read'] } });
-    expect((await api.call('POST', `/keys/${made.body.id}/rotate`, { key, body: {} })).status).toBe(201);
-    expect((await api.call('DELETE', `/keys/${made.body.id}`, { key })).status).toBe(204);
+    const version = { min_worker_version: 2, reason: 'a test' };
+    expect((await client.put('/settings/min-worker-version', version)).status).toBe(200);
+    const made = await client.post('/keys', { name: 'x', scopes: ['read'] });
+    expect((await client.post(`/keys/${made.body.id}/rotate`, {})).status).toBe(201);
+    expect((await client.delete(`/keys/${made.body.id}`)).status).toBe(204);
     expect(await decideDueResources(workerPool, api.api.deps.queues)).toBeGreaterThanOrEqual(0);
     expect(await expireOldRows(workerPool, { sampleDays: 30, historyDays: 90 })).toBeGreaterThanOrEqual(0);
-    expect((await api.call('DELETE', `/resources/${id}`, { key })).status).toBe(204);
+    expect((await client.delete(`/resources/${id}`)).status).toBe(204);
 
     await as('scaler_auditor', async (auditor) => {
       const { rows } = await auditor.query('select count(*)::integer as n from scaling_events');

@@ -3,29 +3,21 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { exportHeads, exportRows } from '../../api/audit/audit-export-store.ts';
 import { rowHash } from '../../api/audit/hash-chain.ts';
 import { verifyDatabase } from '../../api/audit/verify.ts';
 import { readHeads } from '../../api/audit/verify-export.ts';
 import { audit } from '../../shared/db/audit-store.ts';
-import { createPool, withTransaction } from '../../shared/db/pool.ts';
+import { withTransaction } from '../../shared/db/pool.ts';
 import { appendEvent } from '../../worker/execute/events-store.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { forFile } from '../support/for-file.ts';
+import { openTestPool } from '../support/test-database.ts';
 
-let database: TestDatabase;
-let pool: pg.Pool;
-let folder: string;
-
-beforeAll(async () => {
-  database = await createTestDatabase();
-  pool = createPool(database.url, { name: 'test' });
-  folder = mkdtempSync(join(tmpdir(), 'scaler-audit-'));
-});
-afterAll(async () => {
+const { pool, url } = forFile(await openTestPool());
+const folder = mkdtempSync(join(tmpdir(), 'scaler-audit-'));
+afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
-  await pool.end();
-  await database.drop();
 });
 
 async function event(db: Pick<pg.Pool, 'query'>, resource: string, n = 0): Promise<void> {
@@ -56,8 +48,8 @@ async function seedChain(): Promise<string> {
   return resource;
 }
 
-/** What somebody can do who owns everything and leaves no guard standing. */
-async function bend(sql: string): Promise<void> {
+/** Changes history as somebody can who owns everything and switches off every guard. */
+async function tamper(sql: string): Promise<void> {
   await withTransaction(pool, async (tx) => {
     await tx.query('alter table scaling_events disable trigger all');
     await tx.query('alter table audit_log disable trigger all');
@@ -78,7 +70,7 @@ const rehash = `audit_hash('scaling_events', to_jsonb(e) - 'hash' || jsonb_build
 
 /** Writes the chain's hashes again from a position on, and its head: everything the database itself can check agrees. */
 async function rewriteTail(resource: string, from: number): Promise<void> {
-  await bend(`do $$ declare e scaling_events; before bytea; begin
+  await tamper(`do $$ declare e scaling_events; before bytea; begin
     select hash into before from scaling_events where resource_id = '${resource}' and chain_no = ${from - 1};
     for e in select * from scaling_events where resource_id = '${resource}' and chain_no >= ${from} order by chain_no loop
       e.prev_hash := coalesce(before, e.prev_hash);
@@ -91,7 +83,7 @@ async function rewriteTail(resource: string, from: number): Promise<void> {
 }
 
 const faultsOf = async (resource: string) =>
-  (await verifyDatabase(database.url, { resource })).findings.map(({ chain, position, fault }) =>
+  (await verifyDatabase(url, { resource })).findings.map(({ chain, position, fault }) =>
     `${chain === `events:${resource}` ? '' : chain} ${position} ${fault}`.trim(),
   );
 
@@ -177,7 +169,7 @@ describe('the chain of history', () => {
       [resources],
     );
     expect(rows).toEqual(Array.from({ length: 3 }, () => ({ n: 51, last: 51, places: 51 })));
-    const result = await verifyDatabase(database.url);
+    const result = await verifyDatabase(url);
     expect(result).toMatchObject({ ok: true, findings: [] });
   });
 
@@ -190,7 +182,7 @@ describe('the chain of history', () => {
       [resource],
     );
     await event(pool, resource);
-    const result = await verifyDatabase(database.url, { resource });
+    const result = await verifyDatabase(url, { resource });
     expect(result).toMatchObject({ ok: true, rows: 5 });
   });
 
@@ -200,48 +192,32 @@ describe('the chain of history', () => {
       `insert into scaling_events (resource_id, phase, actor, new_instances) select $1, 'observed', 'w', n from generate_series(1, 2500) n`,
       [resource],
     );
-    const result = await verifyDatabase(database.url, { resource });
+    const result = await verifyDatabase(url, { resource });
     expect(result).toMatchObject({ ok: true, rows: 2500, chains: 1 });
     // The chain of rows without a resource finds its end in the index as well: else this takes minutes.
     await pool.query(
       `insert into audit_log (actor, action) select 'key', 'refused' from generate_series(1, 2500)`,
     );
-    expect(await verifyDatabase(database.url, { resource: 'global' })).toMatchObject({ ok: true });
+    expect(await verifyDatabase(url, { resource: 'global' })).toMatchObject({ ok: true });
   });
 });
 
-describe('bent history', () => {
+describe('history that was tampered with', () => {
+  const row = (no: number) => `where resource_id = $1 and chain_no = ${no}`;
+  const changed = (no: number, set: string) => `update scaling_events set ${set} ${row(no)}`;
+  const deleted = (no: number) => `delete from scaling_events ${row(no)}`;
+
   it.each<[string, string, string[]]>([
-    [
-      'a field',
-      `update scaling_events set new_instances = 99 where resource_id = $1 and chain_no = 3`,
-      ['3 changed'],
-    ],
-    [
-      'a field to null',
-      `update scaling_events set epoch = null where resource_id = $1 and chain_no = 3`,
-      ['3 changed'],
-    ],
+    ['a field', changed(3, 'new_instances = 99'), ['3 changed']],
+    ['a field to null', changed(3, 'epoch = null'), ['3 changed']],
     [
       'a time by a microsecond',
-      `update scaling_events set created_at = created_at + interval '1 microsecond' where resource_id = $1 and chain_no = 2`,
+      changed(2, `created_at = created_at + interval '1 microsecond'`),
       ['2 changed'],
     ],
-    [
-      'a row in the middle deleted',
-      `delete from scaling_events where resource_id = $1 and chain_no = 3`,
-      ['4 missing'],
-    ],
-    [
-      'the first row deleted',
-      `delete from scaling_events where resource_id = $1 and chain_no = 1`,
-      ['2 missing'],
-    ],
-    [
-      'the last row deleted',
-      `delete from scaling_events where resource_id = $1 and chain_no = 5`,
-      ['5 truncated'],
-    ],
+    ['a row in the middle deleted', deleted(3), ['4 missing']],
+    ['the first row deleted', deleted(1), ['2 missing']],
+    ['the last row deleted', deleted(5), ['5 truncated']],
     ['all rows deleted', `delete from scaling_events where resource_id = $1`, ['5 truncated']],
     [
       'two rows swapped',
@@ -274,14 +250,10 @@ describe('bent history', () => {
       ['5 head_mismatch'],
     ],
     ['the head gone', `delete from audit_heads where chain = 'events:' || $1::uuid`, ['5 head_mismatch']],
-    [
-      'a row given to another resource',
-      `update scaling_events set resource_id = gen_random_uuid() where resource_id = $1 and chain_no = 5`,
-      ['5 truncated'],
-    ],
+    ['a row given to another resource', changed(5, 'resource_id = gen_random_uuid()'), ['5 truncated']],
   ])('is found: %s', async (_, sql, expected) => {
     const resource = await seedChain();
-    await bend(sql.replaceAll('$1', `'${resource}'::uuid`));
+    await tamper(sql.replaceAll('$1', `'${resource}'::uuid`));
     expect(await faultsOf(resource)).toEqual(expected);
   });
 });
@@ -292,20 +264,18 @@ it.each([
   ['alter table scaling_events enable trigger scaling_events_append_only', 'events:*'],
   ['drop trigger audit_log_no_truncate on audit_log', 'audit:*'],
 ])('is told before it happens: %s', async (sql, chain) => {
-  const own = await createTestDatabase();
-  const db = createPool(own.url, { name: 'test' });
+  const own = await openTestPool();
   expect(await verifyDatabase(own.url)).toMatchObject({ ok: true });
-  await db.query(sql);
+  await own.pool.query(sql);
   expect((await verifyDatabase(own.url)).findings).toMatchObject([{ chain, fault: 'unguarded' }]);
-  await db.end();
-  await own.drop();
+  await own.close();
 });
 
 it('is found among everything else as well, and said of the right chain', async () => {
   const resource = await seedChain();
-  const before = (await verifyDatabase(database.url)).findings_total;
-  await bend(`update scaling_events set actor = 'x' where resource_id = '${resource}' and chain_no = 2`);
-  const after = await verifyDatabase(database.url);
+  const before = (await verifyDatabase(url)).findings_total;
+  await tamper(`update scaling_events set actor = 'x' where resource_id = '${resource}' and chain_no = 2`);
+  const after = await verifyDatabase(url);
   expect(after).toMatchObject({ ok: false, findings_total: before + 1 });
   expect(after.findings.filter((finding) => finding.chain === `events:${resource}`)).toHaveLength(1);
 });
@@ -325,23 +295,23 @@ describe('a chain written again as a whole', () => {
     const resource = await seedChain();
     const kept = await readHeads(await keepHeads());
     await event(pool, resource, 5);
-    await bend(
+    await tamper(
       `update scaling_events set actor = 'nobody' where resource_id = '${resource}' and chain_no = 2`,
     );
     await rewriteTail(resource, 2);
-    expect(await verifyDatabase(database.url, { resource })).toMatchObject({ ok: true, rows: 6 });
-    const { findings } = await verifyDatabase(database.url, { resource, known: kept });
+    expect(await verifyDatabase(url, { resource })).toMatchObject({ ok: true, rows: 6 });
+    const { findings } = await verifyDatabase(url, { resource, known: kept });
     expect(findings).toMatchObject([{ chain: `events:${resource}`, position: '5', fault: 'rewritten' }]);
   });
 
   it('is found when it is gone with its head', async () => {
     const resource = await seedChain();
     const kept = await readHeads(await keepHeads());
-    await bend(
+    await tamper(
       `delete from scaling_events where resource_id = '${resource}'; delete from audit_heads where chain = 'events:${resource}'`,
     );
-    expect(await verifyDatabase(database.url, { resource })).toMatchObject({ ok: true, rows: 0 });
-    const { findings } = await verifyDatabase(database.url, { resource, known: kept });
+    expect(await verifyDatabase(url, { resource })).toMatchObject({ ok: true, rows: 0 });
+    const { findings } = await verifyDatabase(url, { resource, known: kept });
     expect(findings).toMatchObject([{ chain: `events:${resource}`, position: '5', fault: 'truncated' }]);
   });
 });

@@ -1,21 +1,16 @@
 import { randomUUID } from 'node:crypto';
-import type pg from 'pg';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { findJob } from '../../api/jobs/jobs-store.ts';
 import { ProviderError } from '../../worker/providers/provider-error.ts';
-import { type ExecutionRig, noAnswer, openExecutionRig } from '../support/execution-rig.ts';
+import { noAnswer, openExecutionRig, postponed } from '../support/execution-rig.ts';
+import { forFile } from '../support/for-file.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
-import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
+import { seedAttempt, seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
 
-let rig: ExecutionRig;
-let pool: pg.Pool;
+const rig = forFile(await openExecutionRig());
+const { pool } = rig;
 let cloud: ScriptedCloud;
 
-beforeAll(async () => {
-  rig = await openExecutionRig();
-  pool = rig.pool;
-});
-afterAll(() => rig.close());
 beforeEach(() => {
   cloud = new ScriptedCloud();
 });
@@ -220,7 +215,7 @@ describe('executing a decision', () => {
     const { decisionId, jobId } = await rig.prepare();
     cloud.afterWrite = noAnswer;
     const first = await rig.execute(cloud, jobId);
-    expect(first).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'outcome_unknown' } });
+    expect(first).toMatchObject(postponed('outcome_unknown', true));
     expect(await state(decisionId)).toMatchObject({ state: 'executing', attempts: ['unknown'] });
     await rig.execute(cloud, jobId);
     expect(await state(decisionId)).toMatchObject({
@@ -235,11 +230,7 @@ describe('executing a decision', () => {
     const { decisionId, jobId } = await rig.prepare();
     cloud.beforeWrite = noAnswer;
     await rig.execute(cloud, jobId);
-    expect(await rig.execute(cloud, jobId)).toMatchObject({
-      kind: 'postpone',
-      refund: true,
-      error: { code: 'outcome_unknown' },
-    });
+    expect(await rig.execute(cloud, jobId)).toMatchObject(postponed('outcome_unknown', true));
     expect(await state(decisionId)).toMatchObject({ attempts: ['unknown'] });
     await rig.settle(decisionId);
     expect(await rig.execute(cloud, jobId)).toMatchObject({
@@ -268,10 +259,7 @@ describe('executing a decision', () => {
 
     it('waits while the request could still land', async () => {
       const { jobId } = await lose();
-      expect(await rig.execute(cloud, jobId)).toMatchObject({
-        kind: 'postpone',
-        error: { code: 'outcome_unknown' },
-      });
+      expect(await rig.execute(cloud, jobId)).toMatchObject(postponed('outcome_unknown'));
       expect(cloud.writes).toEqual([]);
     });
 
@@ -282,10 +270,7 @@ describe('executing a decision', () => {
       const { decisionId, jobId } = await lose();
       cloud.fence = { ...then, ...change };
       if (patient) await rig.settle(decisionId);
-      expect(await rig.execute(cloud, jobId)).toMatchObject({
-        kind: 'postpone',
-        error: { code: 'not_applied' },
-      });
+      expect(await rig.execute(cloud, jobId)).toMatchObject(postponed('not_applied'));
       await rig.execute(cloud, jobId);
       expect(cloud.writes).toEqual([6]);
       expect(await state(decisionId)).toMatchObject({
@@ -341,11 +326,7 @@ describe('executing a decision', () => {
     await rig.execute(cloud, jobId);
     cloud.beforeWrite = () => {};
     const other = await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 4, 5));
-    expect(await rig.execute(cloud, other)).toMatchObject({
-      kind: 'postpone',
-      refund: true,
-      error: { code: 'resource_busy' },
-    });
+    expect(await rig.execute(cloud, other)).toMatchObject(postponed('resource_busy', true));
     expect(cloud.writes).toEqual([]);
   });
 
@@ -361,7 +342,7 @@ describe('executing a decision', () => {
     await rig.execute(cloud, jobId, { workerId: 'worker-2' });
     release();
     // The first worker wakes up late: it reports, and changes nothing.
-    expect(await first).toMatchObject({ kind: 'postpone', error: { code: 'resolved_elsewhere' } });
+    expect(await first).toMatchObject(postponed('resolved_elsewhere'));
     expect(cloud.writes).toEqual([6]);
     expect(await state(decisionId)).toMatchObject({
       state: 'executed',
@@ -418,10 +399,7 @@ describe('executing a decision', () => {
     const throttled = await rig.execute(cloud, jobId);
     expect(throttled).toMatchObject({ kind: 'postpone', refund: true });
     fault.current = new ProviderError('pre_send', 'connection_refused', 'Nobody listens.');
-    expect(await rig.execute(cloud, jobId)).toMatchObject({
-      kind: 'postpone',
-      refund: true,
-    });
+    expect(await rig.execute(cloud, jobId)).toMatchObject({ kind: 'postpone', refund: true });
     fault.current = new ProviderError('permanent', 'validation', 'The cloud refuses.');
     expect(await rig.execute(cloud, jobId)).toMatchObject({
       kind: 'finished',
@@ -487,11 +465,7 @@ describe('the database as the last guard', () => {
     const { jobId, decisionId, resourceId } = await rig.prepare();
     await rig.execute(cloud, jobId);
     const insert = (attemptState: string, no: number) =>
-      pool.query(
-        `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, blocked)
-        values ($1, $2, $3, $4, 9, 4, 6, 'ScaleUp', $5, clock_timestamp(), now(), tstzrange(clock_timestamp(), 'infinity'))`,
-        [decisionId, resourceId, jobId, no, attemptState],
-      );
+      seedAttempt(pool, { resourceId, decisionId, jobId }, [4, 6], { no, epoch: 9, state: attemptState });
     await expect(insert('open', 8)).rejects.toThrow(/attempts_cooldown/);
     await expect(insert('succeeded', 9)).rejects.toThrow(/attempts_one_success|attempts_cooldown/);
   });

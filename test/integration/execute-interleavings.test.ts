@@ -1,14 +1,16 @@
 import type pg from 'pg';
-import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { findJob } from '../../api/jobs/jobs-store.ts';
 import { changeProtection } from '../../shared/db/protection-lock.ts';
 import { passCircuit } from '../../worker/execute/circuits-store.ts';
 import { recordObservation } from '../../worker/execute/execution-store.ts';
 import { executeDecision } from '../../worker/execute/perform.ts';
 import { ProviderError } from '../../worker/providers/provider-error.ts';
-import { type ExecutionRig, noAnswer, openExecutionRig } from '../support/execution-rig.ts';
+import { noAnswer, openExecutionRig, postponed } from '../support/execution-rig.ts';
+import { forFile } from '../support/for-file.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
 import { seedDecision, seedExecuteJob } from '../support/seed.ts';
+import { readValue } from '../support/test-database.ts';
 
 /** A cloud in whose answer to a read other things happen: after the read, before the intent. */
 class InterruptedCloud extends ScriptedCloud {
@@ -40,36 +42,36 @@ class LateReader extends ScriptedCloud {
   }
 }
 
-let rig: ExecutionRig;
-let pool: pg.Pool;
+const rig = forFile(await openExecutionRig());
+const { pool } = rig;
 let cloud: InterruptedCloud;
 
-beforeAll(async () => {
-  rig = await openExecutionRig();
-  pool = rig.pool;
-});
-afterAll(() => rig.close());
 beforeEach(() => {
   cloud = new InterruptedCloud();
 });
 
 const waitsForProtection = async () =>
-  ((
-    await pool.query(
-      `select 1 from pg_locks l join pg_database d on d.oid = l.database where l.locktype = 'advisory' and not l.granted and d.datname = current_database()`,
-    )
-  ).rowCount ?? 0) > 0;
+  (await readValue(
+    pool,
+    `select 1 from pg_locks l join pg_database d on d.oid = l.database
+      where l.locktype = 'advisory' and not l.granted and d.datname = current_database()`,
+  )) === 1;
+/** A clock of this process that jumps ahead, as if the process had been stopped for so long. */
+function jumpingClock(aheadMs: () => number) {
+  const real = performance.now.bind(performance);
+  return vi.spyOn(performance, 'now').mockImplementation(() => real() + aheadMs());
+}
+const stop = (db: Pick<pg.Pool, 'query'>, scope: string) =>
+  db.query(`insert into controls (scope, stopped, reason, actor) values ($1, true, 'a test', 'test')`, [
+    scope,
+  ]);
 
 describe('between the read of the cloud and the intent', () => {
   it('an execution of a resource that was changed between its reading and its intent looks again', async () => {
     const { resourceId, jobId: earlier } = await rig.prepare(4, 6, { cooldown_period: 0 });
     const later = await seedExecuteJob(pool, resourceId, await seedDecision(pool, resourceId, 4, 5));
     cloud.whileRead = async () => rig.execute(cloud, earlier);
-    expect(await rig.execute(cloud, later)).toMatchObject({
-      kind: 'postpone',
-      refund: true,
-      error: { code: 'resource_busy' },
-    });
+    expect(await rig.execute(cloud, later)).toMatchObject(postponed('resource_busy', true));
     expect(cloud.writes).toEqual([6]);
     await rig.execute(cloud, later);
     expect(await rig.errorCode(later)).toBe('conflict');
@@ -91,10 +93,7 @@ describe('between the read of the cloud and the intent', () => {
     const { resourceId, jobId } = await rig.prepare();
     let execution: Promise<unknown> = Promise.resolve();
     await changeProtection(pool, async (tx) => {
-      await tx.query(
-        `insert into controls (scope, stopped, reason, actor) values ($1, true, 'a test', 'test')`,
-        [`resource:${resourceId}`],
-      );
+      await stop(tx, `resource:${resourceId}`);
       execution = rig.execute(cloud, jobId);
       await expect.poll(async () => cloud.writes.length > 0 || (await waitsForProtection())).toBe(true);
     });
@@ -108,10 +107,7 @@ describe('between the read of the cloud and the intent', () => {
       pool.query(
         `insert into circuits (scope, failures, open_until) values ('scope:aws:circuit-test', 5, now() + interval '30 seconds')`,
       );
-    expect(await rig.execute(cloud, jobId)).toMatchObject({
-      kind: 'postpone',
-      error: { code: 'circuit_open' },
-    });
+    expect(await rig.execute(cloud, jobId)).toMatchObject(postponed('circuit_open'));
     expect([cloud.writes, await rig.attemptsOf(resourceId)]).toEqual([[], []]);
   });
 });
@@ -132,25 +128,23 @@ describe('a circuit whose time is over', () => {
 describe('between the intent and the request', () => {
   it('a worker that was held up between intent and request sends nothing', async () => {
     const { resourceId, jobId } = await rig.prepare();
-    const real = performance.now.bind(performance);
     let looks = 0;
-    const clock = vi.spyOn(performance, 'now').mockImplementation(() => real() + (looks++ > 1 ? 6_000 : 0));
+    const clock = jumpingClock(() => (looks++ > 1 ? 6_000 : 0));
     const outcome = await rig.execute(cloud, jobId).finally(() => clock.mockRestore());
-    expect(outcome).toMatchObject({ kind: 'postpone', error: { code: 'send_deadline' } });
+    expect(outcome).toMatchObject(postponed('send_deadline'));
     expect([cloud.writes, await rig.attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
   });
 
   it('a worker that was stopped between its look at the cloud and its intent sends nothing', async () => {
     const { resourceId, jobId } = await rig.prepare();
-    const real = performance.now.bind(performance);
     let stoppedMs = 0;
-    const clock = vi.spyOn(performance, 'now').mockImplementation(() => real() + stoppedMs);
+    const clock = jumpingClock(() => stoppedMs);
     cloud.whileRead = () => {
       stoppedMs = 11_000;
       cloud.desired = 5; // Somebody else's, meanwhile.
     };
     const outcome = await rig.execute(cloud, jobId).finally(() => clock.mockRestore());
-    expect(outcome).toMatchObject({ kind: 'postpone', error: { code: 'send_deadline' } });
+    expect(outcome).toMatchObject(postponed('send_deadline'));
     expect([cloud.writes, await rig.attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
     await rig.execute(cloud, jobId);
     expect([await rig.errorCode(jobId), cloud.writes]).toEqual(['conflict', []]);
@@ -192,9 +186,8 @@ describe('two workers with one job, because the lease of the first ran out', () 
 describe('while the intent is being committed', () => {
   it('a worker that is stopped sends nothing either', async () => {
     const { resourceId, jobId } = await rig.prepare();
-    const real = performance.now.bind(performance);
     let stoppedMs = 0;
-    const clock = vi.spyOn(performance, 'now').mockImplementation(() => real() + stoppedMs);
+    const clock = jumpingClock(() => stoppedMs);
     const slow = {
       query: pool.query.bind(pool),
       async connect() {
@@ -211,7 +204,7 @@ describe('while the intent is being committed', () => {
       },
     } as unknown as pg.Pool;
     const outcome = await rig.execute(cloud, jobId, { pool: slow }).finally(() => clock.mockRestore());
-    expect(outcome).toMatchObject({ kind: 'postpone', error: { code: 'send_deadline' } });
+    expect(outcome).toMatchObject(postponed('send_deadline'));
     expect([cloud.writes, await rig.attemptsOf(resourceId)]).toEqual([[], ['not_applied']]);
   });
 });
@@ -231,10 +224,7 @@ describe('nothing is sent', () => {
   ] as const)('while %s is stopped', async (_what, scopeOf) => {
     const { resourceId, jobId } = await rig.prepare();
     const scope = scopeOf(resourceId);
-    await pool.query(
-      `insert into controls (scope, stopped, reason, actor) values ($1, true, 'a test', 'test')`,
-      [scope],
-    );
+    await stop(pool, scope);
     await rig.execute(cloud, jobId);
     await pool.query('delete from controls where scope = $1', [scope]);
     expect([cloud.writes, await rig.errorCode(jobId)]).toEqual([[], 'stopped']);
@@ -243,7 +233,7 @@ describe('nothing is sent', () => {
   it('by a worker that begins nothing while it shuts down', async () => {
     const { jobId } = await rig.prepare();
     const outcome = await rig.execute(cloud, jobId, { shutdown: AbortSignal.abort() });
-    expect(outcome).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'worker_stopping' } });
+    expect(outcome).toMatchObject(postponed('worker_stopping', true));
     expect(cloud.writes).toEqual([]);
   });
 
@@ -269,10 +259,7 @@ describe('an unknown outcome', () => {
     cloud.beforeWrite = noAnswer;
     await rig.execute(cloud, jobId);
     cloud.describeFault = new ProviderError('permanent', 'target_not_found', 'There is no such group.');
-    expect(await rig.execute(cloud, jobId)).toMatchObject({
-      kind: 'postpone',
-      error: { code: 'outcome_unknown' },
-    });
+    expect(await rig.execute(cloud, jobId)).toMatchObject(postponed('outcome_unknown'));
     expect(await rig.attemptsOf(resourceId)).toEqual(['unknown']);
     await rig.settle(decisionId);
     await rig.execute(cloud, jobId);
@@ -284,13 +271,8 @@ describe('an unknown outcome', () => {
 });
 
 describe('an observation', () => {
-  const current = async (resourceId: string) =>
-    (
-      await pool.query<{ current_instances: number }>(
-        'select current_instances from resources where id = $1',
-        [resourceId],
-      )
-    ).rows[0]?.current_instances;
+  const current = (resourceId: string) =>
+    readValue(pool, 'select current_instances from resources where id = $1', [resourceId]);
 
   it('older than our own change is not stored', async () => {
     const { resourceId, jobId } = await rig.prepare();

@@ -1,27 +1,16 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type RunningWorker, startWorker } from '../../worker/compose.ts';
-import { readWorkerConfig } from '../../worker/config.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { describe, expect, it } from 'vitest';
+import { forFile } from '../support/for-file.ts';
+import { refusal, startTestApi } from '../support/test-api.ts';
+import { readValue } from '../support/test-database.ts';
+import { startTestWorker } from '../support/worker-rig.ts';
 
-let api: TestApi;
-let worker: RunningWorker;
-let key: string;
-
-const startWorkerOf = (environment: Readonly<Record<string, string>>) =>
-  startWorker(
-    readWorkerConfig({ ...environment, WORKER_QUEUES: 'decide,forecast', AWS_EC2_METADATA_DISABLED: 'true' }),
-  );
-
-beforeAll(async () => {
-  api = await startTestApi();
-  worker = await startWorkerOf(api.environment);
-  key = await api.key(['read', 'decide', 'execute', 'admin']);
-});
-afterAll(async () => {
-  await worker.close(5_000);
-  await api.close();
-});
+const api = forFile(await startTestApi());
+const { pool } = api;
+const client = await api.client();
+const start = () => startTestWorker(api.environment, { WORKER_QUEUES: 'decide,forecast' });
+let worker = await start();
+forFile({ close: () => worker.close() });
 
 const minute = 60_000;
 const beganAt = Date.now();
@@ -32,27 +21,17 @@ const wave = (atMs: number) => {
   return 30 + 15 * Math.sin(phase) + 6 * noise;
 };
 
-async function createGroup(values: Record<string, unknown> = {}): Promise<string> {
-  const { status, body } = await api.call('POST', '/resources', {
-    key,
-    body: {
-      name: `asg-${randomUUID()}`,
-      resource_type: 'ec2',
-      cloud_provider: 'aws',
-      min_instances: 1,
-      max_instances: 100,
-      current_instances: 50,
-      max_scale_up_step: 100,
-      max_scale_down_step: 100,
-      decision_interval: 300,
-      provisioning_delay: 300,
-      planning: 'risk',
-      ...values,
-    },
+const createGroup = (values: Record<string, unknown> = {}) =>
+  client.createGroup({
+    max_instances: 100,
+    current_instances: 50,
+    max_scale_up_step: 100,
+    max_scale_down_step: 100,
+    decision_interval: 300,
+    provisioning_delay: 300,
+    planning: 'risk',
+    ...values,
   });
-  expect(status).toBe(201);
-  return body.id;
-}
 
 /** @param noise the share by which demand strays from its wave, at most: without any, less risk costs nothing. */
 async function postHistory(id: string, days: number, untilMs = Date.now(), noise = 0): Promise<void> {
@@ -65,22 +44,18 @@ async function postHistory(id: string, days: number, untilMs = Date.now(), noise
       instances: 50,
     };
   });
-  const { body } = await api.call('POST', `/resources/${id}/metrics`, { key, body: { samples } });
+  const { body } = await client.post(`/resources/${id}/metrics`, { samples });
   expect(body).toEqual({ inserted: count, updated: 0 });
 }
 
 const decideNow = async (id: string, use_prediction = true) =>
-  await api.call('POST', '/scale/decide', {
-    key,
-    headers: { prefer: 'wait=10' },
-    body: { resource_id: id, use_prediction },
-  });
+  await client.post('/scale/decide', { resource_id: id, use_prediction }, { prefer: 'wait=10' });
 
 async function untilBuilt(id: string): Promise<void> {
   await expect
     .poll(
       async () => {
-        const { body } = await api.call('GET', `/jobs?resource_id=${id}&kind=forecast`, { key });
+        const { body } = await client.get(`/jobs?resource_id=${id}&kind=forecast`);
         return body.jobs.map((job: { status: string }) => job.status);
       },
       { timeout: 10_000 },
@@ -92,7 +67,7 @@ describe('forecasts', () => {
   it('are built from history in the background, then lead decisions with a calibrated confidence', async () => {
     const id = await createGroup();
     await postHistory(id, 5);
-    expect((await api.call('GET', `/resources/${id}/forecast`, { key })).body).toMatchObject({
+    expect((await client.get(`/resources/${id}/forecast`)).body).toMatchObject({
       state: 'none',
       metrics: [],
       age_seconds: null,
@@ -119,7 +94,7 @@ describe('forecasts', () => {
     expect(second.body.explanation.wanted_instances).toBeGreaterThanOrEqual(Math.ceil(need));
     expect(second.body.explanation.wanted_instances).toBeLessThanOrEqual(Math.ceil(need * 1.4));
 
-    const view = (await api.call('GET', `/resources/${id}/forecast`, { key })).body;
+    const view = (await client.get(`/resources/${id}/forecast`)).body;
     expect(view).toMatchObject({ resource_id: id, state: 'trusted', step_seconds: 300, horizon_steps: 2 });
     expect(view.age_seconds).toBeLessThan(400);
     const [cpu] = view.metrics;
@@ -138,24 +113,18 @@ describe('forecasts', () => {
     await postHistory(id, 4, untilMs);
     await decideNow(id);
     await untilBuilt(id);
-    await worker.close(5_000);
-    await api.call('POST', `/resources/${id}/metrics`, {
-      key,
-      body: {
-        samples: Array.from({ length: 12 }, (_, index) => {
-          const atMs = untilMs + (index + 1) * 5 * minute;
-          return { timestamp: new Date(atMs).toISOString(), cpu: 2 * wave(atMs), instances: 50 };
-        }),
-      },
+    await worker.close();
+    await client.post(`/resources/${id}/metrics`, {
+      samples: Array.from({ length: 12 }, (_, index) => {
+        const atMs = untilMs + (index + 1) * 5 * minute;
+        return { timestamp: new Date(atMs).toISOString(), cpu: 2 * wave(atMs), instances: 50 };
+      }),
     });
-    worker = await startWorkerOf(api.environment);
+    worker = await start();
     const { body } = await decideNow(id);
     expect(body.explanation.forecast).toEqual({ used: true, why: 'trusted' });
-    const { rows } = await api.api.deps.pool.query(
-      `select count(*)::integer as n from jobs where kind = 'forecast' and resource_id = $1`,
-      [id],
-    );
-    expect(rows).toEqual([{ n: 1 }]);
+    const sql = `select count(*)::integer from jobs where kind = 'forecast' and resource_id = $1`;
+    expect(await readValue(pool, sql, [id])).toBe(1);
   });
 
   it('are built anew when the horizon changes, and a damaged checkpoint is no obstacle', async () => {
@@ -163,26 +132,22 @@ describe('forecasts', () => {
     await postHistory(id, 2);
     await decideNow(id);
     await untilBuilt(id);
-    const { headers } = await api.call('GET', `/resources/${id}`, { key });
+    const { headers } = await client.get(`/resources/${id}`);
     const etag = headers.get('etag') as string;
-    const patched = await api.call('PATCH', `/resources/${id}`, {
-      key,
-      headers: { 'if-match': etag },
-      body: { provisioning_delay: 900 },
-    });
+    const patched = await client.patch(`/resources/${id}`, { provisioning_delay: 900 }, { 'if-match': etag });
     expect(patched.status).toBe(200);
     expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
     await expect.poll(async () => (await decideNow(id)).body.explanation.forecast.used).toBe(true);
-    expect((await api.call('GET', `/resources/${id}/forecast`, { key })).body.horizon_steps).toBe(4);
-    await worker.close(5_000);
-    await api.api.deps.pool.query(`update forecasts set state = '\\x00' where resource_id = $1`, [id]);
-    worker = await startWorkerOf(api.environment);
+    expect((await client.get(`/resources/${id}/forecast`)).body.horizon_steps).toBe(4);
+    await worker.close();
+    await pool.query(`update forecasts set state = '\\x00' where resource_id = $1`, [id]);
+    worker = await start();
     expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
     await expect.poll(async () => (await decideNow(id)).body.explanation.forecast.used).toBe(true);
     // As another release wrote it: of the same length, and of another meaning.
-    await worker.close(5_000);
-    await api.api.deps.pool.query(`update forecasts set format = 0 where resource_id = $1`, [id]);
-    worker = await startWorkerOf(api.environment);
+    await worker.close();
+    await pool.query(`update forecasts set format = 0 where resource_id = $1`, [id]);
+    worker = await start();
     expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
   });
 
@@ -194,7 +159,6 @@ describe('forecasts', () => {
     const before = (await decideNow(id)).body;
     expect(before.explanation.forecast).toEqual({ used: true, why: 'trusted' });
     // As an observation of the group writes it.
-    const { pool } = api.api.deps;
     await pool.query(`update resources set instance_type = 'm5.xlarge' where id = $1`, [id]);
     expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
     await expect.poll(async () => (await decideNow(id)).body.explanation.forecast.used).toBe(true);
@@ -203,13 +167,11 @@ describe('forecasts', () => {
     const need = wave(Date.now() + 10 * minute) / 2 / 0.9;
     expect(after.explanation.wanted_instances).toBeGreaterThanOrEqual(Math.ceil(need));
     expect(after.explanation.wanted_instances).toBeLessThanOrEqual(Math.ceil(need * 1.4));
-    const [cpu] = (await api.call('GET', `/resources/${id}/forecast`, { key })).body.metrics;
+    const [cpu] = (await client.get(`/resources/${id}/forecast`)).body.metrics;
     expect(Math.abs(cpu.expected - wave(Date.now() + 10 * minute) / 2)).toBeLessThan(3);
     // The errors of before count as errors of today's size, so the bound is as tight as it was.
     expect(cpu.upper / cpu.expected).toBeLessThan(1.3);
-    expect(await api.call('GET', `/scale/decisions/${after.id}/replay`, { key })).toMatchObject({
-      body: { equal: true },
-    });
+    expect(await client.get(`/scale/decisions/${after.id}/replay`)).toMatchObject({ body: { equal: true } });
   });
 
   it('take what the client says of the instances that were measured, and rates from counters', async () => {
@@ -222,17 +184,14 @@ describe('forecasts', () => {
       requests_total,
       ...values,
     });
-    const post = async (samples: unknown) =>
-      await api.call('POST', `/resources/${id}/metrics`, { key, body: { samples } });
+    const post = async (samples: unknown) => await client.post(`/resources/${id}/metrics`, { samples });
     // Late and out of order; the counter begins anew between the third and the fourth.
     expect((await post([sample(5, 5_000), sample(25, 1_000, { instance_type: 'm5.large' })])).status).toBe(
       200,
     );
     expect((await post([sample(10, 3_800), sample(0.5, 100), sample(15, 2_800)])).status).toBe(200);
     const { body } = await decideNow(id, false);
-    const { rows } = await api.api.deps.pool.query('select inputs from scaling_decisions where id = $1', [
-      body.id,
-    ]);
+    const { rows } = await pool.query('select inputs from scaling_decisions where id = $1', [body.id]);
     const samples = rows[0].inputs.samples.map((packed: unknown[]) => packed.slice(1));
     expect(samples.map((packed: unknown[]) => (packed[3] as number | undefined)?.toFixed(2))).toEqual([
       undefined,
@@ -242,7 +201,7 @@ describe('forecasts', () => {
       undefined,
     ]);
     expect(samples[0]).toEqual([0.4, null, 10, null, 0.5, 0.5]);
-    const listed = (await api.call('GET', `/resources/${id}/metrics`, { key })).body.samples;
+    const listed = (await client.get(`/resources/${id}/metrics`)).body.samples;
     expect(listed.at(-1)).toMatchObject({ requests: null, requests_total: 1_000, instance_type: 'm5.large' });
     expect(await post([{ timestamp: at(1), requests_total: -1 }])).toMatchObject({ status: 400 });
     expect(await post([{ timestamp: at(1), requests_total: 5 }])).toMatchObject({ status: 200 });
@@ -253,7 +212,7 @@ describe('forecasts', () => {
     await postHistory(id, 1);
     const { body } = await decideNow(id, false);
     expect(body.explanation.forecast).toEqual({ used: false, why: 'not asked for' });
-    expect((await api.call('GET', `/jobs?resource_id=${id}&kind=forecast`, { key })).body.count).toBe(0);
+    expect((await client.get(`/jobs?resource_id=${id}&kind=forecast`)).body.count).toBe(0);
   });
 });
 
@@ -265,7 +224,7 @@ describe('the replay of a decision', () => {
     await untilBuilt(id);
     const withForecast = (await decideNow(id)).body.id;
     for (const decision of [without, withForecast]) {
-      expect(await api.call('GET', `/scale/decisions/${decision}/replay`, { key })).toMatchObject({
+      expect(await client.get(`/scale/decisions/${decision}/replay`)).toMatchObject({
         status: 200,
         body: { decision_id: decision, equal: true, differences: [] },
       });
@@ -276,24 +235,22 @@ describe('the replay of a decision', () => {
     const id = await createGroup();
     await postHistory(id, 1);
     const decision = (await decideNow(id)).body.id;
-    const { pool } = api.api.deps;
     await pool.query(`update scaling_decisions set confidence = 0.123 where id = $1`, [decision]);
-    const { body } = await api.call('GET', `/scale/decisions/${decision}/replay`, { key });
+    const { body } = await client.get(`/scale/decisions/${decision}/replay`);
     expect(body).toMatchObject({ equal: false, differences: [{ field: 'confidence', stored: 0.123 }] });
     await pool.query(`update scaling_decisions set engine_version = '0.9.0' where id = $1`, [decision]);
-    const other = await api.call('GET', `/scale/decisions/${decision}/replay`, { key });
+    const other = await client.get(`/scale/decisions/${decision}/replay`);
     expect(other.body).toMatchObject({ equal: null, engine_version: '0.9.0' });
   });
 
   it('answers 404 for a decision that does not exist', async () => {
-    const answer = await api.call('GET', `/scale/decisions/${randomUUID()}/replay`, { key });
-    expect(answer).toMatchObject({ status: 404, body: { code: 'decision_not_found' } });
+    const answer = await client.get(`/scale/decisions/${randomUUID()}/replay`);
+    expect(answer).toMatchObject(refusal(404, 'decision_not_found'));
   });
 });
 
 describe('a simulation', () => {
-  const simulate = async (body: unknown) =>
-    await api.call('POST', '/simulations', { key, headers: { prefer: 'wait=20' }, body });
+  const simulate = async (body: unknown) => await client.post('/simulations', body, { prefer: 'wait=20' });
 
   it('tells what another policy would have done on the same history, and the price of each risk', async () => {
     const id = await createGroup({ hourly_price: 0.5 });
@@ -342,10 +299,7 @@ describe('a simulation', () => {
   it('refuses a range without samples, one that is backwards, and drafts with unknown fields', async () => {
     const id = await createGroup();
     const range = { from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' };
-    expect(await simulate({ resource_id: id, ...range })).toMatchObject({
-      status: 422,
-      body: { code: 'no_history' },
-    });
+    expect(await simulate({ resource_id: id, ...range })).toMatchObject(refusal(422, 'no_history'));
     expect(await simulate({ resource_id: id, from: range.to, to: range.from })).toMatchObject({
       status: 400,
       body: { errors: [{ field: 'to' }] },
@@ -358,13 +312,13 @@ describe('a simulation', () => {
 });
 
 describe('the frontier', () => {
-  const ask = async (id: string, headers: Record<string, string> = {}, as = key) =>
-    await api.call('GET', `/resources/${id}/frontier`, { key: as, headers });
+  const ask = async (id: string, headers: Record<string, string> = {}, as = client) =>
+    await as.get(`/resources/${id}/frontier`, headers);
 
   it('tells what each risk would have cost: first by a job, then at once, and anew when it is a day old', async () => {
     const id = await createGroup({ hourly_price: 0.5, tolerated_risk: 0.01 });
     await postHistory(id, 3, Date.now(), 0.2);
-    const reader = await api.key(['read']);
+    const reader = await api.client(['read']);
     const first = await ask(id, {}, reader);
     expect(first).toMatchObject({ status: 202, body: { job_id: expect.any(String) } });
     // Asking again while it is under way starts no second one.
@@ -374,7 +328,6 @@ describe('the frontier', () => {
     ]);
     expect(second.status).toBe(200);
     expect(third.status).toBe(200);
-    const { pool } = api.api.deps;
     const jobs = async () =>
       (await pool.query(`select id, status from jobs where resource_id = $1 and kind = 'simulate'`, [id]))
         .rows;
@@ -410,7 +363,7 @@ describe('the frontier', () => {
 
   it('cannot be told without samples, or of a resource that is not there', async () => {
     const id = await createGroup();
-    expect(await ask(id, { prefer: 'wait=20' })).toMatchObject({ status: 422, body: { code: 'no_history' } });
-    expect(await ask(randomUUID())).toMatchObject({ status: 404, body: { code: 'resource_not_found' } });
+    expect(await ask(id, { prefer: 'wait=20' })).toMatchObject(refusal(422, 'no_history'));
+    expect(await ask(randomUUID())).toMatchObject(refusal(404, 'resource_not_found'));
   });
 });

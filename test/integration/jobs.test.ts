@@ -1,57 +1,46 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Redis } from 'ioredis';
-import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { JobIntake } from '../../api/jobs/job-intake.ts';
 import { JobWaiters } from '../../api/jobs/job-waiters.ts';
 import { findJob, listJobs } from '../../api/jobs/jobs-store.ts';
 import { insertJobs } from '../../shared/db/jobs-store.ts';
-import { createPool } from '../../shared/db/pool.ts';
 import { publishFinished } from '../../shared/jobs/finished-jobs.ts';
 import { createLogger } from '../../shared/observability/logger.ts';
 import {
   createConsumerConnection,
   createProducerConnection,
   createQueues,
-  type Queues,
 } from '../../shared/queues/queues.ts';
 import { Claims } from '../../worker/queue/claims.ts';
 import { claimJobs, finishJobs, postponeJob, releaseAbandonedJobs } from '../../worker/queue/jobs-store.ts';
 import { sweep } from '../../worker/upkeep/relay.ts';
-import { newJob, seedDecision, seedResource } from '../support/seed.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { forFile } from '../support/for-file.ts';
+import { endLeases, newJob, seedAttempt, seedDecision, seedResource, storeJob } from '../support/seed.ts';
+import { openTestPool } from '../support/test-database.ts';
 import { createTestRedis } from '../support/test-redis.ts';
 
-let database: TestDatabase;
-let pool: pg.Pool;
-let redis: Redis;
-let subscriber: Redis;
-let queues: Queues;
-let prefix: string;
-let intake: JobIntake;
-let resourceId: string;
-const queueErrors: unknown[] = [];
-
-beforeAll(async () => {
-  database = await createTestDatabase();
-  pool = createPool(database.url, { name: 'test' });
-  const redisAt = await createTestRedis();
-  prefix = redisAt.prefix;
-  redis = createProducerConnection(redisAt.url, () => {});
-  subscriber = createConsumerConnection(redisAt.url, () => {});
-  await new Promise((resolve) => redis.once('ready', resolve));
-  queues = createQueues(redis, prefix, () => {});
-  intake = new JobIntake(pool, queues, (error) => queueErrors.push(error));
-  resourceId = await seedResource(pool);
-});
+const { pool } = forFile(await openTestPool());
+const { url, prefix } = createTestRedis();
+const redis = createProducerConnection(url, () => {});
+const subscriber = createConsumerConnection(url, () => {});
+await new Promise((resolve) => redis.once('ready', resolve));
+const queues = createQueues(redis, prefix, () => {});
 afterAll(async () => {
   await Promise.all(Object.values(queues).map((queue) => queue.close()));
   redis.disconnect();
   subscriber.disconnect();
-  await pool.end();
-  await database.drop();
 });
+const queueErrors: unknown[] = [];
+const intake = new JobIntake(pool, queues, (error) => queueErrors.push(error));
+const resourceId = await seedResource(pool);
+
+const completed = { status: 'completed', outcome: 'succeeded', result: {}, error: null } as const;
+const jobIdOf = (submission: Awaited<ReturnType<JobIntake['submit']>>) =>
+  'jobId' in submission ? submission.jobId : null;
+const idsOf = (jobs: readonly { readonly id: string }[]) => jobs.map(({ id }) => id);
+const decideJobs = (count: number) => Array.from({ length: count }, () => newJob('decide', resourceId, null));
+const waitingIds = async () => (await queues.decide.getJobs(['wait'])).flatMap((entry) => entry.data.ids);
 
 const idempotency = (key: string, body: string) => ({
   key_id: 'k',
@@ -62,15 +51,15 @@ const idempotency = (key: string, body: string) => ({
 
 describe('accepting jobs', () => {
   it('commits and enqueues what arrives together, all of it, in packs', async () => {
-    const jobs = Array.from({ length: 120 }, () => newJob('decide', resourceId, null));
+    const jobs = decideJobs(120);
     const submissions = await Promise.all(jobs.map((job) => intake.submit(job)));
     expect(submissions).toEqual(jobs.map((job) => ({ kind: 'created', jobId: job.id })));
     const { rows } = await pool.query('select count(*)::integer as n from jobs where id = any ($1)', [
-      jobs.map((job) => job.id),
+      idsOf(jobs),
     ]);
     expect(rows[0].n).toBe(120);
     const entries = await queues.decide.getJobs(['wait']);
-    expect(entries.flatMap((entry) => entry.data.ids).sort()).toEqual(jobs.map((job) => job.id).sort());
+    expect(entries.flatMap((entry) => entry.data.ids).sort()).toEqual(idsOf(jobs).sort());
     expect(entries.length).toBeLessThan(60);
     await queues.decide.obliterate({ force: true });
   });
@@ -82,9 +71,7 @@ describe('accepting jobs', () => {
         intake.submit(newJob('decide', resourceId, null, { idempotency: idempotency(key, 'a') })),
       ),
     );
-    expect(
-      new Set(submissions.map((submission) => ('jobId' in submission ? submission.jobId : null))).size,
-    ).toBe(1);
+    expect(new Set(submissions.map(jobIdOf)).size).toBe(1);
     expect(submissions.filter((submission) => submission.kind === 'created')).toHaveLength(1);
     expect(
       await intake.submit(newJob('decide', resourceId, null, { idempotency: idempotency(key, 'b') })),
@@ -97,15 +84,12 @@ describe('accepting jobs', () => {
       Array.from({ length: 10 }, () => intake.submit(newJob('execute', resourceId, decisionId))),
     );
     expect(submissions.filter((submission) => submission.kind === 'created')).toHaveLength(1);
-    expect(
-      new Set(submissions.map((submission) => ('jobId' in submission ? submission.jobId : null))).size,
-    ).toBe(1);
+    expect(new Set(submissions.map(jobIdOf)).size).toBe(1);
   });
 
   it('starts an execution whose forerunner ended between the two looks at it', async () => {
     const decisionId = await seedDecision(pool, resourceId, 4, 6);
-    const first = newJob('execute', resourceId, decisionId);
-    await insertJobs(pool, [first]);
+    const first = await storeJob(pool, 'execute', resourceId, decisionId);
     // The forerunner ends just before it is looked for.
     const ending = new Proxy(pool, {
       get(target, name) {
@@ -155,31 +139,24 @@ describe('accepting jobs', () => {
 
   it('takes a batch whole, and repeats its ids under the same key', async () => {
     const key = idempotency(randomUUID(), 'batch');
-    const jobs = Array.from({ length: 1_000 }, () => newJob('decide', resourceId, null));
+    const jobs = decideJobs(1_000);
     const first = await intake.submitMany(jobs, key);
-    expect(first).toEqual({ kind: 'accepted', jobIds: jobs.map((job) => job.id) });
+    expect(first).toEqual({ kind: 'accepted', jobIds: idsOf(jobs) });
     const again = await intake.submitMany(
       jobs.map((job) => ({ ...job, id: randomUUID() })),
       key,
     );
-    expect(again).toEqual({ kind: 'replayed', jobIds: jobs.map((job) => job.id) });
+    expect(again).toEqual({ kind: 'replayed', jobIds: idsOf(jobs) });
   });
 });
 
 describe('holding jobs', () => {
   it('claims once, finishes once, and lets a lost fence change nothing', async () => {
-    const job = newJob('decide', resourceId, null);
-    await insertJobs(pool, [job]);
+    const job = await storeJob(pool, 'decide', resourceId);
     const claims = await Promise.all(Array.from({ length: 5 }, () => claimJobs(pool, [job.id], 30_000)));
     expect(claims.flat()).toHaveLength(1);
     const fence = claims.flat()[0]?.fence as number;
-    const completion = {
-      id: job.id,
-      status: 'completed',
-      outcome: 'succeeded',
-      result: { ok: true },
-      error: null,
-    } as const;
+    const completion = { id: job.id, ...completed };
     expect((await finishJobs(pool, [{ ...completion, fence: fence - 1 }])).size).toBe(0);
     expect((await finishJobs(pool, [{ ...completion, fence }])).size).toBe(1);
     expect((await finishJobs(pool, [{ ...completion, fence }])).size).toBe(0);
@@ -187,8 +164,7 @@ describe('holding jobs', () => {
   });
 
   it('postpones without spending an attempt when asked to', async () => {
-    const job = newJob('decide', resourceId, null);
-    await insertJobs(pool, [job]);
+    const job = await storeJob(pool, 'decide', resourceId);
     const [claimed] = await claimJobs(pool, [job.id], 30_000);
     await postponeJob(pool, claimed as { id: string; fence: number }, 60_000, true, {
       code: 'throttled',
@@ -206,17 +182,13 @@ describe('holding jobs', () => {
   it('takes over from dead workers, and buries a job that kills them', async () => {
     const jobs = [newJob('decide', resourceId, null), newJob('decide', resourceId, null)];
     await insertJobs(pool, jobs);
-    const claimed = await claimJobs(
-      pool,
-      jobs.map((job) => job.id),
-      30_000,
-    );
+    const claimed = await claimJobs(pool, idsOf(jobs), 30_000);
     await pool.query(
       `update jobs set lease_until = now() - interval '1 second', attempts = case when id = $2 then 5 else 1 end where id = any ($1)`,
-      [jobs.map((job) => job.id), jobs[1]?.id],
+      [idsOf(jobs), jobs[1]?.id],
     );
     const { released, poisoned } = await releaseAbandonedJobs(pool, 5);
-    expect(released.map((job) => job.id)).toEqual([jobs[0]?.id]);
+    expect(idsOf(released)).toEqual([jobs[0]?.id]);
     expect(poisoned).toEqual([jobs[1]?.id]);
     expect(await findJob(pool, jobs[1]?.id as string)).toMatchObject({
       status: 'failed',
@@ -225,30 +197,21 @@ describe('holding jobs', () => {
     });
     // The worker that was thought dead finds its fence gone.
     const late = claimed.find((job) => job.id === jobs[0]?.id) as { id: string; fence: number };
-    expect(
-      (
-        await finishJobs(pool, [
-          { ...late, status: 'completed', outcome: 'succeeded', result: {}, error: null },
-        ])
-      ).size,
-    ).toBe(0);
+    expect((await finishJobs(pool, [{ ...late, ...completed }])).size).toBe(0);
   });
 
   it('lets a claim that was taken over finish nothing', async () => {
-    const job = newJob('decide', resourceId, null);
-    await insertJobs(pool, [job]);
+    const job = await storeJob(pool, 'decide', resourceId);
     const [first] = await claimJobs(pool, [job.id], 30_000);
-    await pool.query(`update jobs set lease_until = now() - interval '1 second' where id = $1`, [job.id]);
+    await endLeases(pool, job.id);
     const [second] = await claimJobs(pool, [job.id], 30_000);
-    const completion = { status: 'completed', outcome: 'succeeded', result: {}, error: null } as const;
     const finish = async (claimed: typeof first) =>
-      (await finishJobs(pool, [{ id: job.id, fence: claimed?.fence ?? -1, ...completion }])).size;
+      (await finishJobs(pool, [{ id: job.id, fence: claimed?.fence ?? -1, ...completed }])).size;
     expect([await finish(first), await finish(second)]).toEqual([0, 1]);
   });
 
   it('lets a lost fence postpone nothing', async () => {
-    const job = newJob('decide', resourceId, null);
-    await insertJobs(pool, [job]);
+    const job = await storeJob(pool, 'decide', resourceId);
     const [claimed] = await claimJobs(pool, [job.id], 30_000);
     const stale = { id: job.id, fence: (claimed?.fence ?? 0) - 1 };
     const error = { code: 'throttled', message: '', http_status: 503 };
@@ -258,25 +221,20 @@ describe('holding jobs', () => {
 
   it('buries no job whose attempt is open: what it did has to be found out first', async () => {
     const decisionId = await seedDecision(pool, resourceId, 4, 6);
-    const job = newJob('execute', resourceId, decisionId);
-    await insertJobs(pool, [job]);
+    const job = await storeJob(pool, 'execute', resourceId, decisionId);
     await claimJobs(pool, [job.id], 30_000);
-    await pool.query(
-      `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, blocked, worker_version)
-        values ($1, $2, $3, 1, 1, 4, 6, 'ScaleUp', 'open', now(), now(), 'empty', 1000)`,
-      [decisionId, resourceId, job.id],
-    );
-    await pool.query(
-      `update jobs set attempts = 9, lease_until = now() - interval '1 second' where id = $1`,
-      [job.id],
-    );
-    expect((await releaseAbandonedJobs(pool, 5)).released.map(({ id }) => id)).toEqual([job.id]);
+    await seedAttempt(pool, { resourceId, decisionId, jobId: job.id }, [4, 6], {
+      blocked: 'empty',
+      worker_version: 1000,
+    });
+    await pool.query('update jobs set attempts = 9 where id = $1', [job.id]);
+    await endLeases(pool, job.id);
+    expect(idsOf((await releaseAbandonedJobs(pool, 5)).released)).toEqual([job.id]);
     await pool.query(`update attempts set state = 'not_applied' where job_id = $1`, [job.id]);
   });
 
   it('of a worker that is too old claims nothing', async () => {
-    const job = newJob('decide', resourceId, null);
-    await insertJobs(pool, [job]);
+    const job = await storeJob(pool, 'decide', resourceId);
     await pool.query('update fleet_settings set min_worker_version = 1000');
     // The trigger that stands behind it, for releases that do not ask, is tried elsewhere.
     await pool.query('alter table jobs disable trigger jobs_outdated_claim');
@@ -294,17 +252,17 @@ describe('holding jobs', () => {
     let cursor: string | undefined;
     do {
       const page = await listJobs(pool, { resource_id: own, limit: 10, cursor });
-      seen.push(...page.jobs.map((job) => job.id));
+      seen.push(...idsOf(page.jobs));
       cursor = page.cursor ?? undefined;
     } while (cursor !== undefined);
-    expect(seen.sort()).toEqual(jobs.map((job) => job.id).sort());
+    expect(seen.sort()).toEqual(idsOf(jobs).sort());
   });
 });
 
 describe('holding claimed jobs', () => {
   const logger = createLogger({ level: 'silent', name: 'test' });
   const times = { lease: 600, renewEvery: 150, longest: 60_000 };
-  const released = async () => (await releaseAbandonedJobs(pool, 5)).released.map(({ id }) => id);
+  const released = async () => idsOf((await releaseAbandonedJobs(pool, 5)).released);
 
   it('keeps a job for as long as its work takes, and lets go of it then', async () => {
     const [long, next] = [newJob('decide', resourceId, null), newJob('decide', resourceId, null)];
@@ -326,8 +284,7 @@ describe('holding claimed jobs', () => {
   });
 
   it('lets the lease of work that never ends run out', async () => {
-    const job = newJob('decide', resourceId, null);
-    await insertJobs(pool, [job]);
+    const job = await storeJob(pool, 'decide', resourceId);
     const claims = new Claims({ pool, logger }, 'decide', { ...times, longest: 500 });
     let finish = () => {};
     const held = claims.hold(job.id, () => new Promise<void>((resolve) => (finish = resolve)));
@@ -338,11 +295,10 @@ describe('holding claimed jobs', () => {
   });
 
   it("renews no lease that is somebody else's by now", async () => {
-    const job = newJob('decide', resourceId, null);
-    await insertJobs(pool, [job]);
+    const job = await storeJob(pool, 'decide', resourceId);
     const claims = new Claims({ pool, logger }, 'decide', times);
     await claims.hold(job.id, async () => {
-      await pool.query(`update jobs set lease_until = now() - interval '1 second' where id = $1`, [job.id]);
+      await endLeases(pool, job.id);
       const [other] = await claimJobs(pool, [job.id], 300);
       expect(other?.fence).toBe(2);
       await delay(500);
@@ -358,23 +314,22 @@ describe('the relay', () => {
     await pool.query(
       `update jobs set status = 'failed', outcome = 'cancelled', finished_at = now() where status in ('queued', 'retrying', 'active')`,
     );
-    const jobs = Array.from({ length: 30 }, () => newJob('decide', resourceId, null));
+    const jobs = decideJobs(30);
+    const waitSixSeconds = () =>
+      pool.query(`update jobs set dispatched_at = now() - interval '6 seconds' where id = any ($1)`, [
+        idsOf(jobs),
+      ]);
     await Promise.all(jobs.map((job) => intake.submit(job)));
-    await pool.query(`update jobs set dispatched_at = now() - interval '6 seconds' where id = any ($1)`, [
-      jobs.map((job) => job.id),
-    ]);
+    await waitSixSeconds();
     await queues.decide.obliterate({ force: true });
     expect(await sweep(pool, queues)).toEqual({ released: 0, poisoned: 0, readded: 30 });
     expect(await sweep(pool, queues)).toEqual({ released: 0, poisoned: 0, readded: 0 });
-    const entries = await queues.decide.getJobs(['wait']);
-    expect(entries.flatMap((entry) => entry.data.ids).sort()).toEqual(jobs.map((job) => job.id).sort());
+    expect((await waitingIds()).sort()).toEqual(idsOf(jobs).sort());
     // Rows newer than the oldest entry are still in the queue, however long they have waited.
-    await pool.query(`update jobs set dispatched_at = now() - interval '6 seconds' where id = any ($1)`, [
-      jobs.map((job) => job.id),
-    ]);
+    await waitSixSeconds();
     const [oldest] = await queues.decide.getJobs(['wait'], 0, 0, true);
     await pool.query(`update jobs set dispatched_at = to_timestamp($2 / 1000.0) where id = any ($1)`, [
-      jobs.map((job) => job.id),
+      idsOf(jobs),
       oldest?.timestamp,
     ]);
     expect((await sweep(pool, queues)).readded).toBe(0);
@@ -383,13 +338,11 @@ describe('the relay', () => {
 
 describe('the relay after a death', () => {
   it('gives the jobs of dead workers back to the queue', async () => {
-    const job = newJob('decide', resourceId, null);
-    await insertJobs(pool, [job]);
+    const job = await storeJob(pool, 'decide', resourceId);
     await claimJobs(pool, [job.id], 30_000);
-    await pool.query(`update jobs set lease_until = now() - interval '1 second' where id = $1`, [job.id]);
+    await endLeases(pool, job.id);
     expect((await sweep(pool, queues)).released).toBe(1);
-    const entries = await queues.decide.getJobs(['wait']);
-    expect(entries.flatMap((entry) => entry.data.ids)).toContain(job.id);
+    expect(await waitingIds()).toContain(job.id);
   });
 });
 
@@ -397,18 +350,11 @@ describe('waiting for a job', () => {
   it('is woken by the worker, finds what finished before, and gives up in time', async () => {
     const waiters = new JobWaiters(pool, subscriber, prefix);
     await new Promise((resolve) => setTimeout(resolve, 100));
-    const job = newJob('decide', resourceId, null, { notify: true });
-    await insertJobs(pool, [job]);
+    const job = await storeJob(pool, 'decide', resourceId, null, { notify: true });
     expect(await waiters.wait(job.id, 50)).toBeNull();
     const waiting = waiters.wait(job.id, 5_000);
     const [claimed] = await claimJobs(pool, [job.id], 30_000);
-    const done = {
-      id: job.id,
-      status: 'completed',
-      outcome: 'succeeded',
-      result: { n: 1 },
-      error: null,
-    } as const;
+    const done = { id: job.id, ...completed, result: { n: 1 } };
     await finishJobs(pool, [{ ...done, fence: claimed?.fence as number }]);
     await publishFinished(redis, prefix, [done]);
     const startedAt = performance.now();

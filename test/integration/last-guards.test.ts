@@ -1,6 +1,5 @@
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createPool } from '../../shared/db/pool.ts';
+import { describe, expect, it } from 'vitest';
 import { claimJobs, finishJobs } from '../../worker/queue/jobs-store.ts';
 import {
   type DatabaseGuard,
@@ -8,38 +7,20 @@ import {
   type GuardedRows,
   unguarded,
 } from '../chaos/mutants/database-guards.ts';
+import { forFile } from '../support/for-file.ts';
 import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { openTestPool } from '../support/test-database.ts';
 
-let database: TestDatabase;
-let pool: pg.Pool;
-let rows: GuardedRows;
-
-beforeAll(async () => {
-  database = await createTestDatabase();
-  pool = createPool(database.url, { name: 'test' });
-  const resource = await seedResource(pool);
-  const decision = await seedDecision(pool, resource, 4, 6);
-  const other = await seedDecision(pool, resource, 4, 5);
-  const job = await seedExecuteJob(pool, resource, decision);
-  const finished = await seedExecuteJob(pool, resource, other);
-  const [claimed] = await claimJobs(pool, [finished], 30_000);
-  await finishJobs(pool, [
-    {
-      id: finished,
-      fence: claimed?.fence ?? 0,
-      status: 'completed',
-      outcome: 'succeeded',
-      result: {},
-      error: null,
-    },
-  ]);
-  rows = { resource, decision, other, job, finished };
-});
-afterAll(async () => {
-  await pool.end();
-  await database.drop();
-});
+const { pool } = forFile(await openTestPool());
+const resource = await seedResource(pool);
+const decision = await seedDecision(pool, resource, 4, 6);
+const other = await seedDecision(pool, resource, 4, 5);
+const job = await seedExecuteJob(pool, resource, decision);
+const finished = await seedExecuteJob(pool, resource, other);
+const [claimed] = await claimJobs(pool, [finished], 30_000);
+const end = { status: 'completed', outcome: 'succeeded', result: {}, error: null } as const;
+await finishJobs(pool, [{ id: finished, fence: claimed?.fence ?? 0, ...end }]);
+const rows: GuardedRows = { resource, decision, other, job, finished };
 
 /** Runs the statements and takes them back. @returns the error, or how many rows the last one touched or found. */
 async function attempt({ violate }: DatabaseGuard): Promise<pg.DatabaseError | number> {

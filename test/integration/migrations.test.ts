@@ -3,18 +3,13 @@ import { createHash, randomUUID } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest';
+import { afterEach, describe, expect, inject, it, vi } from 'vitest';
 import { verifyDatabase } from '../../api/audit/verify.ts';
-import { composeApi, listen } from '../../api/compose.ts';
-import { readApiConfig } from '../../api/config.ts';
-import { createKey } from '../../api/keys/keys-store.ts';
 import { migrate } from '../../shared/db/migrate.ts';
 import { projectRoot } from '../../shared/project-root.ts';
-import { startWorker } from '../../worker/compose.ts';
-import { readWorkerConfig } from '../../worker/config.ts';
-import type { AwsSimulator } from '../simulators/aws/server.ts';
-import { createTestRedis } from '../support/test-redis.ts';
-import { awsEnvironment, startQuickAws } from '../support/worker-rig.ts';
+import { forFile } from '../support/for-file.ts';
+import { startTestApi } from '../support/test-api.ts';
+import { awsEnvironment, startQuickAws, startTestWorker } from '../support/worker-rig.ts';
 
 const migrationsDir = join(projectRoot(), 'shared/db/migrations');
 const fixturesDir = join(projectRoot(), 'test/fixtures/schema');
@@ -23,25 +18,21 @@ const migrations = readdirSync(migrationsDir)
   .toSorted();
 const web = '00000000-0000-4000-8000-000000000001';
 
-let admin: pg.Client;
-let aws: AwsSimulator;
-let fresh: string;
+const admin = new pg.Client(inject('databaseUrl'));
+await admin.connect();
+forFile({ close: () => admin.end() });
 const databases: string[] = [];
-
-beforeAll(async () => {
-  admin = new pg.Client(inject('databaseUrl'));
-  await admin.connect();
-  aws = await startQuickAws();
-  fresh = await emptyDatabase();
-  await migrate(fresh);
+forFile({
+  async close() {
+    for (const name of databases) await admin.query(`drop database if exists ${name} with (force)`);
+  },
 });
+const aws = forFile(await startQuickAws());
+const fresh = await emptyDatabase();
+await migrate(fresh);
+
 afterEach(() => {
   vi.unstubAllEnvs();
-});
-afterAll(async () => {
-  for (const name of databases) await admin.query(`drop database if exists ${name} with (force)`);
-  await admin.end();
-  await aws.close();
 });
 
 async function emptyDatabase(): Promise<string> {
@@ -159,37 +150,26 @@ async function decideAndExecute(url: string): Promise<void> {
     instanceType: 'm5.large',
   });
   await using(url, (client) => client.query(`update resources set mode = 'manual' where mode = 'auto'`));
-  const redis = createTestRedis();
+  const api = await startTestApi({}, async ({ redis }) => ({ database: url, redis }));
   const environment = {
-    ...{ DATABASE_URL: url, REDIS_URL: redis.url, QUEUE_PREFIX: redis.prefix, LOG_LEVEL: 'silent' },
-    ...{ HOST: '127.0.0.1', PORT: '0', API_KEY_PEPPER: 'a pepper for tests' },
+    ...api.environment,
     ...awsEnvironment(aws),
     WORKER_QUEUES: 'decide,execute-aws,forecast',
   };
   for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
-  const api = composeApi(readApiConfig(environment));
-  const base = `http://127.0.0.1:${await listen(api)}`;
-  const worker = await startWorker(readWorkerConfig(environment));
+  const worker = await startTestWorker(environment);
   try {
-    const { key } = await createKey(api.deps.pool, 'a pepper for tests', {
-      ...{ name: 'test', scopes: ['read', 'decide', 'execute'], days: 1 },
-    });
-    const ask = async (path: string, body?: object) => {
-      const answer = await fetch(base + path, {
-        ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
-        headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', prefer: 'wait=20' },
-      });
-      return { status: answer.status, body: (await answer.json()) as ReturnType<typeof JSON.parse> };
-    };
-    const decided = await ask('/scale/decide', { resource_id: web });
+    const client = await api.client(['read', 'decide', 'execute']);
+    const wait = { prefer: 'wait=20' };
+    const decided = await client.post('/scale/decide', { resource_id: web }, wait);
     expect(decided.body).toMatchObject({ decision_type: 'scaleup', current_instances: 4 });
-    const executed = await ask('/scale/execute', { decision_id: decided.body.id });
+    const executed = await client.post('/scale/execute', { decision_id: decided.body.id }, wait);
     expect(executed.body).toMatchObject({ success: true, event: { previous_instances: 4 } });
     for (const path of ['/scale/history', '/scale/decisions', '/jobs', '/resources'])
-      expect((await ask(path)).status).toBe(200);
+      expect((await client.get(path)).status).toBe(200);
   } finally {
-    await worker.close(5_000);
-    await api.closers.closeAll(5_000);
+    await worker.close();
+    await api.close();
   }
 }
 

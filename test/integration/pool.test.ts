@@ -1,26 +1,17 @@
 import type pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { createPool, isDatabaseAway, withTransaction } from '../../shared/db/pool.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { forFile } from '../support/for-file.ts';
+import { openTestPool } from '../support/test-database.ts';
 
-let database: TestDatabase;
-let pool: pg.Pool;
-
-beforeAll(async () => {
-  database = await createTestDatabase();
-  pool = createPool(database.url, { name: 'pool-test', size: 1 });
-});
-afterAll(async () => {
-  await pool.end();
-  await database.drop();
-});
+const { pool, url } = forFile(await openTestPool(1));
 
 describe('a transaction whose connection is ended by the server', () => {
   it('fails with an error its caller can act on, and takes nothing else down', async () => {
     const surprises: unknown[] = [];
     const onSurprise = (error: unknown) => surprises.push(error);
     process.on('uncaughtException', onSurprise);
-    const admin = createPool(database.url, { name: 'pool-test-admin', size: 1 });
+    const admin = createPool(url, { name: 'pool-test-admin', size: 1 });
     const work = withTransaction(pool, async (tx) => {
       const { rows } = await tx.query<{ pid: number }>('select pg_backend_pid() as pid');
       await admin.query('select pg_terminate_backend($1)', [rows[0]?.pid]);
@@ -44,8 +35,8 @@ describe('a transaction whose connection is ended by the server', () => {
 
 describe('a server that may no longer write, as after a failover', () => {
   it('is away, and so is every session with it: the next ones write again', async () => {
-    const name = new URL(database.url).pathname.slice(1);
-    const admin = createPool(database.url, { name: 'pool-test-admin', size: 1 });
+    const name = new URL(url).pathname.slice(1);
+    const admin = createPool(url, { name: 'pool-test-admin', size: 1 });
     await admin.query('create table notes (text text)');
     const setReadOnly = (on: 'on' | 'off') =>
       admin.query(`alter database "${name}" set default_transaction_read_only = ${on}`);
@@ -55,7 +46,7 @@ describe('a server that may no longer write, as after a failover', () => {
         (error: unknown) => isDatabaseAway(error),
       );
     await setReadOnly('on');
-    const demoted = createPool(database.url, { name: 'pool-test', size: 1 });
+    const demoted = createPool(url, { name: 'pool-test', size: 1 });
     await demoted.query('select 1');
     await setReadOnly('off');
     expect(await note(demoted)).toBe(true);

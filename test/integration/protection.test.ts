@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type pg from 'pg';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 import { findJob } from '../../api/jobs/jobs-store.ts';
 import { listFlapping } from '../../api/protection/flapping-store.ts';
 import { listFleetLimits, setFleetLimits } from '../../api/protection/fleet-limits-store.ts';
@@ -15,19 +14,16 @@ import { loadDecisionInputs } from '../../worker/decide/inputs-store.ts';
 import { circuitAnswered } from '../../worker/execute/circuits-store.ts';
 import { lockFleet } from '../../worker/execute/fleet-lock-store.ts';
 import { ProviderError } from '../../worker/providers/provider-error.ts';
-import { type ExecutionRig, noAnswer, openExecutionRig } from '../support/execution-rig.ts';
+import { noAnswer, openExecutionRig } from '../support/execution-rig.ts';
+import { forFile } from '../support/for-file.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
-import { seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
+import { seedAttempt, seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
+import { readRows, readValue } from '../support/test-database.ts';
 
-let rig: ExecutionRig;
-let pool: pg.Pool;
+const rig = forFile(await openExecutionRig());
+const { pool } = rig;
 let region: string;
 
-beforeAll(async () => {
-  rig = await openExecutionRig();
-  pool = rig.pool;
-});
-afterAll(() => rig.close());
 // A region of its own for each test: what it stops, limits and opens is nobody else's.
 beforeEach(() => {
   region = `test-${randomUUID().slice(0, 8)}`;
@@ -45,6 +41,10 @@ const member = (instances: number, values: Record<string, unknown> = {}) =>
     max_scale_down_step: 500,
     ...values,
   });
+
+/** How many wait for a lock of protection. */
+const waiting = () =>
+  readValue(pool, `select count(*)::integer from pg_locks where locktype = 'advisory' and not granted`);
 
 const ordinarySteps = { max_scale_up_step: 3, max_scale_down_step: 2 };
 
@@ -75,6 +75,10 @@ async function limit(values: Partial<FleetLimits>, scope = cloudScope()) {
   const limits = { ...(standard as FleetLimits), reason: 'a test', actor: 'test', ...values, scope };
   await changeProtection(pool, (tx) => setFleetLimits(tx, limits));
 }
+
+/** What would hold its next decision back. */
+const protectionsOf = async (id: string) =>
+  (await new FleetProtections(pool).of((await loadDecisionInputs(pool, [id])).values())).get(id);
 
 const stopped = (scope: string, reason: string, actor: string) =>
   changeProtection(pool, (tx) => stop(tx, scope, reason, actor));
@@ -132,12 +136,7 @@ describe('a stop', () => {
     const stopping = stopped(cloudScope(), 'incident', 'admin-key').then(() => {
       isOver = true;
     });
-    await expect
-      .poll(
-        async () =>
-          (await pool.query(`select 1 from pg_locks where locktype = 'advisory' and not granted`)).rowCount,
-      )
-      .toBe(1);
+    await expect.poll(waiting).toBe(1);
     expect(isOver).toBe(false);
     await client.query('commit');
     client.release();
@@ -197,9 +196,7 @@ describe('a freeze', () => {
   it('is told by a decision that would scale in', async () => {
     const id = await member(8, ordinarySteps);
     await freeze();
-    const inputs = await loadDecisionInputs(pool, [id]);
-    const protections = await new FleetProtections(pool).of(inputs.values());
-    expect(protections.get(id)).toMatchObject([{ code: 'frozen', direction: 'down', allowed: 0 }]);
+    expect(await protectionsOf(id)).toMatchObject([{ code: 'frozen', direction: 'down', allowed: 0 }]);
   });
 });
 
@@ -277,12 +274,7 @@ describe('the budget of scaling in', () => {
       [first],
     );
     const second = change(await member(10), 10, 9);
-    await expect
-      .poll(
-        async () =>
-          (await pool.query(`select 1 from pg_locks where locktype = 'advisory' and not granted`)).rowCount,
-      )
-      .toBe(1);
+    await expect.poll(waiting).toBe(1);
     await client.query('select pg_sleep(0.6)');
     await client.query('commit');
     client.release();
@@ -307,11 +299,7 @@ describe('the budget of scaling in', () => {
     const id = await member(10);
     const other = await member(10);
     const decisionId = await seedDecision(pool, other, 10, 8);
-    await pool.query(
-      `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, blocked)
-        values ($1, $2, gen_random_uuid(), 1, 1, 10, 8, 'ScaleDown', 'open', now(), now(), tstzrange(now(), 'infinity'))`,
-      [decisionId, other],
-    );
+    await seedAttempt(pool, { resourceId: other, decisionId }, [10, 8]);
     expect((await change(id, 10, 9)).code).toBe('fleet_budget');
   });
 
@@ -319,9 +307,7 @@ describe('the budget of scaling in', () => {
     await limit({ scale_in_floor: 3 });
     const id = await member(10, ordinarySteps);
     await change(id, 10, 8);
-    const inputs = await loadDecisionInputs(pool, [id]);
-    const protections = await new FleetProtections(pool).of(inputs.values());
-    expect(protections.get(id)).toMatchObject([{ code: 'fleet_budget', direction: 'down', allowed: 1 }]);
+    expect(await protectionsOf(id)).toMatchObject([{ code: 'fleet_budget', direction: 'down', allowed: 1 }]);
   });
 });
 
@@ -356,14 +342,11 @@ describe('correlated scale-in', () => {
     });
     // Scaling out goes on.
     expect((await change(id, 10, 12)).writes).toEqual([12]);
-    const { rows } = await pool.query(
-      `select detail from audit_log where action = 'fleet.held' and subject = $1`,
-      [cloudScope()],
-    );
-    expect(rows).toMatchObject([{ detail: { wanting: 10, resources: 15 } }]);
-    const inputs = await loadDecisionInputs(pool, [id]);
-    const protections = await new FleetProtections(pool).of(inputs.values());
-    expect(protections.get(id)).toMatchObject([
+    const audited = `select detail from audit_log where action = 'fleet.held' and subject = $1`;
+    expect(await readRows(pool, audited, [cloudScope()])).toMatchObject([
+      { detail: { wanting: 10, resources: 15 } },
+    ]);
+    expect(await protectionsOf(id)).toMatchObject([
       { code: 'correlated_scale_in', direction: 'down', allowed: 0 },
     ]);
   });
@@ -461,11 +444,8 @@ describe('the circuit of a region', () => {
     const { outcome, writes } = await describes(null);
     expect(outcome).toMatchObject({ kind: 'postpone', refund: true, error: { code: 'circuit_open' } });
     expect(writes).toEqual([]);
-    const { rows } = await pool.query(
-      `select actor from audit_log where action = 'circuit.opened' and subject = $1`,
-      [cloudScope()],
-    );
-    expect(rows).toEqual([{ actor: 'worker-1' }]);
+    const audited = `select actor from audit_log where action = 'circuit.opened' and subject = $1`;
+    expect(await readRows(pool, audited, [cloudScope()])).toEqual([{ actor: 'worker-1' }]);
   });
 
   it('opens at once for credentials that are not known, and not for a permission that lacks', async () => {

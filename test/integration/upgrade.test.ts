@@ -12,11 +12,11 @@ import { enqueue } from '../../shared/queues/queues.ts';
 import { executeDecision } from '../../worker/execute/perform.ts';
 import { claimJobs } from '../../worker/queue/jobs-store.ts';
 import { sweep } from '../../worker/upkeep/relay.ts';
-import type { AwsSimulator } from '../simulators/aws/server.ts';
+import { forFile } from '../support/for-file.ts';
 import { buildPreviousRelease } from '../support/previous-release.ts';
 import { ScriptedCloud } from '../support/scripted-cloud.ts';
 import { newJob, seedDecision, seedExecuteJob, seedResource } from '../support/seed.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { startTestApi } from '../support/test-api.ts';
 import {
   awsEnvironment,
   seedGroup,
@@ -30,34 +30,22 @@ const previous = await buildPreviousRelease();
 if ('missing' in previous)
   console.warn(`upgrade: the tests with the previous release are skipped: ${previous.missing}`);
 
-let api: TestApi;
-let pool: pg.Pool;
-let key: string;
-let aws: AwsSimulator;
-let environment: Record<string, string>;
+const api = forFile(await startTestApi());
+const { pool } = api;
+const client = await api.client();
+const aws = forFile(await startQuickAws());
+const environment = {
+  ...api.environment,
+  LOG_LEVEL: 'info',
+  ...awsEnvironment(aws),
+  WORKER_QUEUES: 'decide,execute-aws,forecast',
+};
 const workers = new TestWorkers(() => environment);
 
-beforeAll(async () => {
-  api = await startTestApi();
-  key = await api.key(['read', 'decide', 'execute', 'admin']);
-  aws = await startQuickAws();
-  environment = {
-    ...api.environment,
-    LOG_LEVEL: 'info',
-    ...awsEnvironment(aws),
-    WORKER_QUEUES: 'decide,execute-aws,forecast',
-  };
-  pool = createPool(api.environment.DATABASE_URL as string, { name: 'test' });
-});
 afterEach(async () => {
   await workers.end();
   await minimum(1);
   await pool.query('delete from worker_heartbeats');
-});
-afterAll(async () => {
-  await pool.end();
-  await aws.close();
-  await api.close();
 });
 
 /** As an operator with a database console may: also to what this release does not know yet. */
@@ -206,7 +194,7 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
         ...{ ok: true, rows: 2 },
       });
       await expect
-        .poll(async () => (await api.call('GET', '/settings/min-worker-version', { key })).body.workers, {
+        .poll(async () => (await client.get('/settings/min-worker-version')).body.workers, {
           timeout: 10_000,
         })
         .toMatchObject([{ worker_version: 1, outdated: false }]);
@@ -245,8 +233,9 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
 
     it('claims nothing once it is outdated, loses nothing, does not crash, and is told apart in /ready', async () => {
       const { child, output } = old;
-      const set = await api.call('PUT', '/settings/min-worker-version', {
-        ...{ key, body: { min_worker_version: 2, reason: 'everything is upgraded' } },
+      const set = await client.put('/settings/min-worker-version', {
+        min_worker_version: 2,
+        reason: 'everything is upgraded',
       });
       expect(set.status).toBe(200);
       const { id, name } = await seedBusyGroup();
@@ -259,9 +248,9 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
         expect(await stateOf(untouched)).toEqual({ status: 'queued', attempts: 0, fence: 0 });
       expect(writesTo(name)).toEqual([]);
       await expect
-        .poll(async () => (await api.call('GET', '/ready', {})).body, { timeout: 10_000 })
+        .poll(async () => (await api.get('/ready')).body, { timeout: 10_000 })
         .toMatchObject({ status: 'not_ready', workers: 0, outdated_workers: 1 });
-      const { body } = await api.call('GET', '/ready', {});
+      const { body } = await api.get('/ready');
       expect(body.reasons.join()).toContain('older than min_worker_version');
 
       // The relay rings again, and a worker of this release does the work beside it.
@@ -287,7 +276,11 @@ describe.skipIf('missing' in previous)('a worker of the previous release beside 
       await (
         await fetch(`http://127.0.0.1:${port}${path}`, {
           ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) }),
-          headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', prefer: 'wait=15' },
+          headers: {
+            authorization: `Bearer ${client.key}`,
+            'content-type': 'application/json',
+            prefer: 'wait=15',
+          },
         })
       ).json();
     const decided = await ask('/scale/decide', { resource_id: id });
@@ -320,10 +313,10 @@ describe('a worker of this release that is outdated', () => {
   it('leaves the queues alone, says so, and goes on when it is allowed', async () => {
     await minimum(workerVersion + 1);
     const { child, ended, output } = workers.startProcess();
-    const outdated = async () => (await api.call('GET', '/ready', {})).body.outdated_workers;
+    const outdated = async () => (await api.get('/ready')).body.outdated_workers;
     await expect.poll(outdated, { timeout: 10_000 }).toBe(1);
     await expect
-      .poll(async () => (await api.call('GET', '/settings/min-worker-version', { key })).body.workers)
+      .poll(async () => (await client.get('/settings/min-worker-version')).body.workers)
       .toMatchObject([{ worker_version: workerVersion, outdated: true }]);
     const jobs: string[] = [];
     // A read that was under way when it turned away may still take one entry, never more.
@@ -370,7 +363,7 @@ describe('a worker of this release that is outdated', () => {
 
 describe('PUT /settings/min-worker-version', () => {
   it('needs a reason, is in the audit log, and never asks for more than this release has', async () => {
-    const put = (body: unknown) => api.call('PUT', '/settings/min-worker-version', { key, body });
+    const put = (body: unknown) => client.put('/settings/min-worker-version', body);
     expect((await put({ min_worker_version: 2 })).status).toBe(400);
     expect((await put({ min_worker_version: 0, reason: 'a reason' })).status).toBe(400);
     const more = await put({ min_worker_version: workerVersion + 1, reason: 'a reason' });
@@ -381,7 +374,7 @@ describe('PUT /settings/min-worker-version', () => {
         body: { min_worker_version: 2, reason: 'all upgraded', release_worker_version: workerVersion },
       },
     });
-    const { body } = await api.call('GET', '/audit?action=fleet.min_worker_version&limit=1', { key });
+    const { body } = await client.get('/audit?action=fleet.min_worker_version&limit=1');
     expect(body.entries).toMatchObject([{ detail: { before: 1, after: 2, reason: 'all upgraded' } }]);
   });
 });

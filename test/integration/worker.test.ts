@@ -1,43 +1,32 @@
 import { randomUUID } from 'node:crypto';
-import type pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { insertJobs } from '../../shared/db/jobs-store.ts';
-import { createPool } from '../../shared/db/pool.ts';
-import { createProducerConnection, createQueues, enqueue, type Queues } from '../../shared/queues/queues.ts';
+import { createProducerConnection, createQueues, enqueue } from '../../shared/queues/queues.ts';
 import { decideDueResources, expireOldRows } from '../../worker/upkeep/chores.ts';
 import { ProgressWatch } from '../../worker/upkeep/heartbeat.ts';
-import type { AwsSimulator } from '../simulators/aws/server.ts';
-import { newJob, seedDecision, seedResource } from '../support/seed.ts';
-import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
+import { forFile } from '../support/for-file.ts';
+import { newJob, seedAttempt, seedDecision, seedResource, storeJob } from '../support/seed.ts';
+import { openTestPool, readRows, readValue } from '../support/test-database.ts';
 import { createTestRedis } from '../support/test-redis.ts';
 import { awsEnvironment, seedGroup, seedSamples, startQuickAws, TestWorkers } from '../support/worker-rig.ts';
 
-let database: TestDatabase;
-let pool: pg.Pool;
-let queues: Queues;
-let producer: ReturnType<typeof createProducerConnection>;
-let aws: AwsSimulator;
-let environment: Record<string, string>;
+const { pool, url } = forFile(await openTestPool());
+const redis = createTestRedis();
+const producer = createProducerConnection(redis.url, () => {});
+await new Promise((resolve) => producer.once('ready', resolve));
+const queues = createQueues(producer, redis.prefix, () => {});
+const aws = forFile(await startQuickAws());
+const environment = {
+  DATABASE_URL: url,
+  REDIS_URL: redis.url,
+  QUEUE_PREFIX: redis.prefix,
+  LOG_LEVEL: 'info',
+  ...awsEnvironment(aws),
+  OBSERVE_INTERVAL_SECONDS: '1',
+};
 const workers = new TestWorkers(() => environment);
 const startHere = (extra?: Record<string, string>) => workers.startHere(extra);
 
-beforeAll(async () => {
-  database = await createTestDatabase();
-  pool = createPool(database.url, { name: 'test' });
-  const redis = createTestRedis();
-  producer = createProducerConnection(redis.url, () => {});
-  await new Promise((resolve) => producer.once('ready', resolve));
-  queues = createQueues(producer, redis.prefix, () => {});
-  aws = await startQuickAws();
-  environment = {
-    DATABASE_URL: database.url,
-    REDIS_URL: redis.url,
-    QUEUE_PREFIX: redis.prefix,
-    LOG_LEVEL: 'info',
-    ...awsEnvironment(aws),
-    OBSERVE_INTERVAL_SECONDS: '1',
-  };
-});
 afterEach(async () => {
   await workers.end();
   await pool.query('delete from worker_heartbeats');
@@ -45,17 +34,14 @@ afterEach(async () => {
 afterAll(async () => {
   await Promise.all(Object.values(queues).map((queue) => queue.close()));
   producer.disconnect();
-  await aws.close();
-  await pool.end();
-  await database.drop();
 });
 
-const statusOf = async (id: string): Promise<string | undefined> =>
-  (await pool.query<{ status: string }>('select status from jobs where id = $1', [id])).rows[0]?.status;
+const rows = (sql: string, ...values: unknown[]) => readRows(pool, sql, values);
+const value = (sql: string, ...values: unknown[]) => readValue(pool, sql, values);
+const statusOf = (id: string) => value('select status from jobs where id = $1', id);
 
 async function submit(resourceId: string): Promise<string> {
-  const job = newJob('decide', resourceId, null);
-  await insertJobs(pool, [job]);
+  const job = await storeJob(pool, 'decide', resourceId);
   await enqueue(queues, [{ id: job.id, queue: 'decide', seq: 0 }]);
   return job.id;
 }
@@ -64,9 +50,7 @@ describe('a worker process', () => {
   it('serves only the queues it is told to, reports itself, and ends clean on SIGTERM', async () => {
     const { child, ended, output } = workers.startProcess({ args: ['--queues', 'execute-aws,upkeep'] });
     const heartbeats = async () =>
-      (await pool.query<{ queues: string[] }>('select queues from worker_heartbeats')).rows.map(
-        (row) => row.queues,
-      );
+      (await rows('select queues from worker_heartbeats')).map((row) => row.queues);
     await expect.poll(heartbeats, { timeout: 10_000 }).toEqual([['execute-aws', 'upkeep']]);
     const id = await submit(await seedResource(pool));
     await new Promise((resolve) => setTimeout(resolve, 500));
@@ -113,14 +97,11 @@ describe('a worker process', () => {
       },
       { timeout: 10_000 },
     );
-    const { rows } = await pool.query('select status, fence from jobs where id = any ($1)', [forged.ids]);
-    expect(rows).toEqual([
+    expect(await rows('select status, fence from jobs where id = any ($1)', forged.ids)).toEqual([
       { status: 'queued', fence: 0 },
       { status: 'queued', fence: 0 },
     ]);
-    expect((await pool.query('select 1 from scaling_decisions where resource_id = $1', [id])).rowCount).toBe(
-      1,
-    );
+    expect(await rows('select 1 from scaling_decisions where resource_id = $1', id)).toHaveLength(1);
     await pool.query('delete from jobs where id = any ($1)', [forged.ids]);
   });
 
@@ -128,25 +109,19 @@ describe('a worker process', () => {
     const { id, name } = await seedGroup(pool, aws, { mode: 'manual' });
     await seedSamples(pool, id, 95);
     await startHere({ SCALER_STOP: '1', WORKER_QUEUES: 'decide,execute-aws' });
-    const { rows: told } = await pool.query(
-      `select actor, detail from audit_log where action = 'worker.stopped'`,
-    );
-    expect(told).toMatchObject([{ detail: { reason: expect.stringContaining('SCALER_STOP') } }]);
+    const stops = await rows(`select actor, detail from audit_log where action = 'worker.stopped'`);
+    expect(stops).toMatchObject([{ detail: { reason: expect.stringContaining('SCALER_STOP') } }]);
     await expect
-      .poll(
-        async () =>
-          (await pool.query('select stopped from worker_heartbeats where worker_id = $1', [told[0].actor]))
-            .rows,
-      )
+      .poll(() => rows('select stopped from worker_heartbeats where worker_id = $1', stops[0].actor))
       .toEqual([{ stopped: true }]);
-    await pool.query('delete from worker_heartbeats where worker_id <> $1', [told[0].actor]);
+    await pool.query('delete from worker_heartbeats where worker_id <> $1', [stops[0].actor]);
     const job = await submit(id);
     await expect.poll(() => statusOf(job), { timeout: 10_000 }).toBe('completed');
-    const { rows } = await pool.query(
-      'select decision_type, reason, explanation from scaling_decisions where job_id = $1',
-      [job],
+    const decisions = await rows(
+      'select decision_type, reason from scaling_decisions where job_id = $1',
+      job,
     );
-    expect(rows).toMatchObject([
+    expect(decisions).toMatchObject([
       { decision_type: 'noaction', reason: expect.stringContaining('SCALER_STOP') },
     ]);
     expect(aws.group(name)?.desired).toBe(4);
@@ -163,13 +138,12 @@ describe('a worker process', () => {
         [circuit, seconds],
       );
     const isThere = async () =>
-      (await pool.query('select 1 from circuits where scope = $1 and open_until is not null', [circuit]))
-        .rowCount;
+      (await rows('select 1 from circuits where scope = $1 and open_until is not null', circuit)).length;
     const decided = async () => {
       const job = await submit(id);
       await expect.poll(() => statusOf(job), { timeout: 10_000 }).toBe('completed');
       const sql = 'select decision_type, reason_code from scaling_decisions where job_id = $1';
-      return (await pool.query(sql, [job])).rows[0];
+      return (await rows(sql, job))[0];
     };
     await open(30);
     await startHere({ WORKER_QUEUES: 'decide' });
@@ -181,20 +155,15 @@ describe('a worker process', () => {
       .toMatchObject({ decision_type: 'scaleup' });
     await startHere({ WORKER_QUEUES: 'upkeep' });
     const looked = async () =>
-      (
-        await pool.query(
-          `select 1 from resources where id = $1 and observed_at > now() - interval '3 seconds'`,
-          [id],
-        )
-      ).rowCount;
+      (await rows(`select 1 from resources where id = $1 and observed_at > now() - interval '3 seconds'`, id))
+        .length;
     await expect.poll(looked, { timeout: 10_000 }).toBe(1);
     expect(await isThere()).toBe(1);
     await open(-61);
     await expect.poll(isThere, { timeout: 10_000 }).toBe(0);
-    const { rows } = await pool.query(
-      `select subject, detail from audit_log where action = 'circuit.closed'`,
-    );
-    expect(rows).toEqual([{ subject: circuit, detail: { why: 'the cloud was read well' } }]);
+    expect(await rows(`select subject, detail from audit_log where action = 'circuit.closed'`)).toEqual([
+      { subject: circuit, detail: { why: 'the cloud was read well' } },
+    ]);
   });
 
   it('killed in the middle of its work loses nothing: another one finishes it', async () => {
@@ -210,19 +179,18 @@ describe('a worker process', () => {
       `update jobs set dispatched_at = now() - interval '1 minute' where status in ('queued', 'retrying')`,
     );
     await startHere({ WORKER_QUEUES: 'decide,upkeep' });
-    const unfinished = async () =>
-      (
-        await pool.query<{ n: number }>(
-          `select count(*)::integer as n from jobs where id = any ($1::uuid[]) and status <> 'completed'`,
-          [jobs],
-        )
-      ).rows[0]?.n;
+    const unfinished = () =>
+      value(
+        `select count(*)::integer as n from jobs where id = any ($1::uuid[]) and status <> 'completed'`,
+        jobs,
+      );
     await expect.poll(unfinished, { timeout: 20_000 }).toBe(0);
-    const { rows } = await pool.query<{ n: number }>(
-      'select count(*)::integer as n from scaling_decisions where job_id = any ($1::uuid[])',
-      [jobs],
-    );
-    expect(rows).toEqual([{ n: 60 }]);
+    expect(
+      await value(
+        'select count(*)::integer as n from scaling_decisions where job_id = any ($1::uuid[])',
+        jobs,
+      ),
+    ).toBe(60);
   }, 40_000);
 });
 
@@ -234,13 +202,8 @@ describe('resources that decide by themselves', () => {
     for (const { id } of [auto, recommended, manual]) await seedSamples(pool, id, 90);
     await startHere();
     await expect.poll(() => aws.group(auto.name)?.desired, { timeout: 20_000 }).toBe(6);
-    const decisionsOf = async (id: string) =>
-      (
-        await pool.query<{ decision_type: string; executed: boolean }>(
-          'select decision_type, executed from scaling_decisions where resource_id = $1',
-          [id],
-        )
-      ).rows;
+    const decisionsOf = (id: string) =>
+      rows('select decision_type, executed from scaling_decisions where resource_id = $1', id);
     await expect.poll(() => decisionsOf(auto.id)).toEqual([{ decision_type: 'scaleup', executed: true }]);
     await expect
       .poll(() => decisionsOf(recommended.id))
@@ -256,11 +219,7 @@ describe('resources that decide by themselves', () => {
     const counts = await Promise.all([1, 2, 3, 4].map(() => decideDueResources(pool, queues)));
     expect(counts.reduce((sum, count) => sum + count, 0)).toBe(1);
     expect(await decideDueResources(pool, queues)).toBe(0);
-    const { rows } = await pool.query<{ n: number }>(
-      'select count(*)::integer as n from jobs where resource_id = $1',
-      [id],
-    );
-    expect(rows).toEqual([{ n: 1 }]);
+    expect(await value('select count(*)::integer as n from jobs where resource_id = $1', id)).toBe(1);
   });
 });
 
@@ -268,30 +227,18 @@ describe('upkeep', () => {
   it('sees what others did to a group, and writes it down', async () => {
     const { id, name } = await seedGroup(pool, aws, {}, 5);
     await startHere();
-    const currentOf = async () =>
-      (
-        await pool.query<{ current_instances: number }>(
-          'select current_instances from resources where id = $1',
-          [id],
-        )
-      ).rows[0]?.current_instances;
+    const currentOf = () => value('select current_instances from resources where id = $1', id);
     await expect
-      .poll(
-        async () =>
-          (await pool.query('select 1 from resources where id = $1 and observed_at is not null', [id]))
-            .rowCount,
-        {
-          timeout: 15_000,
-        },
-      )
-      .toBe(1);
+      .poll(() => value('select observed_at from resources where id = $1', id), { timeout: 15_000 })
+      .not.toBeNull();
     aws.changeExternally(name, { desired: 9 });
     await expect.poll(currentOf, { timeout: 15_000 }).toBe(9);
-    const { rows } = await pool.query(
-      `select phase, previous_instances, new_instances from scaling_events where resource_id = $1`,
-      [id],
-    );
-    expect(rows).toEqual([{ phase: 'observed', previous_instances: 5, new_instances: 9 }]);
+    expect(
+      await rows(
+        `select phase, previous_instances, new_instances from scaling_events where resource_id = $1`,
+        id,
+      ),
+    ).toEqual([{ phase: 'observed', previous_instances: 5, new_instances: 9 }]);
   }, 40_000);
 
   it('deletes what has outlived its use, and no history', async () => {
@@ -312,12 +259,8 @@ describe('upkeep', () => {
       [id],
     );
     await expireOldRows(pool, { sampleDays: 30 });
-    const count = async (table: string, column = 'resource_id', value: string = id) =>
-      (
-        await pool.query<{ n: number }>(`select count(*)::integer as n from ${table} where ${column} = $1`, [
-          value,
-        ])
-      ).rows[0]?.n;
+    const count = (table: string, column = 'resource_id', key: string = id) =>
+      value(`select count(*)::integer from ${table} where ${column} = $1`, key);
     expect(await count('metric_samples')).toBe(1);
     expect(await count('predictions')).toBe(1);
     expect(await count('idempotency_keys', 'key_id', 'k')).toBe(1);
@@ -339,38 +282,28 @@ describe('upkeep', () => {
     const { id } = await seedGroup(pool, aws);
     const decide = async (daysAgo: number, tried: boolean) => {
       const decisionId = await seedDecision(pool, id, 4, 5, { expiresInSeconds: -86_400 });
-      const job = newJob('decide', id, null);
-      await insertJobs(pool, [job]);
+      const job = await storeJob(pool, 'decide', id);
       await pool.query(
         `update jobs set status = 'completed', outcome = 'succeeded', finished_at = now(), created_at = now() - $2 * interval '1 day' where id = $1`,
         [job.id, daysAgo],
       );
       await pool.query('update scaling_decisions set job_id = $2 where id = $1', [decisionId, job.id]);
       if (tried)
-        await pool.query(
-          `insert into attempts (decision_id, resource_id, job_id, no, epoch, from_instances, target_instances, action, state, intent_at, settle_after, blocked)
-            values ($1, $2, $3, 1, 1, 4, 5, 'ScaleUp', 'rejected', now(), now(), 'empty')`,
-          [decisionId, id, job.id],
-        );
+        await seedAttempt(pool, { resourceId: id, decisionId, jobId: job.id }, [4, 5], {
+          state: 'rejected',
+          blocked: 'empty',
+        });
       return { decisionId, jobId: job.id };
     };
     const [old, tried, young] = [await decide(100, false), await decide(100, true), await decide(80, false)];
-    const unfinished = newJob('decide', id, null);
-    await insertJobs(pool, [unfinished]);
+    const unfinished = await storeJob(pool, 'decide', id);
     await pool.query(
       `update jobs set created_at = now() - interval '100 days', available_at = now() + interval '1 day' where id = $1`,
       [unfinished.id],
     );
-    const kept = async () => ({
-      jobs: (await pool.query<{ id: string }>('select id from jobs where resource_id = $1', [id])).rows
-        .map((row) => row.id)
-        .sort(),
-      decisions: (
-        await pool.query<{ id: string }>('select id from scaling_decisions where resource_id = $1', [id])
-      ).rows
-        .map((row) => row.id)
-        .sort(),
-    });
+    const idsIn = async (table: string) =>
+      (await rows(`select id from ${table} where resource_id = $1`, id)).map((row) => row.id).sort();
+    const kept = async () => ({ jobs: await idsIn('jobs'), decisions: await idsIn('scaling_decisions') });
     await expireOldRows(pool, { sampleDays: 30 });
     expect(await kept()).toEqual({
       jobs: [old.jobId, tried.jobId, young.jobId, unfinished.id].sort(),

@@ -3,8 +3,9 @@ import { describe, expect, it } from 'vitest';
 import { decide } from '../../worker/engine/decide.ts';
 import type { EngineInput, EnginePolicy, EngineSample } from '../../worker/engine/types.ts';
 import { input, minutes, now, policy } from '../support/engine-input.ts';
+import { forAll } from '../support/for-all.ts';
 
-const runs = { numRuns: 1_000 };
+const runs = 1_000;
 const count = fc.integer({ min: 1, max: 60 });
 /** Half of them in the range where stages change their minds. */
 const ratio = fc.oneof(
@@ -108,32 +109,24 @@ function deepFreeze<T>(value: T): T {
 }
 
 describe('every decision', () => {
-  it('ends within bounds, or nearer to them than it began', () => {
-    fc.assert(
-      fc.property(actingInput, (given) => {
-        const { targetInstances: target, currentInstances: current } = decide(given);
-        const { minInstances: min, maxInstances: max } = given.policy;
-        const outside = (size: number) => Math.max(0, min - size, size - max);
-        if (outside(current) === 0) expect(outside(target)).toBe(0);
-        else if (target !== current) expect(outside(target)).toBeLessThan(outside(current));
-        // Towards the bounds, never across to the other side of them.
-        if (current > max) expect(target).toBeGreaterThanOrEqual(min);
-        if (current < min) expect(target).toBeLessThanOrEqual(max);
-      }),
-      runs,
-    );
-  });
+  it('ends within bounds, or nearer to them than it began', () =>
+    forAll(runs, [actingInput], (given) => {
+      const { targetInstances: target, currentInstances: current } = decide(given);
+      const { minInstances: min, maxInstances: max } = given.policy;
+      const outside = (size: number) => Math.max(0, min - size, size - max);
+      if (outside(current) === 0) expect(outside(target)).toBe(0);
+      else if (target !== current) expect(outside(target)).toBeLessThan(outside(current));
+      // Towards the bounds, never across to the other side of them.
+      if (current > max) expect(target).toBeGreaterThanOrEqual(min);
+      if (current < min) expect(target).toBeLessThanOrEqual(max);
+    }));
 
-  it('goes no further than a step', () => {
-    fc.assert(
-      fc.property(actingInput, (given) => {
-        const change = decide(given).targetInstances - given.currentInstances;
-        expect(change).toBeLessThanOrEqual(given.policy.maxScaleUpStep);
-        expect(-change).toBeLessThanOrEqual(given.policy.maxScaleDownStep);
-      }),
-      runs,
-    );
-  });
+  it('goes no further than a step', () =>
+    forAll(runs, [actingInput], (given) => {
+      const change = decide(given).targetInstances - given.currentInstances;
+      expect(change).toBeLessThanOrEqual(given.policy.maxScaleUpStep);
+      expect(-change).toBeLessThanOrEqual(given.policy.maxScaleDownStep);
+    }));
 
   // Holds for raising any ratios, measured or predicted, at any moments, while they stay plausible (at most 100) and the
   // sample's instances, its time and everything else stay the same. It does not hold, and need not, for making a missing
@@ -145,90 +138,71 @@ describe('every decision', () => {
       fc.constantFrom(1.0001, 1.1, 1.43),
     );
     const raised = (value: number | null, by: number) => (value === null ? null : Math.min(100, value * by));
-    fc.assert(
-      fc.property(anyInput, fc.array(factor, { minLength: 1, maxLength: 40 }), (given, factors) => {
-        const by = (index: number) => factors[index % factors.length] as number;
-        const more: EngineInput = {
-          ...given,
-          // Values that cannot be true stay as they are.
-          samples: given.samples.map((sample, index) => ({
-            ...sample,
-            cpuRatio: plausible(sample.cpuRatio) ? raised(sample.cpuRatio, by(index)) : sample.cpuRatio,
-            memoryRatio: plausible(sample.memoryRatio)
-              ? raised(sample.memoryRatio, by(index + 1))
-              : sample.memoryRatio,
-          })),
-          prediction:
-            given.prediction === null
-              ? null
-              : { ...given.prediction, cpuRatio: raised(given.prediction.cpuRatio, by(0)) },
-        };
-        expect(decide(more).targetInstances).toBeGreaterThanOrEqual(decide(given).targetInstances);
-        expect(decide(more).explanation.wanted ?? 0).toBeGreaterThanOrEqual(
-          decide(given).explanation.wanted ?? 0,
-        );
-      }),
-      { numRuns: 3_000 },
-    );
+    forAll(3_000, [anyInput, fc.array(factor, { minLength: 1, maxLength: 40 })], (given, factors) => {
+      const by = (index: number) => factors[index % factors.length] as number;
+      const more: EngineInput = {
+        ...given,
+        // Values that cannot be true stay as they are.
+        samples: given.samples.map((sample, index) => ({
+          ...sample,
+          cpuRatio: plausible(sample.cpuRatio) ? raised(sample.cpuRatio, by(index)) : sample.cpuRatio,
+          memoryRatio: plausible(sample.memoryRatio)
+            ? raised(sample.memoryRatio, by(index + 1))
+            : sample.memoryRatio,
+        })),
+        prediction:
+          given.prediction === null
+            ? null
+            : { ...given.prediction, cpuRatio: raised(given.prediction.cpuRatio, by(0)) },
+      };
+      expect(decide(more).targetInstances).toBeGreaterThanOrEqual(decide(given).targetInstances);
+      expect(decide(more).explanation.wanted ?? 0).toBeGreaterThanOrEqual(
+        decide(given).explanation.wanted ?? 0,
+      );
+    });
   });
 
-  it('asks for no less when the same utilisation was measured on more instances', () => {
-    fc.assert(
-      fc.property(actingInput, fc.integer({ min: 1, max: 5 }), (given, more) => {
-        const samples = given.samples.map((sample) =>
-          Number.isSafeInteger(sample.instances) && sample.instances >= 1 && sample.instances <= 1_000
-            ? { ...sample, instances: sample.instances * more }
-            : sample,
-        );
-        expect(decide({ ...given, samples }).targetInstances).toBeGreaterThanOrEqual(
-          decide(given).targetInstances,
-        );
-      }),
-      runs,
-    );
-  });
+  it('asks for no less when the same utilisation was measured on more instances', () =>
+    forAll(runs, [actingInput, fc.integer({ min: 1, max: 5 })], (given, more) => {
+      const samples = given.samples.map((sample) =>
+        Number.isSafeInteger(sample.instances) && sample.instances >= 1 && sample.instances <= 1_000
+          ? { ...sample, instances: sample.instances * more }
+          : sample,
+      );
+      expect(decide({ ...given, samples }).targetInstances).toBeGreaterThanOrEqual(
+        decide(given).targetInstances,
+      );
+    }));
 
-  it('is never turned round by a constraint', () => {
-    fc.assert(
-      fc.property(actingInput, (given) => {
-        const { minInstances: min, maxInstances: max } = given.policy;
-        const decision = decide(given);
-        const { currentInstances: current, targetInstances: target } = decision;
-        const wanted = decision.explanation.wanted ?? current;
-        if (target === current) return;
-        // Outside the bounds, the bounds say which way.
-        const way = current > max ? max - current : current < min ? min - current : wanted - current;
-        expect(Math.sign(target - current)).toBe(Math.sign(way));
-      }),
-      runs,
-    );
-  });
+  it('is never turned round by a constraint', () =>
+    forAll(runs, [actingInput], (given) => {
+      const { minInstances: min, maxInstances: max } = given.policy;
+      const decision = decide(given);
+      const { currentInstances: current, targetInstances: target } = decision;
+      const wanted = decision.explanation.wanted ?? current;
+      if (target === current) return;
+      // Outside the bounds, the bounds say which way.
+      const way = current > max ? max - current : current < min ? min - current : wanted - current;
+      expect(Math.sign(target - current)).toBe(Math.sign(way));
+    }));
 
-  it('never goes beyond what the numbers want, except back into bounds', () => {
-    fc.assert(
-      fc.property(actingInput, (given) => {
-        const { minInstances: min, maxInstances: max } = given.policy;
-        const { currentInstances: current, targetInstances: target, explanation } = decide(given);
-        fc.pre(current >= min && current <= max && explanation.wanted !== null);
-        if (target > current) expect(target).toBeLessThanOrEqual(explanation.wanted as number);
-        if (target < current) expect(target).toBeGreaterThanOrEqual(explanation.wanted as number);
-      }),
-      runs,
-    );
-  });
+  it('never goes beyond what the numbers want, except back into bounds', () =>
+    forAll(runs, [actingInput], (given) => {
+      const { minInstances: min, maxInstances: max } = given.policy;
+      const { currentInstances: current, targetInstances: target, explanation } = decide(given);
+      fc.pre(current >= min && current <= max && explanation.wanted !== null);
+      if (target > current) expect(target).toBeLessThanOrEqual(explanation.wanted as number);
+      if (target < current) expect(target).toBeGreaterThanOrEqual(explanation.wanted as number);
+    }));
 
-  it('never goes below what the newest sample shows to be needed now', () => {
-    fc.assert(
-      fc.property(inputsWith(goodSamples).map(free), (given) => {
-        const { currentInstances: current, targetInstances: target, explanation } = decide(given);
-        fc.pre(current <= given.policy.maxInstances && target < current);
-        for (const candidate of explanation.candidates) {
-          expect(target).toBeGreaterThanOrEqual(candidate.required);
-        }
-      }),
-      runs,
-    );
-  });
+  it('never goes below what the newest sample shows to be needed now', () =>
+    forAll(runs, [inputsWith(goodSamples).map(free)], (given) => {
+      const { currentInstances: current, targetInstances: target, explanation } = decide(given);
+      fc.pre(current <= given.policy.maxInstances && target < current);
+      for (const candidate of explanation.candidates) {
+        expect(target).toBeGreaterThanOrEqual(candidate.required);
+      }
+    }));
 
   it('does nothing while stopped, cooling down, at the hourly limit or paused, and says so', () => {
     const held = fc.constantFrom<[string, (given: EngineInput) => EngineInput]>(
@@ -257,19 +231,16 @@ describe('every decision', () => {
         }),
       ],
     );
-    fc.assert(
-      fc.property(actingInput, held, (given, [code, hold]) => {
-        // From 0 no cooldown counts.
-        fc.pre(given.currentInstances > 0);
-        const would = decide(given);
-        const decision = decide(hold(given));
-        expect(decision.decisionType).toBe('noaction');
-        expect(decision.targetInstances).toBe(given.currentInstances);
-        expect(decision.explanation.wanted).toBe(would.explanation.wanted);
-        expect(decision.reasonCode).toBe(would.decisionType === 'noaction' ? would.reasonCode : code);
-      }),
-      runs,
-    );
+    forAll(runs, [actingInput, held], (given, [code, hold]) => {
+      // From 0 no cooldown counts.
+      fc.pre(given.currentInstances > 0);
+      const would = decide(given);
+      const decision = decide(hold(given));
+      expect(decision.decisionType).toBe('noaction');
+      expect(decision.targetInstances).toBe(given.currentInstances);
+      expect(decision.explanation.wanted).toBe(would.explanation.wanted);
+      expect(decision.reasonCode).toBe(would.decisionType === 'noaction' ? would.reasonCode : code);
+    });
   });
 });
 
@@ -277,30 +248,22 @@ describe('scaling in', () => {
   const expectNoScaleIn = (given: EngineInput) =>
     expect(decide(given).targetInstances).toBeGreaterThanOrEqual(given.currentInstances);
 
-  it('never happens unless the data is fresh', () => {
-    fc.assert(
-      fc.property(actingInput, (given) => {
-        const { decisionType, explanation } = decide(given);
-        if (decisionType === 'scaledown') expect(explanation.dataQuality.verdict).toBe('fresh');
-      }),
-      runs,
-    );
-  });
+  it('never happens unless the data is fresh', () =>
+    forAll(runs, [actingInput], (given) => {
+      const { decisionType, explanation } = decide(given);
+      if (decisionType === 'scaledown') expect(explanation.dataQuality.verdict).toBe('fresh');
+    }));
 
-  it('never happens without samples: nothing does', () => {
-    fc.assert(
-      fc.property(inputsWith(fc.constant([])), (given) => {
-        const decision = decide(given);
-        expect(decision).toMatchObject({
-          decisionType: 'noaction',
-          reasonCode: 'no_data',
-          targetInstances: given.currentInstances,
-        });
-        expect(decision.explanation.wanted).toBeNull();
-      }),
-      runs,
-    );
-  });
+  it('never happens without samples: nothing does', () =>
+    forAll(runs, [inputsWith(fc.constant([]))], (given) => {
+      const decision = decide(given);
+      expect(decision).toMatchObject({
+        decisionType: 'noaction',
+        reasonCode: 'no_data',
+        targetInstances: given.currentInstances,
+      });
+      expect(decision.explanation.wanted).toBeNull();
+    }));
 
   it('never happens when the newest moment is broken, whatever came before', () => {
     const spoil = fc.constantFrom<(sample: EngineSample) => Partial<EngineSample>>(
@@ -315,17 +278,14 @@ describe('scaling in', () => {
       () => ({ instances: Number.NaN }),
       () => ({ instances: 2.5 }),
     );
-    fc.assert(
-      fc.property(inputsWith(goodSamples).map(free), spoil, (given, spoiled) => {
-        fc.pre(given.samples.length > 1);
-        const newest = given.samples.at(-1) as EngineSample;
-        expectNoScaleIn({
-          ...given,
-          samples: [...given.samples.slice(0, -1), { ...newest, ...spoiled(newest) }],
-        });
-      }),
-      runs,
-    );
+    forAll(runs, [inputsWith(goodSamples).map(free), spoil], (given, spoiled) => {
+      fc.pre(given.samples.length > 1);
+      const newest = given.samples.at(-1) as EngineSample;
+      expectNoScaleIn({
+        ...given,
+        samples: [...given.samples.slice(0, -1), { ...newest, ...spoiled(newest) }],
+      });
+    });
   });
 
   it('never happens on samples that are old, or all of the future', () => {
@@ -333,28 +293,21 @@ describe('scaling in', () => {
       fc.integer({ min: -7_200_000, max: -900_001 }),
       fc.integer({ min: 20 * 60_000 + 5_001, max: 7_200_000 }),
     );
-    fc.assert(
-      fc.property(inputsWith(goodSamples).map(free), shift, (given, byMs) => {
-        expectNoScaleIn({
-          ...given,
-          samples: given.samples.map((sample) => ({ ...sample, atMs: sample.atMs + byMs })),
-        });
-      }),
-      runs,
-    );
+    forAll(runs, [inputsWith(goodSamples).map(free), shift], (given, byMs) => {
+      expectNoScaleIn({
+        ...given,
+        samples: given.samples.map((sample) => ({ ...sample, atMs: sample.atMs + byMs })),
+      });
+    });
   });
 
-  it('is not moved by samples of the future beside good ones', () => {
-    fc.assert(
-      fc.property(inputsWith(goodSamples), ratio, (given, cpuRatio) => {
-        const future = { atMs: now + 60_000, cpuRatio, memoryRatio: null, instances: 1 };
-        expect(decide({ ...given, samples: [...given.samples, future] }).targetInstances).toBe(
-          decide(given).targetInstances,
-        );
-      }),
-      runs,
-    );
-  });
+  it('is not moved by samples of the future beside good ones', () =>
+    forAll(runs, [inputsWith(goodSamples), ratio], (given, cpuRatio) => {
+      const future = { atMs: now + 60_000, cpuRatio, memoryRatio: null, instances: 1 };
+      expect(decide({ ...given, samples: [...given.samples, future] }).targetInstances).toBe(
+        decide(given).targetInstances,
+      );
+    }));
 });
 
 describe('a decision', () => {
@@ -364,54 +317,42 @@ describe('a decision', () => {
     return typeof value === 'number' && !Number.isFinite(value) ? 'lost' : value;
   }
 
-  it('is a function of its input alone, survives JSON, and leaves the input as it was', () => {
-    fc.assert(
-      fc.property(anyInput, (given) => {
-        const sound = { ...given, samples: given.samples.filter(json) };
-        const first = decide(deepFreeze(sound));
-        expect(decide(sound)).toEqual(first);
-        expect(decide(JSON.parse(JSON.stringify(sound)))).toEqual(first);
-        expect(JSON.parse(JSON.stringify(first))).toEqual(first);
-      }),
-      runs,
-    );
-  });
+  it('is a function of its input alone, survives JSON, and leaves the input as it was', () =>
+    forAll(runs, [anyInput], (given) => {
+      const sound = { ...given, samples: given.samples.filter(json) };
+      const first = decide(deepFreeze(sound));
+      expect(decide(sound)).toEqual(first);
+      expect(decide(JSON.parse(JSON.stringify(sound)))).toEqual(first);
+      expect(JSON.parse(JSON.stringify(first))).toEqual(first);
+    }));
 
-  it('does not depend on the order of samples of different moments', () => {
-    fc.assert(
-      fc.property(inputsWith(goodSamples), fc.nat(), (given, seed) => {
-        const shuffled = given.samples
-          .map((sample, index) => ({ sample, key: ((index + 1) * 7_919 * (seed + 1)) % 1_009 }))
-          .sort((a, b) => a.key - b.key)
-          .map(({ sample }) => sample);
-        expect(decide({ ...given, samples: shuffled })).toEqual(decide(given));
-      }),
-      runs,
-    );
-  });
+  it('does not depend on the order of samples of different moments', () =>
+    forAll(runs, [inputsWith(goodSamples), fc.nat()], (given, seed) => {
+      const shuffled = given.samples
+        .map((sample, index) => ({ sample, key: ((index + 1) * 7_919 * (seed + 1)) % 1_009 }))
+        .sort((a, b) => a.key - b.key)
+        .map(({ sample }) => sample);
+      expect(decide({ ...given, samples: shuffled })).toEqual(decide(given));
+    }));
 
-  it('is made of whole, finite numbers, and a sentence', () => {
-    fc.assert(
-      fc.property(anyInput, (given) => {
-        const decision = decide(given);
-        expect(Number.isSafeInteger(decision.targetInstances)).toBe(true);
-        expect(decision.targetInstances).toBeGreaterThanOrEqual(0);
-        expect(decision.confidence).toBeGreaterThan(0);
-        expect(decision.confidence).toBeLessThan(1);
-        expect(decision.reason).toMatch(/^[A-Z][^\n]*[^.]\.$/);
-        expect(decision.reason).not.toMatch(/NaN|undefined|Infinity|null/);
-        if (decision.explanation.prediction.used)
-          expect(decision.reason).toMatch(/^Predicted (CPU|Memory): \d+%/);
-        else expect(decision.reason).not.toMatch(/^Predicted/);
-        expect(json(decision)).toBe(true);
-        const { candidates } = decision.explanation;
-        expect(candidates.filter((candidate) => candidate.chosen)).toHaveLength(
-          candidates.length === 0 ? 0 : 1,
-        );
-      }),
-      runs,
-    );
-  });
+  it('is made of whole, finite numbers, and a sentence', () =>
+    forAll(runs, [anyInput], (given) => {
+      const decision = decide(given);
+      expect(Number.isSafeInteger(decision.targetInstances)).toBe(true);
+      expect(decision.targetInstances).toBeGreaterThanOrEqual(0);
+      expect(decision.confidence).toBeGreaterThan(0);
+      expect(decision.confidence).toBeLessThan(1);
+      expect(decision.reason).toMatch(/^[A-Z][^\n]*[^.]\.$/);
+      expect(decision.reason).not.toMatch(/NaN|undefined|Infinity|null/);
+      if (decision.explanation.prediction.used)
+        expect(decision.reason).toMatch(/^Predicted (CPU|Memory): \d+%/);
+      else expect(decision.reason).not.toMatch(/^Predicted/);
+      expect(json(decision)).toBe(true);
+      const { candidates } = decision.explanation;
+      expect(candidates.filter((candidate) => candidate.chosen)).toHaveLength(
+        candidates.length === 0 ? 0 : 1,
+      );
+    }));
 });
 
 describe('a steady load', () => {
@@ -462,26 +403,23 @@ describe('a steady load', () => {
       stabilizationWindowMs: fc.constantFrom(0, 300_000),
       maxInstances: fc.constantFrom(20, 200),
     });
-    fc.assert(
-      fc.property(given, ({ demand, start, ...values }) => {
-        const limits = policy({
-          ...values,
-          scaleUpCooldownMs: 60_000,
-          scaleDownCooldownMs: 120_000,
-          maxActionsPerHour: 60,
-          maxScaleUpStep: 10,
-          maxScaleDownStep: 10,
-        });
-        const seen = sizes(demand, start, limits, 150);
-        const settled = seen.at(-1) as number;
-        expect(new Set(seen.slice(-60))).toEqual(new Set([settled]));
-        if (settled < limits.maxInstances) {
-          const most = Math.max(limits.targetCpuRatio * (1 + limits.tolerance) + 1e-6, 0);
-          expect(demand / settled).toBeLessThanOrEqual(Math.min(0.98, most));
-        }
-      }),
-      { numRuns: 150 },
-    );
+    forAll(150, [given], ({ demand, start, ...values }) => {
+      const limits = policy({
+        ...values,
+        scaleUpCooldownMs: 60_000,
+        scaleDownCooldownMs: 120_000,
+        maxActionsPerHour: 60,
+        maxScaleUpStep: 10,
+        maxScaleDownStep: 10,
+      });
+      const seen = sizes(demand, start, limits, 150);
+      const settled = seen.at(-1) as number;
+      expect(new Set(seen.slice(-60))).toEqual(new Set([settled]));
+      if (settled < limits.maxInstances) {
+        const most = Math.max(limits.targetCpuRatio * (1 + limits.tolerance) + 1e-6, 0);
+        expect(demand / settled).toBeLessThanOrEqual(Math.min(0.98, most));
+      }
+    });
   });
 });
 

@@ -6,9 +6,10 @@ import { restore, save } from '../../worker/forecaster/checkpoint.ts';
 import { DemandForecaster } from '../../worker/forecaster/demand-forecaster.ts';
 import { type Metric, ResourceForecaster, shapeOf } from '../../worker/forecaster/resource-forecaster.ts';
 import { minutes, now, policy } from '../support/engine-input.ts';
+import { forAll } from '../support/for-all.ts';
 import { bytesOf, coarsePolicy, engineForecast, metricForecast } from '../support/forecast-input.ts';
 
-const runs = { numRuns: 200 };
+const runs = 200;
 /** A day of eight steps, so that a short series has weeks. */
 const shape = { stepMs: 10_800_000, horizonSteps: 2 };
 
@@ -50,55 +51,47 @@ function run(forecaster: DemandForecaster, given: Case, from: number, to: number
 }
 
 describe('every forecast', () => {
-  it('is made of finite numbers from 0 on, and of distributions that rise', () => {
-    fc.assert(
-      fc.property(cases, (given) => {
-        const forecaster = new DemandForecaster(shape);
-        let sound = true;
-        const isFine = (value: number) => Number.isFinite(value) && value >= 0;
-        run(forecaster, given, 0, given.demands.length, () => {
-          const { expected, planned, distribution, accuracy, weights, lastDemand } = forecaster;
-          const total = Object.values(weights).reduce((sum, weight) => sum + weight, 0);
-          sound &&=
-            [expected, planned.upper, lastDemand, accuracy.meanAbsoluteError, forecaster.breachedShare].every(
-              isFine,
-            ) &&
-            Object.values(weights).every(isFine) &&
-            Math.abs(total - 1) < 1e-9 &&
-            planned.risk > 0 &&
-            planned.risk <= 2 * given.risk &&
-            distribution.every(
-              ([probability, value], index) =>
-                probability > 0 &&
-                probability < 1 &&
-                isFine(value) &&
-                probability >= (distribution[index - 1]?.[0] ?? 0) &&
-                value >= (distribution[index - 1]?.[1] ?? 0),
-            );
-        });
-        expect(sound).toBe(true);
-      }),
-      runs,
-    );
-  });
+  it('is made of finite numbers from 0 on, and of distributions that rise', () =>
+    forAll(runs, [cases], (given) => {
+      const forecaster = new DemandForecaster(shape);
+      let sound = true;
+      const isFine = (value: number) => Number.isFinite(value) && value >= 0;
+      run(forecaster, given, 0, given.demands.length, () => {
+        const { expected, planned, distribution, accuracy, weights, lastDemand } = forecaster;
+        const total = Object.values(weights).reduce((sum, weight) => sum + weight, 0);
+        sound &&=
+          [expected, planned.upper, lastDemand, accuracy.meanAbsoluteError, forecaster.breachedShare].every(
+            isFine,
+          ) &&
+          Object.values(weights).every(isFine) &&
+          Math.abs(total - 1) < 1e-9 &&
+          planned.risk > 0 &&
+          planned.risk <= 2 * given.risk &&
+          distribution.every(
+            ([probability, value], index) =>
+              probability > 0 &&
+              probability < 1 &&
+              isFine(value) &&
+              probability >= (distribution[index - 1]?.[0] ?? 0) &&
+              value >= (distribution[index - 1]?.[1] ?? 0),
+          );
+      });
+      expect(sound).toBe(true);
+    }));
 
-  it('rests on nothing but what a checkpoint holds: restored anywhere, it goes on bit for bit', () => {
-    fc.assert(
-      fc.property(cases, fc.nat(), (given, seed) => {
-        const { length } = given.demands;
-        const cut = seed % (length + 1);
-        const first = new DemandForecaster(shape);
-        run(first, given, 0, cut);
-        const second = new DemandForecaster(shape);
-        restore(second, save(first));
-        run(first, given, cut, length);
-        run(second, given, cut, length);
-        expect(bytesOf(second)).toBe(bytesOf(first));
-        expect(second.distribution).toEqual(first.distribution);
-      }),
-      runs,
-    );
-  });
+  it('rests on nothing but what a checkpoint holds: restored anywhere, it goes on bit for bit', () =>
+    forAll(runs, [cases, fc.nat()], (given, seed) => {
+      const { length } = given.demands;
+      const cut = seed % (length + 1);
+      const first = new DemandForecaster(shape);
+      run(first, given, 0, cut);
+      const second = new DemandForecaster(shape);
+      restore(second, save(first));
+      run(first, given, cut, length);
+      run(second, given, cut, length);
+      expect(bytesOf(second)).toBe(bytesOf(first));
+      expect(second.distribution).toEqual(first.distribution);
+    }));
 
   it('grows with the demand: twice as much work, twice the forecast', () => {
     // Far from the floors of scales, which are in instances; steady enough for weights not to hang on rounding.
@@ -108,29 +101,26 @@ describe('every forecast', () => {
       noise: fc.array(fc.double({ min: -0.1, max: 0.1, noNaN: true }), { minLength: 7, maxLength: 31 }),
       factor: fc.constantFrom(0.5, 2, 3, 10, 100),
     });
-    fc.assert(
-      fc.property(shapes, ({ level, swing, noise, factor }) => {
-        const plain = new DemandForecaster(shape);
-        const scaled = new DemandForecaster(shape);
-        let worst = 0;
-        for (let at = 0; at < 120; at++) {
-          const jitter = noise[(at * 5) % noise.length] as number;
-          const value = level * (1 + swing * Math.sin((2 * Math.PI * at) / 8) + jitter);
-          const rest = { breached: false, predicted: Number.NaN };
-          plain.update(at, { demand: value, ...rest }, 0.02);
-          scaled.update(at, { demand: value * factor, ...rest }, 0.02);
-          if (at < 40) continue;
-          worst = Math.max(
-            worst,
-            Math.abs(scaled.expected / (factor * plain.expected) - 1),
-            Math.abs(scaled.upper(0.98) / (factor * plain.upper(0.98)) - 1),
-            Math.abs(scaled.upper(0.3) / (factor * plain.upper(0.3)) - 1),
-          );
-        }
-        expect(worst).toBeLessThan(1e-3);
-      }),
-      runs,
-    );
+    forAll(runs, [shapes], ({ level, swing, noise, factor }) => {
+      const plain = new DemandForecaster(shape);
+      const scaled = new DemandForecaster(shape);
+      let worst = 0;
+      for (let at = 0; at < 120; at++) {
+        const jitter = noise[(at * 5) % noise.length] as number;
+        const value = level * (1 + swing * Math.sin((2 * Math.PI * at) / 8) + jitter);
+        const rest = { breached: false, predicted: Number.NaN };
+        plain.update(at, { demand: value, ...rest }, 0.02);
+        scaled.update(at, { demand: value * factor, ...rest }, 0.02);
+        if (at < 40) continue;
+        worst = Math.max(
+          worst,
+          Math.abs(scaled.expected / (factor * plain.expected) - 1),
+          Math.abs(scaled.upper(0.98) / (factor * plain.upper(0.98)) - 1),
+          Math.abs(scaled.upper(0.3) / (factor * plain.upper(0.3)) - 1),
+        );
+      }
+      expect(worst).toBeLessThan(1e-3);
+    });
   });
 });
 
@@ -173,47 +163,39 @@ const policies: fc.Arbitrary<EnginePolicy> = fc
 const metricSets = fc.constantFrom<readonly Metric[]>(['cpu'], ['memory'], ['cpu', 'memory']);
 
 describe('every forecast of a resource', () => {
-  it('does not depend on how its samples were handed over', () => {
-    fc.assert(
-      fc.property(sampleLists, policies, metricSets, fc.nat(), (samples, limits, metrics, seed) => {
-        const cut = seed % (samples.length + 1);
-        const once = new ResourceForecaster(shapeOf(limits), metrics);
-        const twice = new ResourceForecaster(shapeOf(limits), metrics);
-        const taken = once.advance(samples, limits);
-        const first = twice.advance(samples.slice(0, cut), limits);
-        // What overlaps is not taken in again.
-        const second = twice.advance(samples.slice(Math.max(0, cut - 5)), limits);
-        expect(first + second).toBe(taken);
-        expect(bytesOf(twice)).toBe(bytesOf(once));
-      }),
-      { numRuns: 60 },
-    );
-  });
+  it('does not depend on how its samples were handed over', () =>
+    forAll(60, [sampleLists, policies, metricSets, fc.nat()], (samples, limits, metrics, seed) => {
+      const cut = seed % (samples.length + 1);
+      const once = new ResourceForecaster(shapeOf(limits), metrics);
+      const twice = new ResourceForecaster(shapeOf(limits), metrics);
+      const taken = once.advance(samples, limits);
+      const first = twice.advance(samples.slice(0, cut), limits);
+      // What overlaps is not taken in again.
+      const second = twice.advance(samples.slice(Math.max(0, cut - 5)), limits);
+      expect(first + second).toBe(taken);
+      expect(bytesOf(twice)).toBe(bytesOf(once));
+    }));
 
-  it('is plausible, and not changed by asking for it', () => {
-    fc.assert(
-      fc.property(sampleLists, policies, metricSets, (samples, limits, metrics) => {
-        const forecaster = new ResourceForecaster(shapeOf(limits), metrics);
-        forecaster.advance(samples, limits);
-        const before = bytesOf(forecaster);
-        const forecast = forecaster.forecast(limits);
-        expect(forecast?.metrics.map(({ metric }) => metric)).toEqual(metrics);
-        for (const each of forecast?.metrics ?? []) {
-          const { windowHighest: window, hourHighest: hour } = each;
-          const numbers = [each.demand, each.expected, each.upper, ...Object.values(hour)];
-          expect(numbers.every((value) => Number.isFinite(value) && value >= 0)).toBe(true);
-          expect(window.upper).toBeGreaterThanOrEqual(each.upper);
-          expect(window.expected).toBeGreaterThanOrEqual(each.expected);
-          expect(hour.upper).toBeGreaterThanOrEqual(each.upper);
-          expect(each.distrust === null).toBe(each.trusted);
-        }
-        expect(forecaster.forecast(limits)).toEqual(forecast);
-        expect(bytesOf(forecaster)).toBe(before);
-        expect(JSON.parse(JSON.stringify(forecast))).toEqual(forecast);
-      }),
-      { numRuns: 60 },
-    );
-  });
+  it('is plausible, and not changed by asking for it', () =>
+    forAll(60, [sampleLists, policies, metricSets], (samples, limits, metrics) => {
+      const forecaster = new ResourceForecaster(shapeOf(limits), metrics);
+      forecaster.advance(samples, limits);
+      const before = bytesOf(forecaster);
+      const forecast = forecaster.forecast(limits);
+      expect(forecast?.metrics.map(({ metric }) => metric)).toEqual(metrics);
+      for (const each of forecast?.metrics ?? []) {
+        const { windowHighest: window, hourHighest: hour } = each;
+        const numbers = [each.demand, each.expected, each.upper, ...Object.values(hour)];
+        expect(numbers.every((value) => Number.isFinite(value) && value >= 0)).toBe(true);
+        expect(window.upper).toBeGreaterThanOrEqual(each.upper);
+        expect(window.expected).toBeGreaterThanOrEqual(each.expected);
+        expect(hour.upper).toBeGreaterThanOrEqual(each.upper);
+        expect(each.distrust === null).toBe(each.trusted);
+      }
+      expect(forecaster.forecast(limits)).toEqual(forecast);
+      expect(bytesOf(forecaster)).toBe(before);
+      expect(JSON.parse(JSON.stringify(forecast))).toEqual(forecast);
+    }));
 });
 
 const pair = fc.record({
@@ -339,41 +321,35 @@ function frozen<T>(value: T): T {
 describe('every decision with a forecast', () => {
   it('ends within bounds or nearer to them, no further than a step, and never the other way round', () => {
     let led = 0;
-    fc.assert(
-      fc.property(inputs, (given) => {
-        const { minInstances: min, maxInstances: max, maxScaleUpStep, maxScaleDownStep } = given.policy;
-        const decision = decide(given);
-        const { targetInstances: target, currentInstances: current, explanation } = decision;
-        if (explanation.forecast.used) led++;
-        const outside = (size: number) => Math.max(0, min - size, size - max);
-        if (outside(current) === 0) expect(outside(target)).toBe(0);
-        else if (target !== current) expect(outside(target)).toBeLessThan(outside(current));
-        expect(target - current).toBeLessThanOrEqual(maxScaleUpStep);
-        expect(current - target).toBeLessThanOrEqual(maxScaleDownStep);
-        if (target === current) return;
-        const wanted = explanation.wanted ?? current;
-        const way = current > max ? max - current : current < min ? min - current : wanted - current;
-        expect(Math.sign(target - current)).toBe(Math.sign(way));
-        if (outside(current) > 0) return;
-        if (target > current) expect(target).toBeLessThanOrEqual(wanted);
-        else expect(target).toBeGreaterThanOrEqual(wanted);
-      }),
-      { numRuns: 1_000 },
-    );
+    forAll(1_000, [inputs], (given) => {
+      const { minInstances: min, maxInstances: max, maxScaleUpStep, maxScaleDownStep } = given.policy;
+      const decision = decide(given);
+      const { targetInstances: target, currentInstances: current, explanation } = decision;
+      if (explanation.forecast.used) led++;
+      const outside = (size: number) => Math.max(0, min - size, size - max);
+      if (outside(current) === 0) expect(outside(target)).toBe(0);
+      else if (target !== current) expect(outside(target)).toBeLessThan(outside(current));
+      expect(target - current).toBeLessThanOrEqual(maxScaleUpStep);
+      expect(current - target).toBeLessThanOrEqual(maxScaleDownStep);
+      if (target === current) return;
+      const wanted = explanation.wanted ?? current;
+      const way = current > max ? max - current : current < min ? min - current : wanted - current;
+      expect(Math.sign(target - current)).toBe(Math.sign(way));
+      if (outside(current) > 0) return;
+      if (target > current) expect(target).toBeLessThanOrEqual(wanted);
+      else expect(target).toBeGreaterThanOrEqual(wanted);
+    });
     expect(led).toBeGreaterThan(300);
   });
 
   it('scales in on complete, fresh data only', () => {
     let scaledIn = 0;
-    fc.assert(
-      fc.property(inputs, (given) => {
-        const { decisionType, explanation } = decide(given);
-        if (decisionType !== 'scaledown') return;
-        if (explanation.forecast.used) scaledIn++;
-        expect(explanation.dataQuality.verdict).toBe('fresh');
-      }),
-      { numRuns: 1_000 },
-    );
+    forAll(1_000, [inputs], (given) => {
+      const { decisionType, explanation } = decide(given);
+      if (decisionType !== 'scaledown') return;
+      if (explanation.forecast.used) scaledIn++;
+      expect(explanation.dataQuality.verdict).toBe('fresh');
+    });
     expect(scaledIn).toBeGreaterThan(20);
   });
 
@@ -384,49 +360,42 @@ describe('every decision with a forecast', () => {
       fc.double({ min: 1, max: 3, noNaN: true }),
     );
     const factors = fc.record({ upper: by, expected: by, window: by, hour: by });
-    fc.assert(
-      fc.property(inputs, factors, (given, factor) => {
-        const raise = ({ upper, expected }: Pair, more = 1): Pair => ({
-          upper: upper * factor.upper * more,
-          expected: expected * factor.expected * more,
-        });
-        const { forecast } = given;
-        if (forecast === null || forecast === undefined) return;
-        const metrics = forecast.metrics.map((metric) => ({
-          ...metric,
-          ...raise(metric),
-          windowHighest: raise(metric.windowHighest, factor.window),
-          hourHighest: raise(metric.hourHighest, factor.window * factor.hour),
-        }));
-        const less = decide(given);
-        const more = decide({ ...given, forecast: { ...forecast, metrics } });
-        expect(more.targetInstances).toBeGreaterThanOrEqual(less.targetInstances);
-        expect(more.explanation.wanted ?? 0).toBeGreaterThanOrEqual(less.explanation.wanted ?? 0);
-      }),
-      { numRuns: 1_000 },
-    );
+    forAll(1_000, [inputs, factors], (given, factor) => {
+      const raise = ({ upper, expected }: Pair, more = 1): Pair => ({
+        upper: upper * factor.upper * more,
+        expected: expected * factor.expected * more,
+      });
+      const { forecast } = given;
+      if (forecast === null || forecast === undefined) return;
+      const metrics = forecast.metrics.map((metric) => ({
+        ...metric,
+        ...raise(metric),
+        windowHighest: raise(metric.windowHighest, factor.window),
+        hourHighest: raise(metric.hourHighest, factor.window * factor.hour),
+      }));
+      const less = decide(given);
+      const more = decide({ ...given, forecast: { ...forecast, metrics } });
+      expect(more.targetInstances).toBeGreaterThanOrEqual(less.targetInstances);
+      expect(more.explanation.wanted ?? 0).toBeGreaterThanOrEqual(less.explanation.wanted ?? 0);
+    });
   });
 
-  it('is a function of its input alone, leaves it as it was, and is made of whole and finite numbers', () => {
-    fc.assert(
-      fc.property(inputs, (given) => {
-        const before = structuredClone(given);
-        const decision = decide(frozen(given));
-        expect(decide(structuredClone(given))).toEqual(decision);
-        expect(given).toEqual(before);
-        expect(Number.isSafeInteger(decision.targetInstances)).toBe(true);
-        expect(decision.confidence).toBeGreaterThan(0);
-        expect(decision.confidence).toBeLessThan(1);
-        expect(JSON.parse(JSON.stringify(decision))).toEqual(decision);
-        expect(decision.reason).toMatch(/^[A-Z][^\n]*[^.]\.$/);
-        expect(decision.reason).not.toMatch(/NaN|undefined|Infinity|null/);
-        if (decision.explanation.forecast.used) {
-          expect(decision.reason).toMatch(/^Predicted CPU: \d+%(, Memory: \d+%)?( on|, but measured)/);
-        }
-        const { candidates } = decision.explanation;
-        expect(candidates.filter(({ chosen }) => chosen)).toHaveLength(candidates.length === 0 ? 0 : 1);
-      }),
-      runs,
-    );
-  });
+  it('is a function of its input alone, leaves it as it was, and is made of whole and finite numbers', () =>
+    forAll(runs, [inputs], (given) => {
+      const before = structuredClone(given);
+      const decision = decide(frozen(given));
+      expect(decide(structuredClone(given))).toEqual(decision);
+      expect(given).toEqual(before);
+      expect(Number.isSafeInteger(decision.targetInstances)).toBe(true);
+      expect(decision.confidence).toBeGreaterThan(0);
+      expect(decision.confidence).toBeLessThan(1);
+      expect(JSON.parse(JSON.stringify(decision))).toEqual(decision);
+      expect(decision.reason).toMatch(/^[A-Z][^\n]*[^.]\.$/);
+      expect(decision.reason).not.toMatch(/NaN|undefined|Infinity|null/);
+      if (decision.explanation.forecast.used) {
+        expect(decision.reason).toMatch(/^Predicted CPU: \d+%(, Memory: \d+%)?( on|, but measured)/);
+      }
+      const { candidates } = decision.explanation;
+      expect(candidates.filter(({ chosen }) => chosen)).toHaveLength(candidates.length === 0 ? 0 : 1);
+    }));
 });

@@ -4,6 +4,7 @@ import { nextStep } from '../../worker/execute/protocol.ts';
 import type { Attempt, Known, Step } from '../../worker/execute/types.ts';
 import { ProviderError, type ProviderFault } from '../../worker/providers/provider-error.ts';
 import type { CapacityState } from '../../worker/providers/scaling-provider.ts';
+import { forAll } from '../support/for-all.ts';
 
 const faults: readonly ProviderFault[] = [
   'throttled',
@@ -123,14 +124,10 @@ function follow(first: Known, found: Omit<Known, keyof typeof first>): { known: 
   throw new Error(`no end: ${taken.map(({ step }) => step.kind).join(' → ')}`);
 }
 
-const law = (check: (taken: { known: Known; step: Step }[], first: Known) => void): void => {
-  fc.assert(
-    fc.property(start, world, (first, found) =>
-      check(follow(first as Known, found as never), first as Known),
-    ),
-    { numRuns: 3_000 },
+const law = (check: (taken: { known: Known; step: Step }[], first: Known) => void): void =>
+  forAll(3_000, [start, world], (first, found) =>
+    check(follow(first as Known, found as never), first as Known),
   );
-};
 const kinds = (taken: readonly { step: Step }[]) => taken.map(({ step }) => step.kind);
 
 describe('the execution protocol, whatever is found', () => {

@@ -7,6 +7,7 @@ import type { EngineInput } from '../../worker/engine/types.ts';
 import { ResourceForecaster, shapeOf } from '../../worker/forecaster/resource-forecaster.ts';
 import { compare } from '../../worker/simulate/replay-decision.ts';
 import { input, now, policy } from '../support/engine-input.ts';
+import { forAll } from '../support/for-all.ts';
 
 const ratio = fc.double({ min: 0, max: 1.4, noNaN: true });
 /** What a resource has been through: its samples, the forecast made of them, and what happened of late. */
@@ -62,18 +63,14 @@ function stored(given: EngineInput) {
 }
 
 describe('a stored decision', () => {
-  it('comes out the same, bit for bit, from what was stored with it', () => {
-    fc.assert(
-      fc.property(situations, (given) => {
-        expect(compare(stored(given))).toEqual({
-          equal: true,
-          engine_version: expect.any(String),
-          differences: [],
-        });
-      }),
-      { numRuns: 2_000 },
-    );
-  });
+  it('comes out the same, bit for bit, from what was stored with it', () =>
+    forAll(2_000, [situations], (given) => {
+      expect(compare(stored(given))).toEqual({
+        equal: true,
+        engine_version: expect.any(String),
+        differences: [],
+      });
+    }));
 
   it('does not, once one of its inputs was changed so that it matters', () => {
     const row = stored(input({ currentInstances: 4 }));
@@ -81,12 +78,8 @@ describe('a stored decision', () => {
     expect(compare(row)).toMatchObject({ equal: false });
   });
 
-  it('keeps every sample as it was', () => {
-    fc.assert(
-      fc.property(situations, (given) => {
-        expect(unpackInputs(JSON.parse(JSON.stringify(packInputs(given))))).toEqual(given);
-      }),
-      { numRuns: 200 },
-    );
-  });
+  it('keeps every sample as it was', () =>
+    forAll(200, [situations], (given) => {
+      expect(unpackInputs(JSON.parse(JSON.stringify(packInputs(given))))).toEqual(given);
+    }));
 });

@@ -1,9 +1,4 @@
-import {
-  type AutoScalingClient,
-  DescribeAutoScalingGroupsCommand,
-  SetDesiredCapacityCommand,
-} from '@aws-sdk/client-auto-scaling';
-import { DescribeInstancesCommand } from '@aws-sdk/client-ec2';
+import type { AutoScaling } from '@aws-sdk/client-auto-scaling';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { autoScalingClient, type ClientOptions, ec2Client } from './aws/clients.ts';
 import type { AwsEffect, AwsFaultRule } from './aws/faults.ts';
@@ -12,7 +7,7 @@ import { type AwsSimulator, type AwsSimulatorOptions, startAwsSimulator } from '
 const GROUP = { name: 'web', min: 1, max: 9, desired: 2 };
 
 let simulator: AwsSimulator;
-let client: AutoScalingClient;
+let client: AutoScaling;
 
 async function restart(options: AwsSimulatorOptions = {}): Promise<void> {
   client?.destroy();
@@ -27,19 +22,15 @@ afterEach(async () => {
   await simulator.close();
 });
 
-function setDesired(
-  capacity: number,
-  signal?: AbortSignal,
-  by: AutoScalingClient = client,
-): Promise<unknown> {
-  return by.send(
-    new SetDesiredCapacityCommand({ AutoScalingGroupName: 'web', DesiredCapacity: capacity }),
+function setDesired(capacity: number, signal?: AbortSignal, by: AutoScaling = client): Promise<unknown> {
+  return by.setDesiredCapacity(
+    { AutoScalingGroupName: 'web', DesiredCapacity: capacity },
     signal === undefined ? {} : { abortSignal: signal },
   );
 }
 
 async function readDesired(): Promise<number | undefined> {
-  const answer = await client.send(new DescribeAutoScalingGroupsCommand({ AutoScalingGroupNames: ['web'] }));
+  const answer = await client.describeAutoScalingGroups({ AutoScalingGroupNames: ['web'] });
   return answer.AutoScalingGroups?.[0]?.DesiredCapacity;
 }
 
@@ -64,57 +55,42 @@ async function control(method: string, path: string, body?: unknown) {
   return { status: answer.status, json };
 }
 
+const http = (httpStatusCode: number) => ({ $metadata: { httpStatusCode } });
+
 describe('an error from the script', () => {
+  const error = (status: number, code: string, more: { message?: string; applied?: true } = {}) =>
+    ({ kind: 'error', status, code, ...more }) as const;
+
   it.each<[string, AwsEffect, object, boolean]>([
     [
       'throttling',
       { kind: 'throttle' },
-      { name: 'Throttling', message: 'Rate exceeded', $metadata: { httpStatusCode: 400 } },
+      { name: 'Throttling', message: 'Rate exceeded', ...http(400) },
       false,
     ],
-    [
-      'a 4xx',
-      { kind: 'error', status: 403, code: 'AccessDenied', message: 'no' },
-      { name: 'AccessDenied', message: 'no' },
-      false,
-    ],
-    [
-      'expired credentials',
-      { kind: 'error', status: 403, code: 'ExpiredToken' },
-      { name: 'ExpiredToken' },
-      false,
-    ],
+    ['a 4xx', error(403, 'AccessDenied', { message: 'no' }), { name: 'AccessDenied', message: 'no' }, false],
+    ['expired credentials', error(403, 'ExpiredToken'), { name: 'ExpiredToken' }, false],
     [
       'a 500 before the change',
-      { kind: 'error', status: 500, code: 'InternalFailure' },
+      error(500, 'InternalFailure'),
       { name: 'InternalFailure', Type: 'Receiver' },
       false,
     ],
     [
       'a 500 after the change',
-      { kind: 'error', status: 500, code: 'ResourceContention', applied: true },
-      { name: 'ResourceContentionFault', $metadata: { httpStatusCode: 500 } },
+      error(500, 'ResourceContention', { applied: true }),
+      { name: 'ResourceContentionFault', ...http(500) },
       true,
     ],
-    [
-      'a 503',
-      { kind: 'error', status: 503, code: 'ServiceUnavailable' },
-      { name: 'ServiceUnavailable' },
-      false,
-    ],
-    ['HTML from a proxy', { kind: 'html', status: 502 }, { $metadata: { httpStatusCode: 502 } }, false],
-    [
-      'HTML after the change',
-      { kind: 'html', status: 504, applied: true },
-      { $metadata: { httpStatusCode: 504 } },
-      true,
-    ],
+    ['a 503', error(503, 'ServiceUnavailable'), { name: 'ServiceUnavailable' }, false],
+    ['HTML from a proxy', { kind: 'html', status: 502 }, http(502), false],
+    ['HTML after the change', { kind: 'html', status: 504, applied: true }, http(504), true],
     ['a reset before the change', { kind: 'reset' }, { code: 'ECONNRESET' }, false],
     ['a reset after the change', { kind: 'reset', applied: true }, { code: 'ECONNRESET' }, true],
     [
       'a body cut short',
       { kind: 'truncate' },
-      { message: expect.stringMatching(/^aborted/), $metadata: { httpStatusCode: 200 } },
+      { message: expect.stringMatching(/^aborted/), ...http(200) },
       true,
     ],
   ])('%s', async (_what, effect, error, isApplied) => {
@@ -131,7 +107,7 @@ describe('an error from the script', () => {
   it('uses the envelope and the throttling code of EC2', async () => {
     simulator.faults.add({ action: 'DescribeInstances', effect: { kind: 'throttle', retryAfterSeconds: 2 } });
     const ec2 = ec2Client(simulator.endpoint);
-    await expect(ec2.send(new DescribeInstancesCommand({}))).rejects.toMatchObject({
+    await expect(ec2.describeInstances({})).rejects.toMatchObject({
       name: 'RequestLimitExceeded',
       $response: { headers: { 'retry-after': '2' } },
     });
@@ -167,7 +143,7 @@ describe('an answer that does not come', () => {
 
   it('may be a gateway time-out, with the change still to come', async () => {
     onWrite({ kind: 'apply-late', delayMs: 30, status: 504 });
-    await expect(setDesired(5)).rejects.toMatchObject({ $metadata: { httpStatusCode: 504 } });
+    await expect(setDesired(5)).rejects.toMatchObject(http(504));
     expect(desired()).toBe(2);
     await expect.poll(desired, { interval: 10 }).toBe(5);
   });
@@ -241,7 +217,7 @@ describe('a world that moves', () => {
   });
 });
 
-describe('when a rule strikes', () => {
+describe('when a rule applies', () => {
   const throttle: AwsEffect = { kind: 'throttle' };
   const isRefused = (capacity: number) =>
     setDesired(capacity).then(
@@ -254,7 +230,7 @@ describe('when a rule strikes', () => {
     const refused: boolean[] = [];
     for (const capacity of [3, 4, 5, 6]) refused.push(await isRefused(capacity));
     expect(refused).toEqual([false, true, true, false]);
-    expect(simulator.faults.list()).toMatchObject([{ seen: 4, struck: 2 }]);
+    expect(simulator.faults.list()).toMatchObject([{ seen: 4, injected: 2 }]);
   });
 
   it('draws from the seed: the same seed, the same history', async () => {
@@ -291,7 +267,7 @@ describe('when a rule strikes', () => {
     await expect.poll(() => isRefused(4), { interval: 100 }).toBe(false);
     await expect(readDesired()).rejects.toMatchObject({ name: 'Throttling' });
     const elsewhere = autoScalingClient(simulator.endpoint, { region: 'eu-west-1' });
-    await elsewhere.send(new DescribeAutoScalingGroupsCommand({}));
+    await elsewhere.describeAutoScalingGroups({});
     elsewhere.destroy();
   });
 });
@@ -302,17 +278,13 @@ describe('signatures', () => {
     AKIAOLD: { secretAccessKey: 'right', isExpired: true },
     AKIAREADER: { secretAccessKey: 'right', denied: ['autoscaling:SetDesiredCapacity'] },
   };
-  const as = async (options: ClientOptions, work: (by: AutoScalingClient) => Promise<unknown>) => {
+  const as = async (options: ClientOptions, work: (by: AutoScaling) => Promise<unknown>) => {
     const by = autoScalingClient(simulator.endpoint, options);
     await work(by).finally(() => by.destroy());
   };
 
   it.each<[string, ClientOptions, object]>([
-    [
-      'an unknown key',
-      { accessKeyId: 'AKIANOBODY' },
-      { name: 'InvalidClientTokenId', $metadata: { httpStatusCode: 403 } },
-    ],
+    ['an unknown key', { accessKeyId: 'AKIANOBODY' }, { name: 'InvalidClientTokenId', ...http(403) }],
     [
       'a wrong secret',
       { accessKeyId: 'AKIAGOOD', secretAccessKey: 'wrong', sessionToken: 'token' },
@@ -345,7 +317,7 @@ describe('signatures', () => {
     );
     expect(desired()).toBe(5);
     const ec2 = ec2Client(simulator.endpoint, { accessKeyId: 'AKIANOBODY' });
-    await expect(ec2.send(new DescribeInstancesCommand({}))).rejects.toMatchObject({ name: 'AuthFailure' });
+    await expect(ec2.describeInstances({})).rejects.toMatchObject({ name: 'AuthFailure' });
     ec2.destroy();
     simulator.credentials?.set('AKIAGOOD', { secretAccessKey: 'rotated' });
     await as({ accessKeyId: 'AKIAGOOD', secretAccessKey: 'right' }, (by) =>
@@ -362,7 +334,7 @@ describe('signatures', () => {
       expect(setDesired(5, undefined, by)).rejects.toMatchObject({
         name: 'RequestExpired',
         message: expect.stringContaining(words),
-        $metadata: { httpStatusCode: 403 },
+        ...http(403),
       }),
     );
     await as({ systemClockOffset: -295_000 }, (by) => setDesired(4, undefined, by));
@@ -430,7 +402,7 @@ describe('the ledger and the controls', () => {
     });
     await expect(setDesired(5)).rejects.toMatchObject({ name: 'Throttling' });
     expect(await control('GET', 'faults')).toMatchObject({
-      json: { faults: [{ id: (added.ids as string[])[0], struck: 1 }] },
+      json: { faults: [{ id: (added.ids as string[])[0], injected: 1 }] },
     });
     expect(await control('DELETE', 'faults')).toMatchObject({ json: { faults: [] } });
     await setDesired(5);

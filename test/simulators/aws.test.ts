@@ -1,31 +1,12 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import {
-  type AutoScalingClient,
-  CancelInstanceRefreshCommand,
-  CreateAutoScalingGroupCommand,
-  DeleteAutoScalingGroupCommand,
-  DescribeAutoScalingGroupsCommand,
+  type AutoScaling,
   type DescribeAutoScalingGroupsCommandInput,
-  DescribeAutoScalingInstancesCommand,
-  DescribeInstanceRefreshesCommand,
-  DescribeScalingActivitiesCommand,
-  ExecutePolicyCommand,
-  ResumeProcessesCommand,
   SetDesiredCapacityCommand,
-  SetInstanceProtectionCommand,
-  StartInstanceRefreshCommand,
-  SuspendProcessesCommand,
-  TerminateInstanceInAutoScalingGroupCommand,
   UpdateAutoScalingGroupCommand,
 } from '@aws-sdk/client-auto-scaling';
-import {
-  CreateLaunchTemplateCommand,
-  DescribeInstancesCommand,
-  DescribeLaunchTemplateVersionsCommand,
-  DescribeVpcsCommand,
-  type EC2Client,
-} from '@aws-sdk/client-ec2';
+import type { EC2 } from '@aws-sdk/client-ec2';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { autoScalingClient, ec2Client } from './aws/clients.ts';
 import { type AwsSimulator, startAwsSimulator } from './aws/server.ts';
@@ -39,8 +20,8 @@ const FROZEN = {
 };
 
 let simulator: AwsSimulator;
-let autoScaling: AutoScalingClient;
-let ec2: EC2Client;
+let autoScaling: AutoScaling;
+let ec2: EC2;
 
 beforeEach(async () => {
   simulator = await startAwsSimulator(FROZEN);
@@ -55,50 +36,42 @@ afterEach(async () => {
 });
 
 async function describeGroup(name: string) {
-  const answer = await autoScaling.send(
-    new DescribeAutoScalingGroupsCommand({ AutoScalingGroupNames: [name] }),
-  );
+  const answer = await autoScaling.describeAutoScalingGroups({ AutoScalingGroupNames: [name] });
   return answer.AutoScalingGroups?.[0];
 }
 
 async function activitiesOf(name: string) {
-  const answer = await autoScaling.send(new DescribeScalingActivitiesCommand({ AutoScalingGroupName: name }));
+  const answer = await autoScaling.describeScalingActivities({ AutoScalingGroupName: name });
   return answer.Activities ?? [];
 }
 
 function setDesired(name: string, capacity: number, honorCooldown = false): Promise<unknown> {
-  return autoScaling.send(
-    new SetDesiredCapacityCommand({
-      AutoScalingGroupName: name,
-      DesiredCapacity: capacity,
-      HonorCooldown: honorCooldown,
-    }),
-  );
+  return autoScaling.setDesiredCapacity({
+    AutoScalingGroupName: name,
+    DesiredCapacity: capacity,
+    HonorCooldown: honorCooldown,
+  });
 }
 
 describe('groups', () => {
   it('creates one from a launch template and answers everything it was given', async () => {
-    await ec2.send(
-      new CreateLaunchTemplateCommand({
-        LaunchTemplateName: 'lt-web',
-        LaunchTemplateData: { InstanceType: 'c5.xlarge', ImageId: 'ami-12345678' },
-      }),
-    );
-    await autoScaling.send(
-      new CreateAutoScalingGroupCommand({
-        AutoScalingGroupName: 'web & <co>',
-        MinSize: 1,
-        MaxSize: 10,
-        DesiredCapacity: 2,
-        LaunchTemplate: { LaunchTemplateName: 'lt-web', Version: '$Latest' },
-        AvailabilityZones: ['us-east-1a', 'us-east-1c'],
-        DefaultCooldown: 120,
-        DefaultInstanceWarmup: 45,
-        HealthCheckGracePeriod: 30,
-        NewInstancesProtectedFromScaleIn: true,
-        Tags: [{ Key: 'team', Value: 'shop', PropagateAtLaunch: false }],
-      }),
-    );
+    await ec2.createLaunchTemplate({
+      LaunchTemplateName: 'lt-web',
+      LaunchTemplateData: { InstanceType: 'c5.xlarge', ImageId: 'ami-12345678' },
+    });
+    await autoScaling.createAutoScalingGroup({
+      AutoScalingGroupName: 'web & <co>',
+      MinSize: 1,
+      MaxSize: 10,
+      DesiredCapacity: 2,
+      LaunchTemplate: { LaunchTemplateName: 'lt-web', Version: '$Latest' },
+      AvailabilityZones: ['us-east-1a', 'us-east-1c'],
+      DefaultCooldown: 120,
+      DefaultInstanceWarmup: 45,
+      HealthCheckGracePeriod: 30,
+      NewInstancesProtectedFromScaleIn: true,
+      Tags: [{ Key: 'team', Value: 'shop', PropagateAtLaunch: false }],
+    });
     const group = await describeGroup('web & <co>');
     expect(group).toMatchObject({
       AutoScalingGroupName: 'web & <co>',
@@ -161,7 +134,7 @@ describe('groups', () => {
     ['no maximum', { MaxSize: undefined }, "Value null at 'maxSize' failed to satisfy constraint"],
   ])('refuses to create with %s', async (_what, change, words) => {
     const input = { ...valid, ...change } as typeof valid;
-    await expect(autoScaling.send(new CreateAutoScalingGroupCommand(input))).rejects.toMatchObject({
+    await expect(autoScaling.createAutoScalingGroup(input)).rejects.toMatchObject({
       name: 'ValidationError',
       message: expect.stringContaining(words),
       $metadata: { httpStatusCode: 400 },
@@ -170,8 +143,8 @@ describe('groups', () => {
   });
 
   it('refuses a name that is taken', async () => {
-    await autoScaling.send(new CreateAutoScalingGroupCommand(valid));
-    await expect(autoScaling.send(new CreateAutoScalingGroupCommand(valid))).rejects.toMatchObject({
+    await autoScaling.createAutoScalingGroup(valid);
+    await expect(autoScaling.createAutoScalingGroup(valid)).rejects.toMatchObject({
       name: 'AlreadyExistsFault',
     });
   });
@@ -180,18 +153,16 @@ describe('groups', () => {
     simulator.createGroup({ name: 'web', region: 'eu-west-1', min: 1, max: 3, desired: 2 });
     expect(await describeGroup('web')).toBeUndefined();
     const ireland = autoScalingClient(simulator.endpoint, { region: 'eu-west-1' });
-    const answer = await ireland.send(new DescribeAutoScalingGroupsCommand({}));
+    const answer = await ireland.describeAutoScalingGroups({});
     expect(answer.AutoScalingGroups?.map((group) => group.DesiredCapacity)).toEqual([2]);
     ireland.destroy();
   });
 
   it('keeps and answers a mixed instances policy, and counts capacity in its units', async () => {
-    await ec2.send(
-      new CreateLaunchTemplateCommand({
-        LaunchTemplateName: 'lt',
-        LaunchTemplateData: { InstanceType: 'm5.large' },
-      }),
-    );
+    await ec2.createLaunchTemplate({
+      LaunchTemplateName: 'lt',
+      LaunchTemplateData: { InstanceType: 'm5.large' },
+    });
     const policy = {
       LaunchTemplate: {
         LaunchTemplateSpecification: { LaunchTemplateName: 'lt', Version: '1' },
@@ -202,15 +173,13 @@ describe('groups', () => {
       },
       InstancesDistribution: { OnDemandBaseCapacity: 1, SpotAllocationStrategy: 'capacity-optimized' },
     };
-    await autoScaling.send(
-      new CreateAutoScalingGroupCommand({
-        ...valid,
-        LaunchConfigurationName: undefined,
-        MaxSize: 20,
-        DesiredCapacity: 6,
-        MixedInstancesPolicy: policy,
-      }),
-    );
+    await autoScaling.createAutoScalingGroup({
+      ...valid,
+      LaunchConfigurationName: undefined,
+      MaxSize: 20,
+      DesiredCapacity: 6,
+      MixedInstancesPolicy: policy,
+    });
     const group = await describeGroup('web');
     expect(group?.MixedInstancesPolicy).toMatchObject(policy);
     expect(group?.Instances?.map((one) => [one.InstanceType, one.WeightedCapacity])).toEqual([
@@ -225,7 +194,7 @@ describe('groups', () => {
   it('lets desired follow a new minimum or maximum, and refuses one outside them', async () => {
     simulator.createGroup({ name: 'web', min: 2, max: 10, desired: 5 });
     const update = (input: { MinSize?: number; MaxSize?: number; DesiredCapacity?: number }) =>
-      autoScaling.send(new UpdateAutoScalingGroupCommand({ AutoScalingGroupName: 'web', ...input }));
+      autoScaling.updateAutoScalingGroup({ AutoScalingGroupName: 'web', ...input });
     await update({ MaxSize: 4 });
     expect(simulator.group('web')).toMatchObject({ desired: 4, inService: 4, terminating: 1 });
     await update({ MinSize: 6, MaxSize: 10 });
@@ -259,9 +228,7 @@ describe('groups', () => {
   it('deletes only what is empty or forced, and shows the deletion while it lasts', async () => {
     simulator.createGroup({ name: 'web', min: 1, max: 3 });
     const remove = (force: boolean) =>
-      autoScaling.send(
-        new DeleteAutoScalingGroupCommand({ AutoScalingGroupName: 'web', ForceDelete: force }),
-      );
+      autoScaling.deleteAutoScalingGroup({ AutoScalingGroupName: 'web', ForceDelete: force });
     await expect(remove(false)).rejects.toMatchObject({ name: 'ResourceInUseFault' });
     await remove(true);
     expect(await describeGroup('web')).toMatchObject({
@@ -284,7 +251,7 @@ describe('groups', () => {
       });
     }
     const describeAll = (input: DescribeAutoScalingGroupsCommandInput) =>
-      autoScaling.send(new DescribeAutoScalingGroupsCommand(input));
+      autoScaling.describeAutoScalingGroups(input);
     const first = await describeAll({});
     expect(first.AutoScalingGroups).toHaveLength(50);
     simulator.changeExternally('g049', { remove: true }); // the last of the page vanishes: nothing may be skipped
@@ -373,7 +340,7 @@ describe('SetDesiredCapacity', () => {
 
   it('changes only the number while Launch or Terminate is suspended, and catches up on resume', async () => {
     const process = { AutoScalingGroupName: 'web', ScalingProcesses: ['Launch', 'Terminate'] };
-    await autoScaling.send(new SuspendProcessesCommand(process));
+    await autoScaling.suspendProcesses(process);
     await setDesired('web', 4);
     expect(simulator.group('web')).toMatchObject({ desired: 4, inService: 2, pending: 0 });
     const shown = await describeGroup('web');
@@ -384,25 +351,21 @@ describe('SetDesiredCapacity', () => {
     await setDesired('web', 1);
     expect(simulator.group('web')).toMatchObject({ desired: 1, inService: 2, terminating: 0 });
     await setDesired('web', 4);
-    await autoScaling.send(new ResumeProcessesCommand(process));
+    await autoScaling.resumeProcesses(process);
     expect(simulator.group('web')).toMatchObject({ pending: 2, suspended: [] });
     await expect(
-      autoScaling.send(
-        new SuspendProcessesCommand({ AutoScalingGroupName: 'web', ScalingProcesses: ['Dance'] }),
-      ),
+      autoScaling.suspendProcesses({ AutoScalingGroupName: 'web', ScalingProcesses: ['Dance'] }),
     ).rejects.toMatchObject({ name: 'ValidationError' });
   });
 
   it('lowers desired but ends nothing while all instances are protected', async () => {
     const ids = simulator.group('web')?.instances.map(({ id }) => id) ?? [];
     const protect = (isProtected: boolean) =>
-      autoScaling.send(
-        new SetInstanceProtectionCommand({
-          AutoScalingGroupName: 'web',
-          InstanceIds: ids,
-          ProtectedFromScaleIn: isProtected,
-        }),
-      );
+      autoScaling.setInstanceProtection({
+        AutoScalingGroupName: 'web',
+        InstanceIds: ids,
+        ProtectedFromScaleIn: isProtected,
+      });
     await protect(true);
     await setDesired('web', 1);
     expect(simulator.group('web')).toMatchObject({ desired: 1, inService: 2, terminating: 0 });
@@ -443,7 +406,7 @@ describe('instances', () => {
         .group('web')
         ?.instances.map(({ id }) => id)
         .sort() ?? [];
-    const managed = await autoScaling.send(new DescribeAutoScalingInstancesCommand({ MaxRecords: 2 }));
+    const managed = await autoScaling.describeAutoScalingInstances({ MaxRecords: 2 });
     expect(managed.AutoScalingInstances).toMatchObject([
       {
         AutoScalingGroupName: 'web',
@@ -453,13 +416,11 @@ describe('instances', () => {
       },
       { InstanceId: ids[1] },
     ]);
-    const rest = await autoScaling.send(
-      new DescribeAutoScalingInstancesCommand({ NextToken: managed.NextToken }),
-    );
+    const rest = await autoScaling.describeAutoScalingInstances({ NextToken: managed.NextToken });
     expect(rest.AutoScalingInstances?.map((one) => one.InstanceId)).toEqual([ids[2]]);
 
     const filters = [{ Name: 'tag:aws:autoscaling:groupName', Values: ['web'] }];
-    const answer = await ec2.send(new DescribeInstancesCommand({ Filters: filters }));
+    const answer = await ec2.describeInstances({ Filters: filters });
     const instances = answer.Reservations?.flatMap((reservation) => reservation.Instances ?? []);
     expect(instances?.map((one) => one.InstanceId)).toEqual(ids);
     expect(instances?.[0]).toMatchObject({
@@ -475,12 +436,10 @@ describe('instances', () => {
   it('can be ended one by one, with or without a replacement', async () => {
     const [first, second, third] = simulator.group('web')?.instances.map(({ id }) => id) ?? [];
     const end = (id: string | undefined, decrement: boolean) =>
-      autoScaling.send(
-        new TerminateInstanceInAutoScalingGroupCommand({
-          InstanceId: id,
-          ShouldDecrementDesiredCapacity: decrement,
-        }),
-      );
+      autoScaling.terminateInstanceInAutoScalingGroup({
+        InstanceId: id,
+        ShouldDecrementDesiredCapacity: decrement,
+      });
     const { Activity } = await end(first, true);
     expect(Activity).toMatchObject({
       StatusCode: 'InProgress',
@@ -501,7 +460,7 @@ describe('scaling activities', () => {
     await setDesired('web', 30);
     simulator.clock.advance(60_000);
     const read = (input: object) =>
-      autoScaling.send(new DescribeScalingActivitiesCommand({ AutoScalingGroupName: 'web', ...input }));
+      autoScaling.describeScalingActivities({ AutoScalingGroupName: 'web', ...input });
     const first = await read({ MaxRecords: 20 });
     const second = await read({ MaxRecords: 20, NextToken: first.NextToken });
     const ids = [...(first.Activities ?? []), ...(second.Activities ?? [])].map((one) => one.ActivityId);
@@ -519,15 +478,16 @@ describe('instance refresh', () => {
     simulator.createGroup({ name: 'web', min: 2, max: 4 });
     const group = { AutoScalingGroupName: 'web' };
     const status = async () => {
-      const answer = await autoScaling.send(new DescribeInstanceRefreshesCommand(group));
+      const answer = await autoScaling.describeInstanceRefreshes(group);
       return answer.InstanceRefreshes?.map((one) => [one.Status, one.PercentageComplete]);
     };
-    const { InstanceRefreshId } = await autoScaling.send(
-      new StartInstanceRefreshCommand({ ...group, Preferences: { MinHealthyPercentage: 90 } }),
-    );
+    const { InstanceRefreshId } = await autoScaling.startInstanceRefresh({
+      ...group,
+      Preferences: { MinHealthyPercentage: 90 },
+    });
     expect(InstanceRefreshId).toMatch(/^[0-9a-f-]{36}$/);
     expect(await status()).toEqual([['Pending', 0]]);
-    await expect(autoScaling.send(new StartInstanceRefreshCommand(group))).rejects.toMatchObject({
+    await expect(autoScaling.startInstanceRefresh(group)).rejects.toMatchObject({
       name: 'InstanceRefreshInProgressFault',
     });
     simulator.clock.advance(65_000);
@@ -535,11 +495,11 @@ describe('instance refresh', () => {
     simulator.clock.advance(60_000);
     expect(await status()).toEqual([['Successful', 100]]);
 
-    await autoScaling.send(new StartInstanceRefreshCommand(group));
-    await autoScaling.send(new CancelInstanceRefreshCommand(group));
+    await autoScaling.startInstanceRefresh(group);
+    await autoScaling.cancelInstanceRefresh(group);
     simulator.clock.advance(5_000);
     expect((await status())?.map(([one]) => one)).toEqual(['Cancelled', 'Successful']);
-    await expect(autoScaling.send(new CancelInstanceRefreshCommand(group))).rejects.toMatchObject({
+    await expect(autoScaling.cancelInstanceRefresh(group)).rejects.toMatchObject({
       name: 'ActiveInstanceRefreshNotFoundFault',
     });
   });
@@ -549,37 +509,35 @@ describe('EC2', () => {
   it('describes the launch template a group uses', async () => {
     simulator.createGroup({ name: 'web', min: 0, max: 1, instanceType: 'r6g.large' });
     const template = (await describeGroup('web'))?.LaunchTemplate;
-    const answer = await ec2.send(
-      new DescribeLaunchTemplateVersionsCommand({
-        LaunchTemplateId: template?.LaunchTemplateId,
-        Versions: [template?.Version ?? ''],
-      }),
-    );
+    const answer = await ec2.describeLaunchTemplateVersions({
+      LaunchTemplateId: template?.LaunchTemplateId,
+      Versions: [template?.Version ?? ''],
+    });
     expect(answer.LaunchTemplateVersions).toMatchObject([
       { VersionNumber: 1, DefaultVersion: true, LaunchTemplateData: { InstanceType: 'r6g.large' } },
     ]);
   });
 
   it('answers errors in its own envelope', async () => {
-    const send = (id: string) => ec2.send(new DescribeInstancesCommand({ InstanceIds: [id] }));
+    const send = (id: string) => ec2.describeInstances({ InstanceIds: [id] });
     await expect(send('i-0123456789abcdef0')).rejects.toMatchObject({
       name: 'InvalidInstanceID.NotFound',
       message: "The instance ID 'i-0123456789abcdef0' does not exist",
     });
     await expect(send('x')).rejects.toMatchObject({ name: 'InvalidInstanceID.Malformed' });
-    await expect(
-      ec2.send(new DescribeLaunchTemplateVersionsCommand({ LaunchTemplateName: 'nope' })),
-    ).rejects.toMatchObject({ name: 'InvalidLaunchTemplateName.NotFoundException' });
+    await expect(ec2.describeLaunchTemplateVersions({ LaunchTemplateName: 'nope' })).rejects.toMatchObject({
+      name: 'InvalidLaunchTemplateName.NotFoundException',
+    });
   });
 });
 
 describe('unknown actions', () => {
   it('are InvalidAction in both envelopes', async () => {
-    await expect(autoScaling.send(new ExecutePolicyCommand({ PolicyName: 'p' }))).rejects.toMatchObject({
+    await expect(autoScaling.executePolicy({ PolicyName: 'p' })).rejects.toMatchObject({
       name: 'InvalidAction',
       $metadata: { httpStatusCode: 400 },
     });
-    await expect(ec2.send(new DescribeVpcsCommand({}))).rejects.toMatchObject({ name: 'InvalidAction' });
+    await expect(ec2.describeVpcs({})).rejects.toMatchObject({ name: 'InvalidAction' });
   });
 
   it('answer hostile forms without harm', async () => {

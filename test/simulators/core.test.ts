@@ -70,18 +70,18 @@ describe('the seeded source', () => {
 });
 
 describe('the fault script', () => {
-  it('asks its rules in order, and the first that strikes decides', () => {
+  it('asks its rules in order, and the first that applies decides', () => {
     const script = createFaultScript<string>({ now: () => 0, random: () => 0.9 });
     script.add({ action: 'write', probability: 0.5, effect: 'unlucky' });
     const second = script.add({ action: ['write', 'read'], target: 'web', effect: 'second' });
     script.add({ effect: 'last' });
-    const strike = (action: string, target: string | string[] | null) =>
-      script.strike({ action, target, scope: null });
-    expect(strike('write', ['api', 'web'])).toBe('second');
-    expect(strike('write', 'api')).toBe('last');
+    const effectOn = (action: string, target: string | string[] | null) =>
+      script.effectOn({ action, target, scope: null });
+    expect(effectOn('write', ['api', 'web'])).toBe('second');
+    expect(effectOn('write', 'api')).toBe('last');
     script.remove(second);
-    expect(strike('read', 'web')).toBe('last');
+    expect(effectOn('read', 'web')).toBe('last');
     script.clear();
-    expect(strike('read', null)).toBeUndefined();
+    expect(effectOn('read', null)).toBeUndefined();
   });
 });

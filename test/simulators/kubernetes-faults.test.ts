@@ -265,7 +265,7 @@ describe('a world that moves', () => {
 });
 
 describe('rules', () => {
-  it('strike by target, after so many requests, and within a window of virtual time', async () => {
+  it('apply by target, after so many requests, and within a window of virtual time', async () => {
     simulator.createDeployment({ name: 'api', replicas: 1 });
     const now = simulator.clock.now();
     const effect: KubernetesEffect = { kind: 'throttle' };
@@ -277,10 +277,10 @@ describe('rules', () => {
     expect((await refusalOf(api)).code).toBe(429);
     simulator.clock.advance(60_000);
     await write(6);
-    expect(simulator.faults.list().map(({ struck }) => struck)).toEqual([1, 1]);
+    expect(simulator.faults.list().map(({ injected }) => injected)).toEqual([1, 1]);
   });
 
-  it('strike by chance, the same for the same seed', async () => {
+  it('apply by chance, the same for the same seed', async () => {
     simulator.faults.add({ action: 'get deployments/scale', probability: 0.5, effect: { kind: 'throttle' } });
     const codes: number[] = [];
     for (let index = 0; index < 20; index += 1) {

@@ -12,6 +12,8 @@ import { type KubernetesClients, kubernetesClients, refusalOf } from './kubernet
 import { type KubernetesSimulator, startKubernetesSimulator } from './kubernetes/server.ts';
 
 const WEB = { namespace: 'default', name: 'web' };
+const merge = setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
+const strategic = setHeaderOptions('Content-Type', PatchStrategy.StrategicMergePatch);
 const MODIFIED =
   'Operation cannot be fulfilled on deployments.apps "web": the object has been modified; ' +
   'please apply your changes to the latest version and try again';
@@ -58,6 +60,8 @@ function patchScale(body: unknown, contentType?: string, more: object = {}): Pro
   return clients.apps.patchNamespacedDeploymentScale({ ...WEB, body, ...more }, options);
 }
 
+const web = () => simulator.workload('default', 'web');
+
 function desired(name = 'web'): number | undefined {
   return simulator.workload('default', name)?.replicas;
 }
@@ -77,7 +81,7 @@ describe('the scale subresource', () => {
     const written = await writeScale(metadata, 5);
     expect(written.spec?.replicas).toBe(5);
     expect(Number(written.metadata?.resourceVersion)).toBeGreaterThan(Number(metadata?.resourceVersion));
-    expect(simulator.workload('default', 'web')).toMatchObject({ replicas: 5, generation: 2 });
+    expect(web()).toMatchObject({ replicas: 5, generation: 2 });
   });
 
   it('refuses an old resourceVersion with a conflict, in a PUT and in a merge patch', async () => {
@@ -308,8 +312,7 @@ describe('objects', () => {
       metadata: { annotations: { note: 'x' } },
       spec: { template: { spec: { containers: [{ name: 'api', env: [{ name: 'A', value: '1' }] }] } } },
     };
-    const options = setHeaderOptions('Content-Type', PatchStrategy.StrategicMergePatch);
-    const patched = await clients.apps.patchNamespacedDeployment({ ...at, body: patch }, options);
+    const patched = await clients.apps.patchNamespacedDeployment({ ...at, body: patch }, strategic);
     const [container] = patched.spec?.template.spec?.containers ?? [];
     expect(container).toMatchObject({ name: 'api', image: 'api:1', env: [{ name: 'A', value: '1' }] });
     expect(patched.metadata?.generation).toBe(2);
@@ -376,16 +379,12 @@ describe('objects', () => {
       plural: 'scaledobjects',
       name: 'web',
     };
-    const merge = setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
     const body = { spec: { minReplicaCount: 4 } };
     const patched = (await clients.custom.patchNamespacedCustomObject({ ...at, body }, merge)) as typeof body;
     expect(patched.spec).toMatchObject({ minReplicaCount: 4, scaleTargetRef: { name: 'web' } });
-    const strategic = setHeaderOptions('Content-Type', PatchStrategy.StrategicMergePatch);
     expect(
       await refusalOf(clients.custom.patchNamespacedCustomObject({ ...at, body }, strategic)),
-    ).toMatchObject({
-      code: 415,
-    });
+    ).toMatchObject({ code: 415 });
     expect(simulator.ledger.writes().at(-1)).toMatchObject({ resource: 'scaledobjects', from: 2, to: 4 });
   });
 });
@@ -501,21 +500,17 @@ describe('controllers', () => {
   it('let pods go when replicas fall: not counted at once, gone after the stop delay', async () => {
     await writeScale({}, 1);
     simulator.clock.advance(1_000);
-    expect(simulator.workload('default', 'web')).toMatchObject({ currentReplicas: 1, readyReplicas: 1 });
-    expect(Object.values(simulator.workload('default', 'web')?.pods ?? {}).sort()).toEqual([
-      'Running',
-      'Terminating',
-      'Terminating',
-    ]);
+    expect(web()).toMatchObject({ currentReplicas: 1, readyReplicas: 1 });
+    expect(Object.values(web()?.pods ?? {}).sort()).toEqual(['Running', 'Terminating', 'Terminating']);
     simulator.clock.advance(5_000);
-    expect(Object.keys(simulator.workload('default', 'web')?.pods ?? {})).toHaveLength(1);
+    expect(Object.keys(web()?.pods ?? {})).toHaveLength(1);
   });
 
   it('leave pods pending that do not fit, and start them when there is room', async () => {
     simulator.setCapacity({ cpu: '2' });
     await writeScale({}, 6);
     simulator.clock.advance(60_000);
-    expect(simulator.workload('default', 'web')).toMatchObject({ currentReplicas: 6, readyReplicas: 4 });
+    expect(web()).toMatchObject({ currentReplicas: 6, readyReplicas: 4 });
     const pending = await clients.core.listNamespacedPod({
       namespace: 'default',
       fieldSelector: 'status.phase=Pending',
@@ -533,13 +528,12 @@ describe('controllers', () => {
     simulator.setCapacity({});
     simulator.clock.advance(10_000);
     simulator.clock.advance(100);
-    expect(simulator.workload('default', 'web')?.readyReplicas).toBe(6);
+    expect(web()?.readyReplicas).toBe(6);
   });
 
   it('start a StatefulSet in order, and end it from the highest', async () => {
     simulator.createStatefulSet({ name: 'db', replicas: 1 });
     const at = { namespace: 'default', name: 'db' };
-    const merge = setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
     await clients.apps.patchNamespacedStatefulSetScale({ ...at, body: { spec: { replicas: 3 } } }, merge);
     const pods = () => simulator.workload('default', 'db', 'StatefulSet')?.pods;
     simulator.clock.advance(100);
@@ -556,10 +550,9 @@ describe('controllers', () => {
 
   it('roll a new template out without losing readiness, one ReplicaSet per template', async () => {
     const body = { spec: { template: { spec: { containers: [{ name: 'web', image: 'web:2' }] } } } };
-    const strategic = setHeaderOptions('Content-Type', PatchStrategy.StrategicMergePatch);
     await clients.apps.patchNamespacedDeployment({ ...WEB, body }, strategic);
     simulator.clock.advance(1_000);
-    expect(simulator.workload('default', 'web')?.readyReplicas).toBe(3);
+    expect(web()?.readyReplicas).toBe(3);
     expect((await clients.apps.listNamespacedReplicaSet({ namespace: 'default' })).items).toHaveLength(2);
     simulator.clock.advance(30_000);
     const after = await clients.apps.readNamespacedDeployment(WEB);
@@ -569,11 +562,11 @@ describe('controllers', () => {
   });
 
   it('replace a deleted pod, and remove the pods of a deleted workload', async () => {
-    const [name = ''] = Object.keys(simulator.workload('default', 'web')?.pods ?? {});
+    const [name = ''] = Object.keys(web()?.pods ?? {});
     await clients.core.deleteNamespacedPod({ namespace: 'default', name });
     simulator.clock.advance(15_000);
-    expect(Object.keys(simulator.workload('default', 'web')?.pods ?? {})).toHaveLength(3);
-    expect(simulator.workload('default', 'web')?.pods).not.toHaveProperty(name);
+    expect(Object.keys(web()?.pods ?? {})).toHaveLength(3);
+    expect(web()?.pods).not.toHaveProperty(name);
     await clients.apps.deleteNamespacedDeployment(WEB);
     simulator.clock.advance(15_000);
     expect((await clients.core.listNamespacedPod({ namespace: 'default' })).items).toEqual([]);
@@ -633,7 +626,6 @@ describe('autoscalers', () => {
       apiVersion: 'autoscaling/v1',
       spec: { maxReplicas: 9, targetCPUUtilizationPercentage: 80 },
     });
-    const merge = setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
     const raise = (minReplicas: number) =>
       clients.autoscaling.patchNamespacedHorizontalPodAutoscaler(
         { ...WEB, body: { spec: { minReplicas } } },

@@ -28,6 +28,7 @@ export interface TrafficCounts {
   senderLateMs: number;
 }
 
+/** Adds the counts of a second to those of a step, in place. */
 export function mergeCounts(into: TrafficCounts, from: TrafficCounts): void {
   for (const name of summed) into[name] += from[name];
   for (const field of ['errors', 'noAnswer'] as const)

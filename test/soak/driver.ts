@@ -5,7 +5,7 @@ import { projectRoot } from '../../shared/project-root.ts';
 import { emptyCounts, mergeCounts, type TrafficCounts } from './counts.ts';
 import { Histogram } from './histogram.ts';
 import type { MixSetup } from './mix.ts';
-import type { Step, TrafficNews, TrafficOrder } from './traffic.ts';
+import type { Step, TrafficMessage, TrafficOrder } from './traffic.ts';
 
 /** What came of a stretch of load. */
 export interface Stretch {
@@ -20,7 +20,7 @@ export interface Stretch {
 /** The load process, as seen from here. One run at a time. */
 export class Traffic {
   readonly #child: ChildProcess;
-  #onNews: (news: TrafficNews) => void = () => {};
+  #onNews: (news: TrafficMessage) => void = () => {};
   #onEnd: (error: Error) => void = () => {};
 
   constructor(closers: Closers) {
@@ -28,7 +28,7 @@ export class Traffic {
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     });
     closers.add('traffic', () => this.#child.kill('SIGKILL'));
-    this.#child.on('message', (news) => this.#onNews(news as TrafficNews));
+    this.#child.on('message', (news) => this.#onNews(news as TrafficMessage));
     this.#child.once('exit', () => this.#onEnd(new Error('the load process ended too early')));
   }
 
@@ -79,7 +79,7 @@ export class Traffic {
     return totals;
   }
 
-  async #order(order: TrafficOrder, isLast: (news: TrafficNews) => boolean): Promise<void> {
+  async #order(order: TrafficOrder, isLast: (news: TrafficMessage) => boolean): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       this.#onEnd = reject;
       this.#onNews = (news) => {

@@ -47,10 +47,12 @@ const mebibyte = 1_048_576;
 const metricsLimitMs = 2_000;
 const indexBytes = 150;
 
+/** Monotonic, in seconds. */
 export function secondsNow(): number {
   return performance.now() / 1_000;
 }
 
+/** One reading of every process and both databases. */
 export async function read(stack: Stack, processes: readonly Observed[]): Promise<Reading> {
   const at = secondsNow();
   const [backlog, connections, info, redisKeys, redisKept, ...readings] = await Promise.all([
@@ -105,6 +107,7 @@ export async function backlogOf(stack: Stack): Promise<{ waiting: number; oldest
   return { waiting: row.waiting, oldestSeconds: row.oldest };
 }
 
+/** Sizes and dead rows of every table. */
 export async function readTables(stack: Stack): Promise<TableReading[]> {
   const { rows } = await stack.pool.query<TableReading>(
     `select extract(epoch from clock_timestamp())::float8 as at, relname as name, n_live_tup::float8 as live, n_dead_tup::float8 as dead, n_tup_ins::float8 as inserted,

@@ -43,6 +43,7 @@ export interface Observations {
   readonly badEnds: readonly string[];
 }
 
+/** What a run must stay within to pass. */
 export const limits = {
   acceptP99Ms: 2_000,
   recoverySeconds: 60,
@@ -83,6 +84,7 @@ const historyTables = [
   'audit_log',
 ];
 
+/** The figures of a run, and what of them exceeds a limit. */
 export function reportOf(seen: Observations) {
   const slopes = slopesOf(seen.readings, seen.entryBytes);
   const history = bytesPerJob(seen.tables);
@@ -249,10 +251,7 @@ function slopesOf(readings: readonly Reading[], entryBytes: number) {
     ...names.flatMap((name): Measure[] => {
       const field = name.replaceAll(' ', '_');
       return [
-        {
-          name: `${field}_rss_mb_per_hour`,
-          points: ofProcess(name, ({ rssMb }) => rssMb),
-        },
+        { name: `${field}_rss_mb_per_hour`, points: ofProcess(name, ({ rssMb }) => rssMb) },
         {
           name: `${field}_outside_heap_mb_per_hour`,
           points: ofProcess(name, ({ rssMb, heapTotalMb }) =>

@@ -1,36 +1,29 @@
 import { randomUUID } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { type RunningWorker, startWorker } from '../../worker/compose.ts';
 import { readWorkerConfig } from '../../worker/config.ts';
+import { forFile } from '../support/for-file.ts';
 import { seedDecision, seedResource } from '../support/seed.ts';
-import { startTestApi, type TestApi } from '../support/test-api.ts';
+import { refusal, startTestApi } from '../support/test-api.ts';
 import { deadShares } from './dead-rows.ts';
 import { Histogram } from './histogram.ts';
 import { flatness, slopeOf } from './slope.ts';
 
 const mostWaiting = 50;
 const perMinute = 3_000;
-let api: TestApi;
-let key: string;
-let resourceId: string;
-
-beforeAll(async () => {
-  api = await startTestApi({
+const api = forFile(
+  await startTestApi({
     MAX_WAITING_JOBS: String(mostWaiting),
     RATE_LIMIT_PER_MINUTE: String(perMinute),
     DATABASE_POOL: '4',
-  });
-  key = await api.key(['read', 'decide', 'execute']);
-  resourceId = await seedResource(api.api.deps.pool);
-});
-afterAll(async () => {
-  await api.close();
-});
+  }),
+);
+const client = await api.client(['read', 'decide', 'execute']);
+const resourceId = await seedResource(api.pool);
 
-const decide = async () =>
-  await api.call('POST', '/scale/decide', { key, body: { resource_id: resourceId } });
+const decide = () => client.post('/scale/decide', { resource_id: resourceId });
 const rowsOf = async (sql: string): Promise<number> =>
-  (await api.api.deps.pool.query<{ n: number }>(sql)).rows[0]?.n ?? Number.NaN;
+  (await api.pool.query<{ n: number }>(sql)).rows[0]?.n ?? Number.NaN;
 
 describe('an overload', () => {
   it('is refused with Retry-After, decisions before executions, and is over by itself; nothing accepted is lost', async () => {
@@ -41,7 +34,7 @@ describe('an overload', () => {
       for (const answer of await Promise.all(Array.from({ length: 30 }, decide))) {
         if (answer.status === 202) accepted.add(answer.body.job_id);
         else {
-          expect(answer).toMatchObject({ status: 503, body: { code: 'queue_full' } });
+          expect(answer).toMatchObject(refusal(503, 'queue_full'));
           expect(Number(answer.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
           refused++;
         }
@@ -51,8 +44,8 @@ describe('an overload', () => {
     expect(accepted.size).toBeGreaterThanOrEqual(mostWaiting);
     expect(accepted.size).toBeLessThanOrEqual(mostWaiting + 30);
     expect(refused).toBe(300 - accepted.size);
-    const decision_id = await seedDecision(api.api.deps.pool, resourceId, 4, 5);
-    const execution = await api.call('POST', '/scale/execute', { key, body: { decision_id } });
+    const decision_id = await seedDecision(api.pool, resourceId, 4, 5);
+    const execution = await client.post('/scale/execute', { decision_id });
     expect(execution.status).toBe(202);
 
     let worker: RunningWorker | undefined;
@@ -66,7 +59,7 @@ describe('an overload', () => {
     } finally {
       await worker?.close(5_000);
     }
-    const { rows } = await api.api.deps.pool.query<{ id: string }>(
+    const { rows } = await api.pool.query<{ id: string }>(
       `select id from jobs where status = 'completed' and id = any ($1::uuid[])`,
       [[...accepted]],
     );
@@ -75,7 +68,7 @@ describe('an overload', () => {
 
   it('of one key is answered 429, for seconds and not for the rest of a minute, and does not touch another key', async () => {
     const busy = await api.key(['read']);
-    const get = async (of: string) => await api.call('GET', `/jobs/${randomUUID()}`, { key: of });
+    const get = async (of: string) => await api.as(of).get(`/jobs/${randomUUID()}`);
     const answers = [];
     for (let sent = 0; sent < perMinute / 6 + 200; sent += 50)
       answers.push(...(await Promise.all(Array.from({ length: 50 }, () => get(busy)))));
@@ -85,16 +78,16 @@ describe('an overload', () => {
       expect(Number(headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
       expect(Number(headers.get('retry-after'))).toBeLessThanOrEqual(13);
     }
-    expect((await get(key)).status).toBe(404);
+    expect((await get(client.key)).status).toBe(404);
   }, 30_000);
 
   it('of a process whose database stands still is refused at once, and is over when it moves again', async () => {
     const another = await api.key(['read']);
-    const lock = await api.api.deps.pool.connect();
+    const lock = await api.pool.connect();
     const codes: string[] = [];
     const asked: Promise<unknown>[] = [];
     const ask = async () => {
-      const answer = await api.call('GET', `/resources/${resourceId}`, { key: another });
+      const answer = await api.as(another).get(`/resources/${resourceId}`);
       codes.push(answer.body.code ?? 'ok');
       if (answer.body.code === 'overloaded')
         expect(Number(answer.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
@@ -112,15 +105,15 @@ describe('an overload', () => {
         )
         .toBe(true);
       // What one looks at in such a moment is not refused, though its key may have to be looked up in that database.
-      expect((await api.call('GET', '/health')).status).toBe(200);
-      const metrics = await api.call('GET', '/metrics', { key });
+      expect((await api.get('/health')).status).toBe(200);
+      const metrics = await client.get('/metrics');
       expect(metrics.body.code).not.toBe('overloaded');
     } finally {
       await lock.query('rollback').catch(() => {});
       lock.release();
     }
     await Promise.all(asked);
-    const status = async () => (await api.call('GET', `/resources/${resourceId}`, { key: another })).status;
+    const status = async () => (await api.as(another).get(`/resources/${resourceId}`)).status;
     await expect.poll(status, { timeout: 10_000 }).toBe(200);
   }, 30_000);
 });
@@ -178,7 +171,7 @@ describe('dead rows', () => {
     expect(jobs?.left).toBe(0);
   });
 
-  it('are told from neglect', () => {
+  it('are distinguished from neglect', () => {
     const { jobs } = deadShares(readings(1_000_000, 600), ['jobs']);
     expect(jobs?.left).toBeGreaterThan(0.5);
   });

@@ -53,6 +53,7 @@ export interface Stack {
   startApis(count: number, limits: Limits): Promise<Observed[]>;
 }
 
+/** Starts databases, clouds, API and workers as processes of their own. @throws when one of them does not start. */
 export async function buildStack(
   folder: string,
   options: { readonly workers: number; readonly resourcesPerCloud: number; readonly seed: number },
@@ -183,9 +184,7 @@ async function startClouds(
   const child: ChildProcess = fork(
     join(projectRoot(), 'dist/test/soak/clouds.js'),
     [String(count), String(seed)],
-    {
-      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    },
+    { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
   );
   closers.add('clouds', () => child.kill('SIGKILL'));
   return await new Promise((resolve, reject) => {

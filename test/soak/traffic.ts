@@ -23,7 +23,7 @@ export interface Step {
   readonly seconds: number;
 }
 
-export type TrafficNews =
+export type TrafficMessage =
   | {
       readonly type: 'second';
       /** Which step's requests were answered. */
@@ -49,32 +49,32 @@ let turn = 0;
 let inFlight = 0;
 const agent = new Agent({ keepAlive: true, maxSockets: mostSockets, maxFreeSockets: mostSockets });
 
-interface Tally {
+interface StepStatistics {
   counts: TrafficCounts;
   accept: Histogram;
   other: Histogram;
   shed: Histogram;
 }
-const emptyTally = (): Tally => ({
+const emptyStatistics = (): StepStatistics => ({
   counts: emptyCounts(),
   accept: new Histogram(),
   other: new Histogram(),
   shed: new Histogram(),
 });
-let tallies: Tally[] = [];
+let statistics: StepStatistics[] = [];
 
 async function run(steps: readonly Step[]): Promise<void> {
-  tallies = steps.map(emptyTally);
+  statistics = steps.map(emptyStatistics);
   const pending = new Set<Promise<void>>();
-  const telling = setInterval(tell, 1_000);
+  const reporting = setInterval(report, 1_000);
   let startedAt = performance.now();
   for (const [index, { perSecond, seconds }] of steps.entries()) {
     await sendStep(index, startedAt, perSecond, seconds, pending);
     startedAt += seconds * 1_000;
   }
   await Promise.all(pending);
-  clearInterval(telling);
-  tell();
+  clearInterval(reporting);
+  report();
 }
 
 async function sendStep(
@@ -88,7 +88,7 @@ async function sendStep(
   for (let sent = 0; sent < total; ) {
     const now = performance.now();
     const due = Math.min(total, Math.floor(((now - startedAt) / 1_000) * perSecond));
-    const { counts } = tallies[step] as Tally;
+    const { counts } = statistics[step] as StepStatistics;
     if (now - startedAt > seconds * 1_000 + lateLimitMs) {
       counts.unsent += total - sent;
       return;
@@ -105,16 +105,16 @@ async function sendStep(
 
 /** The latency counts from when the request was due, not from when it could be sent: a stall is not left out. */
 async function perform(operation: Operation, dueAt: number, step: number): Promise<void> {
-  (tallies[step] as Tally).counts.sent++;
+  (statistics[step] as StepStatistics).counts.sent++;
   inFlight++;
   const url = urls[turn++ % urls.length] as string;
   const answer = await send(url, operation);
   inFlight--;
-  judge(tallies[step] as Tally, operation, answer, performance.now() - dueAt);
+  judge(statistics[step] as StepStatistics, operation, answer, performance.now() - dueAt);
 }
 
-function judge(tally: Tally, operation: Operation, answer: Answer, ms: number): void {
-  const { counts } = tally;
+function judge(measured: StepStatistics, operation: Operation, answer: Answer, ms: number): void {
+  const { counts } = measured;
   const { status } = answer;
   counts.answered++;
   if (operation.class === 'execute') counts.executes++;
@@ -125,7 +125,7 @@ function judge(tally: Tally, operation: Operation, answer: Answer, ms: number): 
     return;
   }
   if (status === 429 || status === 503) {
-    tally.shed.add(ms);
+    measured.shed.add(ms);
     if (status === 429) counts.shed429++;
     else counts.shed503++;
     if (status === 503 && operation.class === 'execute') counts.shedExecutes503++;
@@ -149,8 +149,8 @@ function judge(tally: Tally, operation: Operation, answer: Answer, ms: number): 
     counts.acceptedJobs += ids.length;
     accepted.write(`${ids.join('\n')}\n`);
   }
-  if (operation.class === 'decide' || operation.class === 'execute') tally.accept.add(ms);
-  else if (operation.class !== 'wait') tally.other.add(ms);
+  if (operation.class === 'decide' || operation.class === 'execute') measured.accept.add(ms);
+  else if (operation.class !== 'wait') measured.other.add(ms);
 }
 
 function note(counts: TrafficCounts, operation: Operation, answer: Answer): void {
@@ -172,10 +172,7 @@ function send(url: string, operation: Operation): Promise<Answer> {
           ...operation.headers,
           ...(operation.body === undefined
             ? {}
-            : {
-                'content-type': 'application/json',
-                'content-length': Buffer.byteLength(operation.body),
-              }),
+            : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(operation.body) }),
         },
       },
       (response) => {
@@ -202,19 +199,19 @@ function send(url: string, operation: Operation): Promise<Answer> {
   });
 }
 
-function tell(): void {
-  for (const [step, tally] of tallies.entries()) {
-    if (tally.counts.sent + tally.counts.answered === 0) continue;
-    const news: TrafficNews = {
+function report(): void {
+  for (const [step, measured] of statistics.entries()) {
+    if (measured.counts.sent + measured.counts.answered === 0) continue;
+    const message: TrafficMessage = {
       type: 'second',
       step,
-      counts: { ...tally.counts, inFlight },
-      accept: tally.accept.buckets(),
-      other: tally.other.buckets(),
-      shed: tally.shed.buckets(),
+      counts: { ...measured.counts, inFlight },
+      accept: measured.accept.buckets(),
+      other: measured.other.buckets(),
+      shed: measured.shed.buckets(),
     };
-    tallies[step] = emptyTally();
-    process.send?.(news);
+    statistics[step] = emptyStatistics();
+    process.send?.(message);
   }
 }
 
@@ -223,11 +220,11 @@ process.on('message', (order: TrafficOrder) => {
     mix ??= new Mix(order.setup, seededRandom(order.seed));
     accepted ??= createWriteStream(order.acceptedFile, { flags: 'a' });
     urls = order.urls;
-    process.send?.({ type: 'ready' } satisfies TrafficNews);
+    process.send?.({ type: 'ready' } satisfies TrafficMessage);
     return;
   }
   void run(order.steps).then(() =>
-    accepted.write('', () => process.send?.({ type: 'done' } satisfies TrafficNews)),
+    accepted.write('', () => process.send?.({ type: 'done' } satisfies TrafficMessage)),
   );
 });
 process.on('disconnect', () => process.exit(0));

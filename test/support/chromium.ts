@@ -109,6 +109,7 @@ export class Chromium {
   }
 }
 
+/** One tab of the browser. */
 export class Tab {
   readonly #browser: Chromium;
   readonly #session: string;

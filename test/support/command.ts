@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type ParseArgsConfig, parseArgs } from 'node:util';
+import { openBackends } from '../../deploy/local/backends.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import { type Closers, createClosers, onSignals } from '../../shared/lifecycle/closers.ts';
 
@@ -77,4 +78,14 @@ export async function inTemporaryFolder<T>(
   } finally {
     await closers.closeAll(30_000);
   }
+}
+
+/** A PostgreSQL and a Redis of the command's own, whatever the environment names. @throws when there is no Redis to start. */
+export function openOwnBackends(
+  folder: string,
+  closers: Closers,
+  log: (line: string) => void,
+): ReturnType<typeof openBackends> {
+  const environment = { SCALER_CACHE_DIR: process.env.SCALER_CACHE_DIR };
+  return openBackends({ environment, dataDir: folder, closers, log });
 }

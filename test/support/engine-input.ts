@@ -9,10 +9,13 @@ import type {
   MetricResponses,
 } from '../../worker/engine/types.ts';
 
+/** What the engine is given when nobody asks for a forecast. */
 export const noForecast = { usable: null, learning: false, why: 'not asked for' };
 
+/** The moment of every decision, unless a test names another. */
 export const now = Date.UTC(2026, 0, 15, 12);
 
+/** A policy with the defaults of the service. */
 export function policy(values: Partial<EnginePolicy> = {}): EnginePolicy {
   return {
     version: 1,
@@ -52,6 +55,11 @@ export function minutes(
   }));
 }
 
+/** The same samples, `ms` earlier. */
+export const aged = (samples: readonly EngineSample[], ms: number): EngineSample[] =>
+  samples.map((sample) => ({ ...sample, atMs: sample.atMs - ms }));
+
+/** Four instances at a half for a quarter of an hour, and nothing that holds a decision back. */
 export function input(values: Partial<EngineInput> = {}): EngineInput {
   return {
     currentInstances: 4,

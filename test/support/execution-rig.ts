@@ -1,12 +1,11 @@
 import type pg from 'pg';
 import { findJob } from '../../api/jobs/jobs-store.ts';
-import { createPool } from '../../shared/db/pool.ts';
 import { type ExecuteDeps, type ExecuteOutcome, executeDecision } from '../../worker/execute/perform.ts';
 import { ProviderError } from '../../worker/providers/provider-error.ts';
 import type { ScalingProvider } from '../../worker/providers/scaling-provider.ts';
 import { type ClaimedJob, claimJobs } from '../../worker/queue/jobs-store.ts';
 import { seedDecision, seedExecuteJob, seedResource } from './seed.ts';
-import { createTestDatabase } from './test-database.ts';
+import { openTestPool } from './test-database.ts';
 
 /** Executions without queue and cloud: `executeDecision` on a database of its own, and what became of it. */
 export interface ExecutionRig {
@@ -31,9 +30,9 @@ export interface ExecutionRig {
   close(): Promise<void>;
 }
 
+/** Opens a database of its own. */
 export async function openExecutionRig(): Promise<ExecutionRig> {
-  const database = await createTestDatabase();
-  const pool = createPool(database.url, { name: 'test' });
+  const { pool, close } = await openTestPool();
   const rig: ExecutionRig = {
     pool,
     async prepare(from = 4, target = 6, values = {}) {
@@ -68,16 +67,11 @@ export async function openExecutionRig(): Promise<ExecutionRig> {
     },
     errorCode: async (jobId) => (await findJob(pool, jobId))?.error?.code,
     async attemptsOf(resourceId) {
-      const { rows } = await pool.query<{ state: string }>(
-        'select state from attempts where resource_id = $1 order by id',
-        [resourceId],
-      );
+      const sql = 'select state from attempts where resource_id = $1 order by id';
+      const { rows } = await pool.query<{ state: string }>(sql, [resourceId]);
       return rows.map(({ state }) => state);
     },
-    async close() {
-      await pool.end();
-      await database.drop();
-    },
+    close,
   };
   return rig;
 }
@@ -86,3 +80,10 @@ export async function openExecutionRig(): Promise<ExecutionRig> {
 export function noAnswer(): never {
   throw new ProviderError('unknown', 'timeout', 'The cloud did not answer.');
 }
+
+/** An execution that is given back for later. @param refund whether that costs it no attempt. */
+export const postponed = (code: string, refund?: boolean) => ({
+  kind: 'postpone',
+  ...(refund === undefined ? {} : { refund }),
+  error: { code },
+});

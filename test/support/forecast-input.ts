@@ -35,6 +35,7 @@ export function bytesOf(part: Stateful): string {
     .join(' ');
 }
 
+/** A moment without demand, of which nothing is known. */
 export function moment(values: Partial<Moment> = {}): Moment {
   return {
     demand: 0,

@@ -57,7 +57,7 @@ export async function seedDecision(
 export function newJob(
   kind: 'decide' | 'execute',
   resourceId: string,
-  decisionId: string | null,
+  decisionId: string | null = null,
   values: Partial<NewJob> = {},
 ): NewJob {
   return {
@@ -76,9 +76,49 @@ export function newJob(
   };
 }
 
+/** Inserts a job as the API would. */
+export async function storeJob(pool: pg.Pool, ...job: Parameters<typeof newJob>): Promise<NewJob> {
+  const stored = newJob(...job);
+  await insertJobs(pool, [stored]);
+  return stored;
+}
+
 /** Inserts an execute job for the decision. @returns the job's id. */
 export async function seedExecuteJob(pool: pg.Pool, resourceId: string, decisionId: string): Promise<string> {
-  const job = newJob('execute', resourceId, decisionId);
-  await insertJobs(pool, [job]);
-  return job.id;
+  return (await storeJob(pool, 'execute', resourceId, decisionId)).id;
+}
+
+/** As if whoever works on the jobs had died. */
+export async function endLeases(pool: pg.Pool, ...jobIds: readonly string[]): Promise<void> {
+  await pool.query(`update jobs set lease_until = now() - interval '1 second' where id = any ($1)`, [jobIds]);
+}
+
+/** An open attempt that blocks its resource from now on, unless `values` say otherwise. */
+export async function seedAttempt(
+  pool: pg.Pool,
+  { resourceId, decisionId, jobId }: { resourceId: string; decisionId: string; jobId?: string },
+  [from, target]: readonly [number, number],
+  values: Record<string, unknown> = {},
+): Promise<void> {
+  const now = new Date();
+  const row: Record<string, unknown> = {
+    decision_id: decisionId,
+    resource_id: resourceId,
+    job_id: jobId ?? randomUUID(),
+    no: 1,
+    epoch: 1,
+    from_instances: from,
+    target_instances: target,
+    action: target > from ? 'ScaleUp' : 'ScaleDown',
+    state: 'open',
+    intent_at: now,
+    settle_after: now,
+    blocked: `[${now.toISOString()},infinity)`,
+    ...values,
+  };
+  const names = Object.keys(row);
+  await pool.query(
+    `insert into attempts (${names.join(', ')}) values (${names.map((_, index) => `$${index + 1}`).join(', ')})`,
+    Object.values(row),
+  );
 }

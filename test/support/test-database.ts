@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import pg from 'pg';
 import { inject } from 'vitest';
+import { createPool } from '../../shared/db/pool.ts';
 
 export interface TestDatabase {
   readonly url: string;
@@ -29,4 +30,43 @@ async function administer(url: string, sql: string): Promise<void> {
   } finally {
     await client.end();
   }
+}
+
+export interface TestPool {
+  readonly url: string;
+  readonly pool: pg.Pool;
+  close(): Promise<void>;
+}
+
+/** A database of its own, with a pool on it. @param size most connections of the pool. */
+export async function openTestPool(size?: number): Promise<TestPool> {
+  const { url, drop } = await createTestDatabase();
+  const pool = createPool(url, { name: 'test', ...(size === undefined ? {} : { size }) });
+  return {
+    url,
+    pool,
+    async close() {
+      await pool.end();
+      await drop();
+    },
+  };
+}
+
+/** @returns the first column of the first row, undefined where there is none. */
+export async function readValue<T = ReturnType<typeof JSON.parse>>(
+  db: Pick<pg.Pool, 'query'>,
+  sql: string,
+  values: unknown[] = [],
+): Promise<T> {
+  const { rows, fields } = await db.query(sql, values);
+  return rows[0]?.[fields[0]?.name ?? ''];
+}
+
+/** @returns the rows as they are. */
+export async function readRows<T extends pg.QueryResultRow = ReturnType<typeof JSON.parse>>(
+  db: Pick<pg.Pool, 'query'>,
+  sql: string,
+  values: unknown[] = [],
+): Promise<T[]> {
+  return (await db.query<T>(sql, values)).rows;
 }

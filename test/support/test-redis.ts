@@ -7,6 +7,7 @@ export interface TestRedis {
   readonly prefix: string;
 }
 
+/** The Redis of the run, with a key prefix that nobody else has. */
 export function createTestRedis(): TestRedis {
   return { url: inject('redisUrl'), prefix: `{test-${randomUUID().slice(0, 8)}}` };
 }

@@ -112,3 +112,14 @@ export async function seedSamples(pool: pg.Pool, id: string, cpu: number, instan
   }));
   await upsertSamples(pool, id, samples);
 }
+
+/** A worker in this process that serves the databases of a `TestApi`. */
+export async function startTestWorker(
+  environment: Environment,
+  extra: Environment = {},
+): Promise<{ close(): Promise<void> }> {
+  const worker = await startWorker(
+    readWorkerConfig({ ...environment, AWS_EC2_METADATA_DISABLED: 'true', ...extra }),
+  );
+  return { close: () => worker.close(5_000) };
+}

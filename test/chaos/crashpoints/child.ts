@@ -17,7 +17,7 @@ import { sweep } from '../../../worker/upkeep/relay.ts';
 import { arm, type CrashPoint, hitsSoFar } from './failpoint.ts';
 
 /** What happens beside the worker, at the moment a scenario is about; it dies with the worker. */
-export type Mischief =
+export type Disturbance =
   | 'none'
   /** After the first write, every connection of the worker to PostgreSQL ends. */
   | 'cut-after-write'
@@ -52,7 +52,7 @@ export interface ChildTask {
   readonly provider: CloudProvider;
   /** One entry a delivery; each holds the jobs delivered at the same moment. */
   readonly deliveries: readonly (readonly string[])[];
-  readonly mischief: Mischief;
+  readonly disturbance: Disturbance;
   /** Calls in flight to one region. */
   readonly concurrency: number;
   /** Where the simulator takes orders; AWS only. */
@@ -69,10 +69,7 @@ export interface ChildReport {
 const { DATABASE_URL = '', REDIS_URL = '', QUEUE_PREFIX = '' } = process.env;
 /** So short that a test can wait for it, and longer than a request on the loopback is on its way. */
 const settleMs = 400;
-const queueOf: Record<CloudProvider, JobQueueName> = {
-  aws: 'execute-aws',
-  kubernetes: 'execute-kubernetes',
-};
+const queueOf: Record<CloudProvider, JobQueueName> = { aws: 'execute-aws', kubernetes: 'execute-kubernetes' };
 
 // Everything of the test's own goes over a connection that has no failpoints.
 const own = new pg.Client({ connectionString: DATABASE_URL, application_name: 'crash-test' });
@@ -148,12 +145,12 @@ async function deliver(
 ): Promise<void> {
   const deps = depsOf(providers);
   const queue = queueOf[task.provider];
-  const renewEvery = task.mischief === 'long' ? 10 : 60_000;
+  const renewEvery = task.disturbance === 'long' ? 10 : 60_000;
   const claims = new Claims(deps, queue, { lease: 30_000, renewEvery, longest: 60_000 });
   const processor = createExecuteProcessor(deps, queue, claims);
-  if (task.mischief === 'claim-locked') await lockJob(task.deliveries[0]?.[1]);
+  if (task.disturbance === 'claim-locked') await lockJob(task.deliveries[0]?.[1]);
   for (const together of task.deliveries) {
-    if (task.mischief === 'circuit-open') await openCircuit(together);
+    if (task.disturbance === 'circuit-open') await openCircuit(together);
     for (let round = 0; round < 60; round++) {
       await Promise.allSettled(together.map((id) => processor({ data: { ids: [id], v: 1 } } as Job)));
       const { rows } = await own.query<{ error: { code?: string } | null }>(
@@ -204,20 +201,20 @@ function disturbed(task: ChildTask): ScalingProvider {
     settleMs: inner.settleMs,
     describe: async (target, signal) => {
       const state = await inner.describe(target, signal);
-      if (task.mischief === 'cut-after-describe' && firstOf(read, target.name)) await cutConnections();
-      if (task.mischief === 'expired-after-describe') await expire(target.name);
-      if (task.mischief === 'slow' && firstOf(read, target.name)) skipAhead();
-      return task.mischief === 'nonsense' ? { ...state, cpuRequest: 'much' } : state;
+      if (task.disturbance === 'cut-after-describe' && firstOf(read, target.name)) await cutConnections();
+      if (task.disturbance === 'expired-after-describe') await expire(target.name);
+      if (task.disturbance === 'slow' && firstOf(read, target.name)) skipAhead();
+      return task.disturbance === 'nonsense' ? { ...state, cpuRequest: 'much' } : state;
     },
     describeMany: (targets, signal) => inner.describeMany(targets, signal),
     setCapacity: async (target, instances, expected, options) => {
       const first = firstOf(written, target.name);
       try {
-        if (task.mischief === 'long') await new Promise((resolve) => setTimeout(resolve, 100));
+        if (task.disturbance === 'long') await new Promise((resolve) => setTimeout(resolve, 100));
         await inner.setCapacity(target, instances, expected, options);
-        if (task.mischief === 'cut-after-write' && first) await cutConnections();
-        if (task.mischief === 'cut-in-outcome' && first) await cutNextTransaction();
-        if (task.mischief === 'resolved-elsewhere') await resolveElsewhere(task, target.name);
+        if (task.disturbance === 'cut-after-write' && first) await cutConnections();
+        if (task.disturbance === 'cut-in-outcome' && first) await cutNextTransaction();
+        if (task.disturbance === 'resolved-elsewhere') await resolveElsewhere(task, target.name);
       } catch (error) {
         await afterFailedWrite(task, target.name);
         throw error;
@@ -236,9 +233,9 @@ async function cutConnections(): Promise<void> {
 }
 
 async function afterFailedWrite(task: ChildTask, name: string): Promise<void> {
-  if (task.mischief === 'removed-after-write') await external({ group: name, remove: true }, task);
-  if (task.mischief === 'changed-after-write') await external({ group: name, desired: 9 }, task);
-  if (task.mischief === 'expired-after-write') await expire(name);
+  if (task.disturbance === 'removed-after-write') await external({ group: name, remove: true }, task);
+  if (task.disturbance === 'changed-after-write') await external({ group: name, desired: 9 }, task);
+  if (task.disturbance === 'expired-after-write') await expire(name);
 }
 
 async function expire(name: string): Promise<void> {

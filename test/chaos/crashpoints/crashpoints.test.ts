@@ -92,9 +92,9 @@ describe('a worker killed at an await', () => {
     for (const [index, crash] of crashes.entries()) {
       const result = await runCrash(rig, pool, crash, crashes[index + 1]?.scenario);
       const where = `${crash.name} ${crash.phase} ${crash.nth} in ${crash.scenario.name}`;
-      expect({ where, struck: result.struck, faults: result.faults }).toEqual({
+      expect({ where, crashed: result.crashed, faults: result.faults }).toEqual({
         where,
-        struck: true,
+        crashed: true,
         faults: [],
       });
     }

@@ -16,7 +16,7 @@ export interface Crash extends CrashPoint {
 
 export interface CrashResult {
   readonly crash: Crash;
-  readonly struck: boolean;
+  readonly crashed: boolean;
   readonly faults: readonly string[];
   readonly recoveryMs: number;
 }
@@ -150,7 +150,7 @@ export async function runCrash(
   if (report !== null) child.disconnect();
   const startedAt = performance.now();
   const faults = await aftermath(rig, scenario, subjects, crash.nth === 1);
-  return { crash, struck: report === null, faults, recoveryMs: performance.now() - startedAt };
+  return { crash, crashed: report === null, faults, recoveryMs: performance.now() - startedAt };
 }
 
 async function perform(
@@ -165,7 +165,7 @@ async function perform(
     step: scenario.step,
     provider: providerOf(scenario),
     deliveries: deliveriesOf(scenario, subjects),
-    mischief: scenario.mischief ?? 'none',
+    disturbance: scenario.disturbance ?? 'none',
     concurrency: scenario.concurrency ?? 8,
     control: `${rig.aws.endpoint}/_simulator/external`,
     arm: crash === null ? null : { name: crash.name, phase: crash.phase, nth: crash.nth },

@@ -27,25 +27,25 @@ export function hitsSoFar(): Record<string, number> {
 
 /** Called by instrumented code before an awaited expression is evaluated. */
 export function before(name: string): void {
-  strike(name, 'before');
+  crashAt(name, 'before');
 }
 
 /** Called by instrumented code with the value of an awaited expression. */
 export function settle<T>(name: string, value: T): Promise<Awaited<T>> {
-  strike(name, 'during');
+  crashAt(name, 'during');
   return Promise.resolve(value).then(
     (result) => {
-      strike(name, 'after');
+      crashAt(name, 'after');
       return result;
     },
     (error: unknown) => {
-      strike(name, 'after');
+      crashAt(name, 'after');
       throw error;
     },
   );
 }
 
-function strike(name: string, phase: Phase): void {
+function crashAt(name: string, phase: Phase): void {
   const key = `${name} ${phase}`;
   const count = (hits.get(key) ?? 0) + 1;
   hits.set(key, count);

@@ -1,7 +1,6 @@
-import { openBackends } from '../../../deploy/local/backends.ts';
 import { migrate } from '../../../shared/db/migrate.ts';
 import type { Closers } from '../../../shared/lifecycle/closers.ts';
-import { inTemporaryFolder, readCommandLine } from '../../support/command.ts';
+import { inTemporaryFolder, openOwnBackends, readCommandLine } from '../../support/command.ts';
 import { reasonFor } from './allowed.ts';
 import { ChildPool, type CrashResult, discover, planCrashes, runCrash } from './enumerate.ts';
 import { buildInstrumented, bundleInstrumented } from './instrument.ts';
@@ -23,12 +22,7 @@ process.exitCode = await inTemporaryFolder('crashpoints', main);
 
 async function main(folder: string, closers: Closers): Promise<number> {
   const startedAt = performance.now();
-  const { databaseUrl, redisUrl } = await openBackends({
-    environment: { SCALER_CACHE_DIR: process.env.SCALER_CACHE_DIR },
-    dataDir: folder,
-    closers,
-    log: say,
-  });
+  const { databaseUrl, redisUrl } = await openOwnBackends(folder, closers, say);
   await migrate(databaseUrl);
   const plain = buildInstrumented();
   closers.add('build', async () => plain.remove());
@@ -40,26 +34,24 @@ async function main(folder: string, closers: Closers): Promise<number> {
 
   const { coverage, faults } = await discover(rig, pool);
   const unreached = build.points.filter((name) => !coverage.has(name));
-  const { crashes: all, unreachable } = planCrashes(coverage, {
-    everyScenario: values['every-scenario'],
-  });
+  const { crashes: all, unreachable } = planCrashes(coverage, { everyScenario: values['every-scenario'] });
   const crashes = all.filter(({ name }) => name.includes(values.only));
   say(`${build.points.length} points, ${unreached.length} not reached; ${crashes.length} crashes to go`);
   const results: CrashResult[] = [];
   for (const [index, crash] of crashes.entries()) {
     let result = await runCrash(rig, pool, crash, crashes[index + 1]?.scenario);
     // What nobody waits for (a publication) may come too late for its process: another try tells.
-    for (let tries = 1; tries < 3 && !result.struck && result.faults.length === 0; tries++)
+    for (let tries = 1; tries < 3 && !result.crashed && result.faults.length === 0; tries++)
       result = await runCrash(rig, pool, crash, crashes[index + 1]?.scenario);
     results.push(result);
-    if (result.faults.length > 0 || !result.struck)
+    if (result.faults.length > 0 || !result.crashed)
       say(
-        `${crash.name} ${crash.phase} ${crash.nth} in ${crash.scenario.name}: ${result.struck ? result.faults.join('; ') : 'not reached this time'}`,
+        `${crash.name} ${crash.phase} ${crash.nth} in ${crash.scenario.name}: ${result.crashed ? result.faults.join('; ') : 'not reached this time'}`,
       );
     else if (index % 50 === 49) say(`${index + 1} of ${crashes.length}`);
   }
   const missing = [...unreached, ...unreachable].filter((name) => reasonFor(name) === undefined);
-  const failed = results.filter((result) => result.faults.length > 0 || !result.struck);
+  const failed = results.filter((result) => result.faults.length > 0 || !result.crashed);
   const recovery = results.map(({ recoveryMs }) => recoveryMs).sort((a, b) => a - b);
   const report = {
     points: build.points.length,
@@ -76,12 +68,12 @@ async function main(folder: string, closers: Closers): Promise<number> {
       p95: Math.round(recovery[Math.floor(recovery.length * 0.95)] ?? 0),
     },
     seconds: Math.round((performance.now() - startedAt) / 1_000),
-    failures: failed.map(({ crash, struck, faults: found }) => ({
+    failures: failed.map(({ crash, crashed, faults: found }) => ({
       point: crash.name,
       phase: crash.phase,
       nth: crash.nth,
       scenario: crash.scenario.name,
-      faults: struck ? found : ['not reached this time'],
+      faults: crashed ? found : ['not reached this time'],
     })),
   };
   if (values.json) console.log(JSON.stringify(report, null, 2));

@@ -1,4 +1,4 @@
-import type { ChildTask, Mischief } from './child.ts';
+import type { ChildTask, Disturbance } from './child.ts';
 import type { Rig, Subject } from './rig.ts';
 
 type JobOutcome = 'succeeded' | 'noop' | 'rejected' | 'expired' | 'superseded' | 'dead';
@@ -12,7 +12,7 @@ export interface Scenario {
   readonly target: number;
   /** How its jobs may end, whatever dies when. */
   readonly outcomes: readonly JobOutcome[];
-  readonly mischief?: Mischief;
+  readonly disturbance?: Disturbance;
   readonly resource?: Readonly<Record<string, unknown>>;
   readonly arrange?: (rig: Rig, subject: Subject) => Promise<unknown> | unknown;
   /** Both jobs, and each of them twice, are delivered at the same moment. */
@@ -46,19 +46,21 @@ function sql(text: string) {
 
 const lost = { kind: 'error', status: 503, code: 'ServiceUnavailable' } as const;
 
+/** A change from 4 to 6 that is carried out. */
+const execution = (
+  name: string,
+  place: Scenario['place'],
+  outcomes: Scenario['outcomes'],
+  more: Partial<Scenario> = {},
+): Scenario => ({ name, place, ...scaling, outcomes, ...more });
+
+/** Every way through the code that a crash is tried in. */
 export const scenarios: readonly Scenario[] = [
-  { name: 'success', place: 'group', ...scaling, outcomes: ['succeeded'], together: true },
-  { name: 'deployment', place: 'deployment', ...scaling, outcomes: ['succeeded'] },
-  { name: 'statefulset', place: 'statefulset', ...scaling, outcomes: ['succeeded'] },
-  { name: 'floor', place: 'floor', ...scaling, outcomes: ['succeeded'] },
-  {
-    name: 'scale-in',
-    place: 'group',
-    step: 'execute',
-    from: 6,
-    target: 5,
-    outcomes: ['succeeded'],
-  },
+  execution('success', 'group', ['succeeded'], { together: true }),
+  execution('deployment', 'deployment', ['succeeded']),
+  execution('statefulset', 'statefulset', ['succeeded']),
+  execution('floor', 'floor', ['succeeded']),
+  { name: 'scale-in', place: 'group', step: 'execute', from: 6, target: 5, outcomes: ['succeeded'] },
   {
     name: 'correlated',
     place: 'group',
@@ -72,279 +74,107 @@ export const scenarios: readonly Scenario[] = [
           values ('scope:aws:us-east-1', 10, 2, 100000, 1000000, 'two are many here', 'test') on conflict do nothing`,
       ),
   },
-  {
-    name: 'from-zero',
-    place: 'group',
-    step: 'execute',
-    from: 0,
-    target: 2,
-    outcomes: ['succeeded'],
-  },
-  {
-    name: 'already-satisfied',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
+  { name: 'from-zero', place: 'group', step: 'execute', from: 0, target: 2, outcomes: ['succeeded'] },
+  execution('already-satisfied', 'group', ['succeeded'], {
     arrange: (rig, { name }) => rig.aws.changeExternally(name, { desired: 6 }),
-  },
-  {
-    name: 'conflict',
-    place: 'group',
-    ...scaling,
-    outcomes: ['superseded'],
+  }),
+  execution('conflict', 'group', ['superseded'], {
     arrange: (rig, { name }) => rig.aws.changeExternally(name, { desired: 9 }),
-  },
-  {
-    name: 'blocked',
-    place: 'group',
-    ...scaling,
-    outcomes: ['rejected'],
+  }),
+  execution('blocked', 'group', ['rejected'], {
     arrange: (rig, { name }) => rig.aws.changeExternally(name, { suspend: ['Launch'] }),
-  },
-  {
-    name: 'out-of-bounds',
-    place: 'group',
-    ...scaling,
-    outcomes: ['rejected'],
-    resource: { max_instances: 5 },
-  },
-  {
-    name: 'throttled',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
-    arrange: awsFault(awsWrite, { kind: 'throttle' }),
-  },
-  {
-    name: 'unknown-applied',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
+  }),
+  execution('out-of-bounds', 'group', ['rejected'], { resource: { max_instances: 5 } }),
+  execution('throttled', 'group', ['succeeded'], { arrange: awsFault(awsWrite, { kind: 'throttle' }) }),
+  execution('unknown-applied', 'group', ['succeeded'], {
     arrange: awsFault(awsWrite, { kind: 'error', status: 500, code: 'InternalFailure', applied: true }),
-  },
-  {
-    name: 'unknown-lost',
-    place: 'group',
-    ...scaling,
-    outcomes: ['superseded'],
-    arrange: awsFault(awsWrite, lost),
-  },
-  {
-    name: 'unknown-lost-of-a-workload',
-    place: 'deployment',
-    ...scaling,
-    outcomes: ['succeeded'],
+  }),
+  execution('unknown-lost', 'group', ['superseded'], { arrange: awsFault(awsWrite, lost) }),
+  execution('unknown-lost-of-a-workload', 'deployment', ['succeeded'], {
     arrange: kubernetesFault({ kind: 'reset', applied: false }),
-  },
-  {
-    name: 'unknown-late',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
+  }),
+  execution('unknown-late', 'group', ['succeeded'], {
     arrange: awsFault(awsWrite, { kind: 'apply-late', delayMs: 60, status: 500 }),
-  },
-  {
-    name: 'unknown-reset',
-    place: 'deployment',
-    ...scaling,
-    outcomes: ['succeeded'],
+  }),
+  execution('unknown-reset', 'deployment', ['succeeded'], {
     arrange: kubernetesFault({ kind: 'reset', applied: true }),
-  },
-  {
-    name: 'unknown-then-gone',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded', 'superseded', 'rejected'],
-    mischief: 'removed-after-write',
+  }),
+  execution('unknown-then-gone', 'group', ['succeeded', 'superseded', 'rejected'], {
+    disturbance: 'removed-after-write',
     arrange: awsFault(awsWrite, lost),
     followUp: false,
-  },
-  {
-    name: 'unknown-then-changed',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded', 'superseded'],
-    mischief: 'changed-after-write',
+  }),
+  execution('unknown-then-changed', 'group', ['succeeded', 'superseded'], {
+    disturbance: 'changed-after-write',
     arrange: awsFault(awsWrite, lost),
-  },
-  {
-    name: 'unknown-then-expired',
-    place: 'deployment',
-    ...scaling,
-    outcomes: ['succeeded', 'expired'],
-    mischief: 'expired-after-write',
+  }),
+  execution('unknown-then-expired', 'deployment', ['succeeded', 'expired'], {
+    disturbance: 'expired-after-write',
     arrange: kubernetesFault({ kind: 'reset', applied: false }),
-  },
-  {
-    name: 'write-conflict',
-    place: 'deployment',
-    ...scaling,
-    outcomes: ['superseded'],
+  }),
+  execution('write-conflict', 'deployment', ['superseded'], {
     arrange: kubernetesFault({ kind: 'external', change: { replicas: 9 }, when: 'before' }),
-  },
-  {
-    name: 'refused-by-the-cloud',
-    place: 'group',
-    ...scaling,
-    outcomes: ['rejected'],
+  }),
+  execution('refused-by-the-cloud', 'group', ['rejected'], {
     arrange: awsFault(awsWrite, { kind: 'error', status: 400, code: 'ValidationError' }, 1_000),
-  },
-  {
-    name: 'forbidden-to-read',
-    place: 'group',
-    ...scaling,
-    outcomes: ['rejected'],
+  }),
+  execution('forbidden-to-read', 'group', ['rejected'], {
     arrange: awsFault(awsRead, { kind: 'error', status: 403, code: 'AccessDenied' }, 1_000),
-  },
-  {
-    name: 'unreadable-once',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
-    arrange: awsFault(awsRead, lost),
-  },
-  {
-    name: 'unreadable-for-ever',
-    place: 'group',
-    ...scaling,
-    outcomes: ['dead'],
-    arrange: awsFault(awsRead, lost, 1_000),
-  },
-  {
-    name: 'expired',
-    place: 'group',
-    ...scaling,
-    outcomes: ['expired'],
+  }),
+  execution('unreadable-once', 'group', ['succeeded'], { arrange: awsFault(awsRead, lost) }),
+  execution('unreadable-for-ever', 'group', ['dead'], { arrange: awsFault(awsRead, lost, 1_000) }),
+  execution('expired', 'group', ['expired'], {
     arrange: sql(
       `update scaling_decisions set expires_at = now() - interval '1 second' where resource_id = $1`,
     ),
-  },
-  {
-    name: 'superseded',
-    place: 'group',
-    ...scaling,
-    outcomes: ['superseded'],
+  }),
+  execution('superseded', 'group', ['superseded'], {
     arrange: sql(`update scaling_decisions set state = 'superseded' where resource_id = $1`),
-  },
+  }),
   { name: 'noaction', place: 'group', step: 'execute', from: 4, target: 4, outcomes: ['noop'] },
-  {
-    name: 'decision-gone',
-    place: 'group',
-    ...scaling,
-    outcomes: ['rejected'],
+  execution('decision-gone', 'group', ['rejected'], {
     arrange: sql('delete from scaling_decisions where resource_id = $1'),
-  },
-  {
-    name: 'resource-gone',
-    place: 'group',
-    ...scaling,
-    outcomes: ['superseded'],
+  }),
+  execution('resource-gone', 'group', ['superseded'], {
     arrange: sql('delete from resources where id = $1'),
     followUp: false,
-  },
-  {
-    name: 'repeated',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
+  }),
+  execution('repeated', 'group', ['succeeded'], {
     arrange: sql(`update scaling_decisions set state = 'executed', executed = true where resource_id = $1`),
-  },
-  {
-    name: 'resolved-elsewhere',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
-    mischief: 'resolved-elsewhere',
-  },
-  {
-    name: 'database-cut-after-write',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
-    mischief: 'cut-after-write',
-  },
-  {
-    name: 'database-cut-in-outcome',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
-    mischief: 'cut-in-outcome',
-  },
-  {
-    name: 'too-slow-to-send',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
-    mischief: 'slow',
-  },
-  {
-    name: 'expired-in-between',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded', 'expired'],
-    mischief: 'expired-after-describe',
-  },
-  {
-    name: 'claims-blocked',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
-    mischief: 'claim-locked',
-    together: true,
-  },
-  {
-    name: 'database-cut-after-describe',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
-    mischief: 'cut-after-describe',
-  },
-  {
-    name: 'nonsense-from-the-cloud',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded', 'dead'],
-    mischief: 'nonsense',
-  },
-  { name: 'circuit-closes', place: 'group', ...scaling, outcomes: ['succeeded'], mischief: 'circuit-open' },
-  { name: 'leases-renewed', place: 'group', ...scaling, outcomes: ['succeeded'], mischief: 'long' },
-  {
-    name: 'crowded',
-    place: 'group',
-    ...scaling,
-    outcomes: ['succeeded'],
+  }),
+  execution('resolved-elsewhere', 'group', ['succeeded'], { disturbance: 'resolved-elsewhere' }),
+  execution('database-cut-after-write', 'group', ['succeeded'], { disturbance: 'cut-after-write' }),
+  execution('database-cut-in-outcome', 'group', ['succeeded'], { disturbance: 'cut-in-outcome' }),
+  execution('too-slow-to-send', 'group', ['succeeded'], { disturbance: 'slow' }),
+  execution('expired-in-between', 'group', ['succeeded', 'expired'], {
+    disturbance: 'expired-after-describe',
+  }),
+  execution('claims-blocked', 'group', ['succeeded'], { disturbance: 'claim-locked', together: true }),
+  execution('database-cut-after-describe', 'group', ['succeeded'], { disturbance: 'cut-after-describe' }),
+  execution('nonsense-from-the-cloud', 'group', ['succeeded', 'dead'], { disturbance: 'nonsense' }),
+  execution('circuit-closes', 'group', ['succeeded'], { disturbance: 'circuit-open' }),
+  execution('leases-renewed', 'group', ['succeeded'], { disturbance: 'long' }),
+  execution('crowded', 'group', ['succeeded'], {
     together: true,
     concurrency: 1,
     arrange: awsFault(awsRead, { kind: 'slow', delayMs: 150 }),
-  },
-  { name: 'relay', place: 'group', ...scaling, step: 'sweep', outcomes: ['succeeded'], arrange: abandon },
-  {
-    name: 'observe-groups',
-    place: 'group',
-    ...scaling,
+  }),
+  execution('relay', 'group', ['succeeded'], { step: 'sweep', arrange: abandon }),
+  execution('observe-groups', 'group', ['superseded'], {
     step: 'observe',
-    outcomes: ['superseded'],
     arrange: (rig, { name }) => rig.aws.changeExternally(name, { desired: 9 }),
-  },
-  {
-    name: 'observe-workloads',
-    place: 'deployment',
-    ...scaling,
+  }),
+  execution('observe-workloads', 'deployment', ['superseded'], {
     step: 'observe',
-    outcomes: ['superseded'],
     arrange: (rig, { name }) => rig.kubernetes.changeExternally('default', name, { replicas: 9 }),
-  },
-  {
-    name: 'chores',
-    place: 'group',
-    ...scaling,
+  }),
+  execution('chores', 'group', ['succeeded'], {
     step: 'chores',
-    outcomes: ['succeeded'],
     resource: { mode: 'auto' },
     arrange: sql(
       `update scaling_decisions set created_at = now() - interval '1 hour' where resource_id = $1`,
     ),
-  },
+  }),
 ];
 
 /** A worker took the job and died; the queue has lost what it had. */

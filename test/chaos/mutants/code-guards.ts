@@ -13,6 +13,20 @@ export interface Killer {
   readonly name?: string;
 }
 
+/** Guards of one file by their ids: who must notice that it is gone, then each text and what takes its place. */
+const inFile = (
+  file: string,
+  guards: Readonly<Record<string, readonly [Killer[], find: string, replace: string, ...more: string[]]>>,
+): CodeGuard[] =>
+  Object.entries(guards).map(([id, [killers, ...texts]]) => ({
+    id,
+    file,
+    edits: texts.flatMap((find, index) =>
+      index % 2 === 0 ? [[find, texts[index + 1] as string] as const] : [],
+    ),
+    killers,
+  }));
+
 const execution = (name: string): Killer[] => [{ file: 'test/integration/execute-decision.test.ts', name }];
 const between = (name: string): Killer[] => [
   { file: 'test/integration/execute-interleavings.test.ts', name },
@@ -32,625 +46,511 @@ const circuits = 'worker/execute/circuits-store.ts';
 const aws = 'worker/providers/aws-auto-scaling.ts';
 const kubernetes = 'worker/providers/kubernetes.ts';
 
+/** Every guard in the sources that a test must miss when it is gone. */
 export const codeGuards: readonly CodeGuard[] = [
-  {
-    id: 'audit, in the transaction of the change',
-    file: 'api/protection/routes.ts',
-    edits: [
-      [
-        `await recordChange(tx, request, { action: 'control.stopped', subject: scope, detail });`,
-        `await recordChange(pool, request, { action: 'control.stopped', subject: scope, detail }).catch(() => {});`,
-      ],
+  ...inFile('api/protection/routes.ts', {
+    'audit, in the transaction of the change': [
+      test('integration/api-audit.test.ts', 'never kept without one'),
+      `await recordChange(tx, request, { action: 'control.stopped', subject: scope, detail });`,
+      `await recordChange(pool, request, { action: 'control.stopped', subject: scope, detail }).catch(() => {});`,
     ],
-    killers: test('integration/api-audit.test.ts', 'never kept without one'),
-  },
-  {
-    id: 'an open circuit whose time is over is tried',
-    file: 'worker/decide/fleet-protections.ts',
-    edits: [['row.scope === own && row.open_ms > 0', 'row.scope === own && row.open']],
-    killers: test('integration/worker.test.ts', 'tries again when the time of an open circuit is over'),
-  },
-  {
-    id: 'sessions that may only read are given up',
-    file: 'shared/db/pool.ts',
-    edits: [
-      ['if (isUnanswered(error) || codeOf(error) === readOnly) broken', 'if (isUnanswered(error)) broken'],
+  }),
+  ...inFile('worker/decide/fleet-protections.ts', {
+    'an open circuit whose time is over is tried': [
+      test('integration/worker.test.ts', 'tries again when the time of an open circuit is over'),
+      'row.scope === own && row.open_ms > 0',
+      'row.scope === own && row.open',
     ],
-    killers: test('integration/pool.test.ts', 'the next ones write again'),
-  },
-  {
-    id: 'a server that gives no session is away',
-    file: 'shared/db/pool.ts',
-    edits: [['error instanceof NoSession || isUnanswered(error)', 'isUnanswered(error)']],
-    killers: test('integration/no-session.test.ts', 'is never our fault'),
-  },
+  }),
+  ...inFile('shared/db/pool.ts', {
+    'sessions that may only read are given up': [
+      test('integration/pool.test.ts', 'the next ones write again'),
+      'if (isUnanswered(error) || codeOf(error) === readOnly) broken',
+      'if (isUnanswered(error)) broken',
+    ],
+    'a server that gives no session is away': [
+      test('integration/no-session.test.ts', 'is never our fault'),
+      'error instanceof NoSession || isUnanswered(error)',
+      'isUnanswered(error)',
+    ],
+  }),
   // T1: what an intent asks under its locks.
-  {
-    id: 'epoch check',
-    file: guards,
-    edits: [['execution?.epochMoved\n', 'false\n']],
-    killers: between('changed between its reading and its intent'),
-  },
-  {
-    id: 'decision expiry, at the intent',
-    file: guards,
-    edits: [['execution?.expired\n', 'false\n']],
-    killers: between('grows too old while the cloud is read'),
-  },
-  {
-    id: 'newer decision',
-    file: guards,
-    edits: [['execution?.newerAttempted\n', 'false\n']],
-    killers: execution('refuses a decision once a newer one was carried out'),
-  },
-  {
-    id: 'newer decision, begun and come to nothing',
-    file: guardsStore,
-    edits: [
-      [
-        "(n.state in ('executing', 'executed')\n            or exists (select 1 from attempts a where a.decision_id = n.id))",
-        "(n.state in ('executing', 'executed'))",
-      ],
+  ...inFile(guards, {
+    'epoch check': [
+      between('changed between its reading and its intent'),
+      'execution?.epochMoved\n',
+      'false\n',
     ],
-    killers: execution('refuses a decision once a newer one was begun'),
-  },
-  {
-    id: 'another attempt is open',
-    file: guards,
-    edits: [["execution?.attemptOpen || execution?.decisionState === 'executing'", 'false']],
-    killers: test('unit/engine/guards.test.ts', 'refuse with resource_busy'),
-  },
-  {
-    id: 'kill switch, the row',
-    file: guardsStore,
-    edits: [
-      [
-        "byEnvironment ? 'this worker (SCALER_STOP)' : stop_scope",
-        "byEnvironment ? 'this worker (SCALER_STOP)' : null",
-      ],
+    'decision expiry, at the intent': [
+      between('grows too old while the cloud is read'),
+      'execution?.expired\n',
+      'false\n',
     ],
-    killers: execution('refuses with stopped'),
-  },
-  {
-    id: 'kill switch, SCALER_STOP',
-    file: guardsStore,
-    edits: [["byEnvironment ? 'this worker (SCALER_STOP)' : stop_scope", 'stop_scope']],
-    killers: between('SCALER_STOP'),
-  },
-  {
-    id: 'kill switch, of everything',
-    file: 'shared/domain/protection-scope.ts',
-    edits: [["return ['global', ", "return ['', "]],
-    killers: between('is stopped'),
-  },
-  {
-    id: 'kill switch, observing',
-    file: 'shared/db/migrations/0003_protection.sql',
-    edits: [
-      [
-        `where stopped and coalesce(observe_until, 'infinity') > clock_timestamp();`,
-        'where stopped and observe_until is null;',
-      ],
+    'newer decision': [
+      execution('refuses a decision once a newer one was carried out'),
+      'execution?.newerAttempted\n',
+      'false\n',
     ],
-    killers: protection('is released in two steps'),
-  },
-  {
-    id: 'intents and stops take turns',
-    file: attemptsStore,
-    edits: [['      await lockForIntent(tx);\n', '']],
-    killers: between('waits for a stop that is being committed'),
-  },
-  {
-    id: 'freeze windows',
-    file: guards,
-    edits: [["  limiting('frozen', frozen),\n", '']],
-    killers: protection('forbids scaling in and allows scaling out'),
-  },
-  {
-    id: 'bounds, ours above',
-    file: guards,
-    edits: [['target > from ? target > max : target < min', 'target > from ? false : target < min']],
-    killers: execution('refuses with out_of_bounds'),
-  },
-  {
-    id: 'bounds, ours below',
-    file: guards,
-    edits: [['target > from ? target > max : target < min', 'target > from ? target > max : false']],
-    killers: between('never goes below the minimum'),
-  },
-  {
-    id: "bounds, the cloud's above",
-    file: guards,
-    edits: [
-      [
-        'const max = Math.min(bounds.max, cloudBounds.max ?? Number.POSITIVE_INFINITY);',
-        'const max = bounds.max;',
-      ],
-      ['if (!furtherOut && !cloudRefuses) return null;', 'if (!furtherOut) return null;'],
+  }),
+  ...inFile(guardsStore, {
+    'newer decision, begun and come to nothing': [
+      execution('refuses a decision once a newer one was begun'),
+      "(n.state in ('executing', 'executed')\n            or exists (select 1 from attempts a where a.decision_id = n.id))",
+      "(n.state in ('executing', 'executed'))",
     ],
-    killers: execution("keeps within the cloud's own bounds"),
-  },
-  {
-    id: "bounds, the cloud's whatever the direction",
-    file: guards,
-    edits: [['if (!furtherOut && !cloudRefuses) return null;', 'if (!furtherOut) return null;']],
-    killers: between("never asks for less than the cloud's minimum"),
-  },
-  {
-    id: 'step',
-    file: guards,
-    edits: [
-      ['if (execution === null || delta <= execution.step) return null;', 'if (delta >= 0) return null;'],
+  }),
+  ...inFile(guards, {
+    'another attempt is open': [
+      test('unit/engine/guards.test.ts', 'refuse with resource_busy'),
+      "execution?.attemptOpen || execution?.decisionState === 'executing'",
+      'false',
     ],
-    killers: execution('refuses with step_too_large'),
-  },
-  {
-    id: 'pause',
-    file: guards,
-    edits: [
-      ['if (pausedUntilMs === null || pausedUntilMs <= nowMs) return null;', 'if (nowMs > 0) return null;'],
+  }),
+  ...inFile(guardsStore, {
+    'kill switch, the row': [
+      execution('refuses with stopped'),
+      "byEnvironment ? 'this worker (SCALER_STOP)' : stop_scope",
+      "byEnvironment ? 'this worker (SCALER_STOP)' : null",
     ],
-    killers: execution('refuses with paused'),
-  },
-  {
-    id: 'cooldown',
-    file: guards,
-    edits: [['if (leftMs <= 0 || from === 0) return null;', 'if (nowMs > 0) return null;']],
-    killers: execution('refuses with cooldown'),
-  },
-  {
-    id: 'hourly limit',
-    file: guards,
-    edits: [['      changes < limit\n', '      true\n']],
-    killers: execution('refuses past the hourly limit'),
-  },
-  {
-    id: 'flap guard',
-    file: guards,
-    edits: [
-      [
-        'if (target > from || limit === undefined || count <= limit) return null;',
-        'if (count >= 0) return null;',
-      ],
+    'kill switch, SCALER_STOP': [
+      between('SCALER_STOP'),
+      "byEnvironment ? 'this worker (SCALER_STOP)' : stop_scope",
+      'stop_scope',
     ],
-    killers: protection('is held high after three changes'),
-  },
-  {
-    id: 'whoever asked must still be allowed to',
-    file: guards,
-    edits: [['execution?.forbidden ? {', 'false ? {']],
-    killers: execution('may still do so when it is carried out'),
-  },
-  {
-    id: 'circuit, at the intent',
-    file: guards,
-    edits: [['execution?.circuitOpen\n', 'false\n']],
-    killers: between('whose circuit opens while the cloud is read'),
-  },
+  }),
+  ...inFile('shared/domain/protection-scope.ts', {
+    'kill switch, of everything': [between('is stopped'), "return ['global', ", "return ['', "],
+  }),
+  ...inFile('shared/db/migrations/0003_protection.sql', {
+    'kill switch, observing': [
+      protection('is released in two steps'),
+      `where stopped and coalesce(observe_until, 'infinity') > clock_timestamp();`,
+      'where stopped and observe_until is null;',
+    ],
+  }),
+  ...inFile(attemptsStore, {
+    'intents and stops take turns': [
+      between('waits for a stop that is being committed'),
+      '      await lockForIntent(tx);\n',
+      '',
+    ],
+  }),
+  ...inFile(guards, {
+    'freeze windows': [
+      protection('forbids scaling in and allows scaling out'),
+      "  limiting('frozen', frozen),\n",
+      '',
+    ],
+    'bounds, ours above': [
+      execution('refuses with out_of_bounds'),
+      'target > from ? target > max : target < min',
+      'target > from ? false : target < min',
+    ],
+    'bounds, ours below': [
+      between('never goes below the minimum'),
+      'target > from ? target > max : target < min',
+      'target > from ? target > max : false',
+    ],
+    "bounds, the cloud's above": [
+      execution("keeps within the cloud's own bounds"),
+      'const max = Math.min(bounds.max, cloudBounds.max ?? Number.POSITIVE_INFINITY);',
+      'const max = bounds.max;',
+      'if (!furtherOut && !cloudRefuses) return null;',
+      'if (!furtherOut) return null;',
+    ],
+    "bounds, the cloud's whatever the direction": [
+      between("never asks for less than the cloud's minimum"),
+      'if (!furtherOut && !cloudRefuses) return null;',
+      'if (!furtherOut) return null;',
+    ],
+    step: [
+      execution('refuses with step_too_large'),
+      'if (execution === null || delta <= execution.step) return null;',
+      'if (delta >= 0) return null;',
+    ],
+    pause: [
+      execution('refuses with paused'),
+      'if (pausedUntilMs === null || pausedUntilMs <= nowMs) return null;',
+      'if (nowMs > 0) return null;',
+    ],
+    cooldown: [
+      execution('refuses with cooldown'),
+      'if (leftMs <= 0 || from === 0) return null;',
+      'if (nowMs > 0) return null;',
+    ],
+    'hourly limit': [execution('refuses past the hourly limit'), '      changes < limit\n', '      true\n'],
+    'flap guard': [
+      protection('is held high after three changes'),
+      'if (target > from || limit === undefined || count <= limit) return null;',
+      'if (count >= 0) return null;',
+    ],
+    'whoever asked must still be allowed to': [
+      execution('may still do so when it is carried out'),
+      'execution?.forbidden ? {',
+      'false ? {',
+    ],
+    'circuit, at the intent': [
+      between('whose circuit opens while the cloud is read'),
+      'execution?.circuitOpen\n',
+      'false\n',
+    ],
+  }),
   // What all resources of a scope may do together.
-  {
-    id: 'budget of scaling in',
-    file: 'worker/execute/fleet-facts.ts',
-    edits: [["    budgetFact('scale-in', scaleInAllowance(usage)),\n", '']],
-    killers: protection('is a share of the instances'),
-  },
-  {
-    id: 'budget of changes',
-    file: 'worker/execute/fleet-facts.ts',
-    edits: [["    budgetFact('change', changeAllowance(usage)),\n", '']],
-    killers: protection('holds for both directions together'),
-  },
-  {
-    id: 'budgets, one at a time',
-    file: guardsStore,
-    edits: [['  await lockFleet(tx, await limitedScopes(tx, view.resource.cloud_provider, own));\n', '']],
-    killers: protection('is not exceeded by many at once'),
-  },
-  {
-    id: 'correlated scale-in',
-    file: guards,
-    edits: [["  limiting('correlated_scale_in', correlatedScaleIn),\n", '']],
-    killers: protection('is held, once too many resources'),
-  },
-  {
-    id: 'circuit, opening',
-    file: circuits,
-    edits: [['const failuresToOpen = 5;', 'const failuresToOpen = 1_000;']],
-    killers: protection('opens after five failures in a row'),
-  },
-  {
-    id: 'circuit, credentials',
-    file: circuits,
-    edits: [['or $4::integer = 1 or c.open_until', 'or c.open_until']],
-    killers: protection('opens at once for credentials'),
-  },
-  {
-    id: 'circuit, asked before the cloud is',
-    file: protocol,
-    edits: [["view.circuit === 'open' && circuit === undefined", 'false']],
-    killers: protection('opens after five failures in a row'),
-  },
-  {
-    id: 'circuit, one tries',
-    file: circuits,
-    edits: [[` and coalesce(probe_until, '-infinity') < clock_timestamp()`, '']],
-    killers: between('lets one worker try'),
-  },
+  ...inFile('worker/execute/fleet-facts.ts', {
+    'budget of scaling in': [
+      protection('is a share of the instances'),
+      "    budgetFact('scale-in', scaleInAllowance(usage)),\n",
+      '',
+    ],
+    'budget of changes': [
+      protection('holds for both directions together'),
+      "    budgetFact('change', changeAllowance(usage)),\n",
+      '',
+    ],
+  }),
+  ...inFile(guardsStore, {
+    'budgets, one at a time': [
+      protection('is not exceeded by many at once'),
+      '  await lockFleet(tx, await limitedScopes(tx, view.resource.cloud_provider, own));\n',
+      '',
+    ],
+  }),
+  ...inFile(guards, {
+    'correlated scale-in': [
+      protection('is held, once too many resources'),
+      "  limiting('correlated_scale_in', correlatedScaleIn),\n",
+      '',
+    ],
+  }),
+  ...inFile(circuits, {
+    'circuit, opening': [
+      protection('opens after five failures in a row'),
+      'const failuresToOpen = 5;',
+      'const failuresToOpen = 1_000;',
+    ],
+    'circuit, credentials': [
+      protection('opens at once for credentials'),
+      'or $4::integer = 1 or c.open_until',
+      'or c.open_until',
+    ],
+  }),
+  ...inFile(protocol, {
+    'circuit, asked before the cloud is': [
+      protection('opens after five failures in a row'),
+      "view.circuit === 'open' && circuit === undefined",
+      'false',
+    ],
+  }),
+  ...inFile(circuits, {
+    'circuit, one tries': [
+      between('lets one worker try'),
+      ` and coalesce(probe_until, '-infinity') < clock_timestamp()`,
+      '',
+    ],
+  }),
   // The way of one execution.
-  {
-    id: 'conflict: the cloud has another size',
-    file: protocol,
-    edits: [['    if (observed === expected) return null;\n', '    if (observed >= 0) return null;\n']],
-    killers: execution('refuses when somebody else changed the size'),
-  },
-  {
-    id: 'what blocks in the cloud',
-    file: protocol,
-    edits: [['return block === undefined ? null : refuse', 'return block !== null ? null : refuse']],
-    killers: execution("keeps within the cloud's own bounds"),
-  },
-  {
-    id: 'an open attempt is resolved first',
-    file: protocol,
-    edits: [['  if (view.attempt !== null) return resolving;\n', '']],
-    killers: execution('infers success from the cloud'),
-  },
-  {
-    id: 'no new attempt while shutting down',
-    file: protocol,
-    edits: [['    stopping\n', '    false && stopping\n']],
-    killers: between('begins nothing while it shuts down'),
-  },
-  {
-    id: 'send deadline',
-    file: protocol,
-    edits: [['sinceBeginMs <= sendDeadlineMs && ', '']],
-    killers: between('held up between intent and request'),
-  },
-  {
-    id: 'send deadline, from the look at the cloud',
-    file: protocol,
-    edits: [[' && sinceLookMs <= lookLifetimeMs', '']],
-    killers: between('stopped between its look at the cloud and its intent'),
-  },
-  {
-    id: 'settle wait',
-    file: protocol,
-    edits: [['    mayStillArrive\n      ? postpone(', '    false\n      ? postpone(']],
-    killers: execution('waits while the request could still land'),
-  },
-  {
-    id: 'settle wait, after a success that was only seen',
-    file: protocol,
-    edits: [
-      [
-        "{ ...succeeded('inferred', attempt.age_ms), mayStillArrive }",
-        "{ ...succeeded('inferred', attempt.age_ms) }",
-      ],
+  ...inFile(protocol, {
+    'conflict: the cloud has another size': [
+      execution('refuses when somebody else changed the size'),
+      '    if (observed === expected) return null;\n',
+      '    if (observed >= 0) return null;\n',
     ],
-    killers: execution('begins nothing while a write whose size was seen'),
-  },
-  {
-    id: 'settle wait, at the next intent',
-    file: guards,
-    edits: [['isoOrNull(execution?.settlesAtMs ?? null)', 'isoOrNull(null)']],
-    killers: execution('begins nothing while a write whose size was seen'),
-  },
-  {
-    id: 'no second write without proof that the first was not applied',
-    file: protocol,
-    edits: [
-      [
-        'if (isUntouched(attempt.fence, stateOf(facts).fence)) return null;',
-        'if (facts !== null) return null;',
-      ],
+    'what blocks in the cloud': [
+      execution("keeps within the cloud's own bounds"),
+      'if (block === undefined) return null;',
+      'if (block !== null) return null;',
     ],
-    killers: execution('does not write again what it cannot prove was not applied'),
-  },
-  {
-    id: 'no second write to an object that somebody has written',
-    file: protocol,
-    edits: [['then.generation !== undefined && then.generation === now.generation', 'true']],
-    killers: execution('somebody has written it'),
-  },
-  {
-    id: 'no second write to an object that was made anew',
-    file: protocol,
-    edits: [['  if (then.uid === undefined || then.uid !== now.uid) return false;\n', '']],
-    killers: execution('it was made anew'),
-  },
-  {
-    id: 'settle wait, of an object that is gone',
-    file: protocol,
-    edits: [["look.code === 'target_not_found' && attempt.settled", "look.code === 'target_not_found'"]],
-    killers: between('object that is gone'),
-  },
-  {
-    id: 'an unknown outcome is not retried',
-    file: protocol,
-    edits: [["if (send?.fault?.fault !== 'unknown') return null;", 'if (send !== null) return null;']],
-    killers: execution('infers success from the cloud'),
-  },
-  {
-    id: 'only an open attempt is closed',
-    file: attemptsStore,
-    edits: [[` where a.id = $1 and a.state in ('open', 'unknown')\``, ' where a.id = $1`']],
-    killers: execution('lets another worker resolve'),
-  },
-  {
-    id: 'intent event',
-    file: attemptsStore,
-    edits: [["    phase: 'intent',\n", "    phase: 'control',\n"]],
-    killers: execution('writes the intent before the request'),
-  },
-  {
-    id: 'an observation older than our own change',
-    file: executionStore,
-    edits: [['where r.id = $1 and r.epoch = $2::bigint', 'where r.id = $1 and $2::bigint is not null']],
-    killers: between('older than our own change'),
-  },
-  {
-    id: 'an observation while a change is under way',
-    file: executionStore,
-    edits: [
-      [
-        `          and not exists (select 1 from attempts a where a.resource_id = r.id and a.state in ('open', 'unknown')) for update),`,
-        '          for update),',
-      ],
+    'an open attempt is resolved first': [
+      execution('infers success from the cloud'),
+      '  if (view.attempt !== null) return resolving;\n',
+      '',
     ],
-    killers: between('while our own change is under way'),
-  },
+    'no new attempt while shutting down': [
+      between('begins nothing while it shuts down'),
+      '    stopping\n',
+      '    false && stopping\n',
+    ],
+    'send deadline': [
+      between('held up between intent and request'),
+      'sinceBeginMs <= sendDeadlineMs && ',
+      '',
+    ],
+    'send deadline, from the look at the cloud': [
+      between('stopped between its look at the cloud and its intent'),
+      ' && sinceLookMs <= lookLifetimeMs',
+      '',
+    ],
+    'settle wait': [
+      execution('waits while the request could still land'),
+      '    mayStillArrive\n      ? postpone(',
+      '    false\n      ? postpone(',
+    ],
+    'settle wait, after a success that was only seen': [
+      execution('begins nothing while a write whose size was seen'),
+      "{ ...succeeded('inferred', attempt.age_ms), mayStillArrive }",
+      "{ ...succeeded('inferred', attempt.age_ms) }",
+    ],
+  }),
+  ...inFile(guards, {
+    'settle wait, at the next intent': [
+      execution('begins nothing while a write whose size was seen'),
+      'isoOrNull(execution?.settlesAtMs ?? null)',
+      'isoOrNull(null)',
+    ],
+  }),
+  ...inFile(protocol, {
+    'no second write without proof that the first was not applied': [
+      execution('does not write again what it cannot prove was not applied'),
+      'if (isUntouched(attempt.fence, stateOf(facts).fence)) return null;',
+      'if (facts !== null) return null;',
+    ],
+    'no second write to an object that somebody has written': [
+      execution('somebody has written it'),
+      'then.generation !== undefined && then.generation === now.generation',
+      'true',
+    ],
+    'no second write to an object that was made anew': [
+      execution('it was made anew'),
+      '  if (then.uid === undefined || then.uid !== now.uid) return false;\n',
+      '',
+    ],
+    'settle wait, of an object that is gone': [
+      between('object that is gone'),
+      "look.code === 'target_not_found' && attempt.settled",
+      "look.code === 'target_not_found'",
+    ],
+    'an unknown outcome is not retried': [
+      execution('infers success from the cloud'),
+      "if (send?.fault?.fault !== 'unknown') return null;",
+      'if (send !== null) return null;',
+    ],
+  }),
+  ...inFile(attemptsStore, {
+    'only an open attempt is closed': [
+      execution('lets another worker resolve'),
+      ` where a.id = $1 and a.state in ('open', 'unknown')\``,
+      ' where a.id = $1`',
+    ],
+    'intent event': [
+      execution('writes the intent before the request'),
+      "    phase: 'intent',\n",
+      "    phase: 'control',\n",
+    ],
+  }),
+  ...inFile(executionStore, {
+    'an observation older than our own change': [
+      between('older than our own change'),
+      'where r.id = $1 and r.epoch = $2::bigint',
+      'where r.id = $1 and $2::bigint is not null',
+    ],
+    'an observation while a change is under way': [
+      between('while our own change is under way'),
+      `          and not exists (select 1 from attempts a where a.resource_id = r.id and a.state in ('open', 'unknown')) for update),`,
+      '          for update),',
+    ],
+  }),
   // Jobs.
-  {
-    id: 'fence of a claim',
-    file: jobsStore,
-    edits: [['fence = fence + 1, checked_fence = fence + 1, attempts', 'checked_fence = fence, attempts']],
-    killers: jobs('lets a claim that was taken over finish nothing'),
-  },
-  {
-    id: 'fence, finishing',
-    file: jobsStore,
-    edits: [[`j.fence = v.fence and j.status = 'active'`, `j.status = 'active'`]],
-    killers: jobs('claims once, finishes once'),
-  },
-  {
-    id: 'fence, postponing',
-    file: jobsStore,
-    edits: [
-      [
-        `where id = $1 and fence = $2 and status = 'active' returning`,
-        `where id = $1 and $2::integer is not null and status = 'active' returning`,
-      ],
+  ...inFile(jobsStore, {
+    'fence of a claim': [
+      jobs('lets a claim that was taken over finish nothing'),
+      'fence = fence + 1, checked_fence = fence + 1, attempts',
+      'checked_fence = fence, attempts',
     ],
-    killers: jobs('lets a lost fence postpone nothing'),
-  },
-  {
-    id: 'lease',
-    file: jobsStore,
-    edits: [[`or (status = 'active' and lease_until < now()))`, `or status = 'active')`]],
-    killers: jobs('claims once, finishes once'),
-  },
-  {
-    id: 'lease, renewed',
-    file: claims,
-    edits: [['      await renewLeases(this.#pool, due, lease);\n', '']],
-    killers: jobs('keeps a job for as long as its work takes'),
-  },
-  {
-    id: 'lease, of work that never ends',
-    file: claims,
-    edits: [[' && now - since < longest ? [job]', ' && now - since < longest * 1_000 ? [job]']],
-    killers: jobs('work that never ends'),
-  },
-  {
-    id: 'fence, renewing',
-    file: jobsStore,
-    edits: [[`j.status = 'active' and j.fence = v.fence`, `j.status = 'active'`]],
-    killers: jobs('renews no lease that is somebody else'),
-  },
-  {
-    id: 'nothing is claimed before its time',
-    file: jobsStore,
-    edits: [[` and available_at <= now() + interval '50 milliseconds')`, ')']],
-    killers: jobs('postpones without spending an attempt'),
-  },
-  {
-    id: 'min_worker_version, claiming',
-    file: jobsStore,
-    edits: [['$3::integer >= (select min_worker_version from fleet_settings)', '$3::integer is not null']],
-    killers: jobs('too old claims nothing'),
-  },
-  {
-    id: 'relay: what Redis lost',
-    file: 'worker/upkeep/relay.ts',
-    edits: [['    if (lost.length > 0) await enqueue(queues, lost);\n', '']],
-    killers: jobs('puts back what Redis lost'),
-  },
-  {
-    id: 'relay: jobs of dead workers',
-    file: 'worker/upkeep/relay.ts',
-    edits: [
-      [
-        'const { released, poisoned } = await releaseAbandonedJobs(pool, poisonClaims);',
-        'const { released, poisoned } = { released: [], poisoned: [] };',
-      ],
+    'fence, finishing': [
+      jobs('claims once, finishes once'),
+      `j.fence = v.fence and j.status = 'active'`,
+      `j.status = 'active'`,
     ],
-    killers: jobs('gives the jobs of dead workers back'),
-  },
-  {
-    id: 'poison',
-    file: jobsStore,
-    edits: [
-      ['select id, attempts >= $1 and not exists (', 'select id, $1::integer is null and not exists ('],
+    'fence, postponing': [
+      jobs('lets a lost fence postpone nothing'),
+      `where id = $1 and fence = $2 and status = 'active' returning`,
+      `where id = $1 and $2::integer is not null and status = 'active' returning`,
     ],
-    killers: jobs('buries a job that kills them'),
-  },
-  {
-    id: 'no job is buried on an open attempt',
-    file: jobsStore,
-    edits: [
-      [
-        `and not exists (\n          select 1 from attempts a where a.job_id = jobs.id and a.state in ('open', 'unknown')) as poisoned`,
-        'as poisoned',
-      ],
+    lease: [
+      jobs('claims once, finishes once'),
+      `or (status = 'active' and lease_until < now()))`,
+      `or status = 'active')`,
     ],
-    killers: jobs('whose attempt is open'),
-  },
-  {
-    id: 'idempotency: the body, of jobs',
-    file: 'api/http/idempotency-store.ts',
-    edits: [['same: row.body_hash.equals(idempotency.body_hash)', 'same: true']],
-    killers: jobs('makes one job of fifty requests'),
-  },
-  {
-    id: 'idempotency: the body, of other requests',
-    file: 'api/http/idempotency-store.ts',
-    edits: [[`  if (!row.body_hash.equals(idempotency.body_hash)) return { kind: 'body_mismatch' };\n`, '']],
-    killers: test('integration/api-guards.test.ts', 'refuses another body under the same key'),
-  },
+  }),
+  ...inFile(claims, {
+    'lease, renewed': [
+      jobs('keeps a job for as long as its work takes'),
+      '      await renewLeases(this.#pool, due, lease);\n',
+      '',
+    ],
+    'lease, of work that never ends': [
+      jobs('work that never ends'),
+      ' && now - since < longest ? [job]',
+      ' && now - since < longest * 1_000 ? [job]',
+    ],
+  }),
+  ...inFile(jobsStore, {
+    'fence, renewing': [
+      jobs('renews no lease that is somebody else'),
+      `j.status = 'active' and j.fence = v.fence`,
+      `j.status = 'active'`,
+    ],
+    'nothing is claimed before its time': [
+      jobs('postpones without spending an attempt'),
+      ` and available_at <= now() + interval '50 milliseconds')`,
+      ')',
+    ],
+    'min_worker_version, claiming': [
+      jobs('too old claims nothing'),
+      '$3::integer >= (select min_worker_version from fleet_settings)',
+      '$3::integer is not null',
+    ],
+  }),
+  ...inFile('worker/upkeep/relay.ts', {
+    'relay: what Redis lost': [
+      jobs('puts back what Redis lost'),
+      '    if (lost.length > 0) await enqueue(queues, lost);\n',
+      '',
+    ],
+    'relay: jobs of dead workers': [
+      jobs('gives the jobs of dead workers back'),
+      'const { released, poisoned } = await releaseAbandonedJobs(pool, poisonClaims);',
+      'const { released, poisoned } = { released: [], poisoned: [] };',
+    ],
+  }),
+  ...inFile(jobsStore, {
+    poison: [
+      jobs('buries a job that kills them'),
+      'select id, attempts >= $1 and not exists (',
+      'select id, $1::integer is null and not exists (',
+    ],
+    'no job is buried on an open attempt': [
+      jobs('whose attempt is open'),
+      `and not exists (\n          select 1 from attempts a where a.job_id = jobs.id and a.state in ('open', 'unknown')) as poisoned`,
+      'as poisoned',
+    ],
+  }),
+  ...inFile('api/http/idempotency-store.ts', {
+    'idempotency: the body, of jobs': [
+      jobs('makes one job of fifty requests'),
+      'same: row.body_hash.equals(idempotency.body_hash)',
+      'same: true',
+    ],
+    'idempotency: the body, of other requests': [
+      test('integration/api-guards.test.ts', 'refuses another body under the same key'),
+      `  if (!row.body_hash.equals(idempotency.body_hash)) return { kind: 'body_mismatch' };\n`,
+      '',
+    ],
+  }),
   // The fences at the clouds.
-  {
-    id: 'AWS: signature pinned to the intent',
-    file: aws,
-    edits: [
-      [
-        'this.#signingDate.run(new Date(options.intentAtMs), () => scaling.send(command, { abortSignal })),',
-        'scaling.send(command, { abortSignal }),',
-      ],
+  ...inFile(aws, {
+    'AWS: signature pinned to the intent': [
+      test('contract/aws.test.ts', 'lets a request die'),
+      'this.#signingDate.run(new Date(options.intentAtMs), () => send(abortSignal)),',
+      'send(abortSignal),',
     ],
-    killers: test('contract/aws.test.ts', 'lets a request die'),
-  },
-  {
-    id: 'AWS: the SDK does not retry',
-    file: aws,
-    edits: [
-      [
-        'new AutoScalingClient({ region, maxAttempts: 1 })',
-        'new AutoScalingClient({ region, maxAttempts: 3 })',
-      ],
+    'AWS: the SDK does not retry': [
+      test('contract/aws.test.ts', 'sends one request and takes'),
+      'new AutoScalingClient({ region, maxAttempts: 1 })',
+      'new AutoScalingClient({ region, maxAttempts: 3 })',
     ],
-    killers: test('contract/aws.test.ts', 'sends one request and takes'),
-  },
-  {
-    id: 'AWS: no cooldown but ours',
-    file: aws,
-    edits: [['HonorCooldown: false', 'HonorCooldown: true']],
-    killers: test('contract/aws.test.ts', 'never honours the cooldown'),
-  },
-  {
-    id: 'AWS: an answer of AWS itself',
-    file: aws,
-    edits: [['  if (answer.$metadata.requestId === undefined)\n', '  if (false)\n']],
-    killers: test('contract/aws.test.ts', 'sends one request and takes'),
-  },
-  {
-    id: 'AWS: the region is one',
-    file: aws,
-    edits: [['    if (!awsRegionPattern.test(region))\n', '    if (false)\n']],
-    killers: test('integration/api-ssrf.test.ts', 'a region'),
-  },
-  {
-    id: 'Kubernetes: resourceVersion',
-    file: kubernetes,
-    edits: [
-      ['namespace: workload.namespace, uid, resourceVersion }', 'namespace: workload.namespace, uid }'],
+    'AWS: no cooldown but ours': [
+      test('contract/aws.test.ts', 'never honours the cooldown'),
+      'HonorCooldown: false',
+      'HonorCooldown: true',
     ],
-    killers: test('contract/kubernetes.test.ts', 'loses against whoever changed the workload'),
-  },
-  {
-    id: 'Kubernetes: uid',
-    file: kubernetes,
-    edits: [
-      [
-        'namespace: workload.namespace, uid, resourceVersion }',
-        'namespace: workload.namespace, resourceVersion }',
-      ],
+    'AWS: an answer of AWS itself': [
+      test('contract/aws.test.ts', 'sends one request and takes'),
+      '  if (answer.$metadata.requestId === undefined)\n',
+      '  if (false)\n',
     ],
-    killers: test('contract/kubernetes.test.ts', 'by its uid alone'),
-  },
-  {
-    id: 'Kubernetes: resourceVersion of a floor',
-    file: kubernetes,
-    edits: [
-      [
-        'const body = { metadata: { resourceVersion }, spec: { minReplicas } };',
-        'const body = { spec: { minReplicas } };',
-      ],
+    'AWS: the region is one': [
+      test('integration/api-ssrf.test.ts', 'a region'),
+      '    if (!awsRegionPattern.test(region))\n',
+      '    if (false)\n',
     ],
-    killers: test('contract/kubernetes-floor.test.ts', 'loses against whoever changed the autoscaler'),
-  },
-  {
-    id: 'Kubernetes: no write without a fence',
-    file: kubernetes,
-    edits: [['if (uid === undefined || resourceVersion === undefined) throw fenceMissing();', '']],
-    killers: test('contract/kubernetes.test.ts', 'writes nothing without the fence'),
-  },
-  {
-    id: 'calls to a cloud are few at once',
-    file: 'worker/resilience/call-policy.ts',
-    edits: [
-      [
-        'if (scope.active >= options.concurrency) await waitForSlot(scope, operation, signal);\n    else scope.active++;',
-        'scope.active++;',
-      ],
+  }),
+  ...inFile(kubernetes, {
+    'Kubernetes: resourceVersion': [
+      test('contract/kubernetes.test.ts', 'loses against whoever changed the workload'),
+      'namespace: workload.namespace, uid, resourceVersion }',
+      'namespace: workload.namespace, uid }',
     ],
-    killers: test('unit/resilience/call-policy.test.ts', 'holds per region'),
-  },
-  {
-    id: 'calls to a cloud end',
-    file: 'worker/resilience/deadline.ts',
-    edits: [['    () => controller.abort(new DOMException(', '    () => void (new DOMException(']],
-    killers: test('unit/resilience/deadline.test.ts', 'aborts the work'),
-  },
+    'Kubernetes: uid': [
+      test('contract/kubernetes.test.ts', 'by its uid alone'),
+      'namespace: workload.namespace, uid, resourceVersion }',
+      'namespace: workload.namespace, resourceVersion }',
+    ],
+    'Kubernetes: resourceVersion of a floor': [
+      test('contract/kubernetes-floor.test.ts', 'loses against whoever changed the autoscaler'),
+      'const body = { metadata: { resourceVersion }, spec: { minReplicas } };',
+      'const body = { spec: { minReplicas } };',
+    ],
+    'Kubernetes: no write without a fence': [
+      test('contract/kubernetes.test.ts', 'writes nothing without the fence'),
+      'if (uid === undefined || resourceVersion === undefined) throw fenceMissing();',
+      '',
+    ],
+  }),
+  ...inFile('worker/resilience/call-policy.ts', {
+    'calls to a cloud are few at once': [
+      test('unit/resilience/call-policy.test.ts', 'holds per region'),
+      'if (scope.active >= options.concurrency) await turn(scope, operation, signal);\n    else scope.active++;',
+      'scope.active++;',
+    ],
+  }),
+  ...inFile('worker/resilience/deadline.ts', {
+    'calls to a cloud end': [
+      test('unit/resilience/deadline.test.ts', 'aborts the work'),
+      '    () => controller.abort(new DOMException(',
+      '    () => void (new DOMException(',
+    ],
+  }),
   // Who may come in.
-  {
-    id: 'scope of a key',
-    file: 'api/middleware/admission.ts',
-    edits: [['if (key.scopes.includes(scope)) return key;', 'return key;']],
-    killers: test('integration/api-access.test.ts', 'answers a key with its scope, and no other'),
-  },
-  {
-    id: 'expiry and revocation of a key',
-    file: 'api/keys/keys-store.ts',
-    edits: [[' where id = $1 and revoked_at is null and expires_at > now()`', ' where id = $1`']],
-    killers: test('integration/api-access.test.ts', 'answers a key with its scope, and no other'),
-  },
-  {
-    id: 'secret of a key',
-    file: 'api/middleware/authenticate.ts',
-    edits: [['if (row === null || !matches ||', 'if (row === null ||']],
-    killers: test('integration/api-access.test.ts', 'answers a key with its scope, and no other'),
-  },
-  {
-    id: 'selectors of a key',
-    file: 'api/middleware/guard-selectors.ts',
-    edits: [["  if (request.selectors === null || route.scope === 'public') return;\n", '  return;\n']],
-    killers: test('integration/api-access.test.ts', 'for one that does not exist, and changes nothing'),
-  },
-  {
-    id: 'rate limit',
-    file: 'api/middleware/rate-limit.ts',
-    edits: [
-      [
-        '      throw tooManyRequests(error.msBeforeNext);\n',
-        '      this.#leases.set(key, { left: 1, until: performance.now() + 1_000 });\n',
-      ],
+  ...inFile('api/middleware/admission.ts', {
+    'scope of a key': [
+      test('integration/api-access.test.ts', 'answers a key with its scope, and no other'),
+      'if (key.scopes.includes(scope)) return key;',
+      'return key;',
     ],
-    killers: test('integration/api-guards.test.ts', 'is counted in leases'),
-  },
-  {
-    id: 'a queue that is too long',
-    file: 'api/app.ts',
-    edits: [['      if (route.startsJob === true) await gate.pass(laneOf(route));\n', '']],
-    killers: test('integration/api-guards.test.ts', 'refuse new ones with 503'),
-  },
-  {
-    id: 'a connection that is lost in a transaction',
-    file: 'shared/db/pool.ts',
-    edits: [
-      [`  client.on('error', onLost);\n`, ''],
-      [`  pool.on('connect', (client) => client.on('error', () => {}));\n`, ''],
+  }),
+  ...inFile('api/keys/keys-store.ts', {
+    'expiry and revocation of a key': [
+      test('integration/api-access.test.ts', 'answers a key with its scope, and no other'),
+      ' where id = $1 and revoked_at is null and expires_at > now()`',
+      ' where id = $1`',
     ],
-    killers: test('integration/pool.test.ts', 'takes nothing else down'),
-  },
+  }),
+  ...inFile('api/middleware/authenticate.ts', {
+    'secret of a key': [
+      test('integration/api-access.test.ts', 'answers a key with its scope, and no other'),
+      'if (row === null || !matches ||',
+      'if (row === null ||',
+    ],
+  }),
+  ...inFile('api/middleware/guard-selectors.ts', {
+    'selectors of a key': [
+      test('integration/api-access.test.ts', 'for one that does not exist, and changes nothing'),
+      "  if (request.selectors === null || route.scope === 'public') return;\n",
+      '  return;\n',
+    ],
+  }),
+  ...inFile('api/middleware/rate-limit.ts', {
+    'rate limit': [
+      test('integration/api-guards.test.ts', 'is counted in leases'),
+      '      throw tooManyRequests(error.msBeforeNext);\n',
+      '      this.#leases.set(key, { left: 1, until: performance.now() + 1_000 });\n',
+    ],
+  }),
+  ...inFile('api/app.ts', {
+    'a queue that is too long': [
+      test('integration/api-guards.test.ts', 'refuse new ones with 503'),
+      '      if (route.startsJob === true) await gate.pass(laneOf(route));\n',
+      '',
+    ],
+  }),
+  ...inFile('shared/db/pool.ts', {
+    'a connection that is lost in a transaction': [
+      test('integration/pool.test.ts', 'takes nothing else down'),
+      `  client.on('error', onLost);\n`,
+      '',
+      `  pool.on('connect', (client) => client.on('error', () => {}));\n`,
+      '',
+    ],
+  }),
 ];

@@ -89,6 +89,7 @@ const chained = (table: string, resource: string, columns: string) => [
 ];
 const entry = (action: string) => `insert into audit_log (actor, action) values ('a', '${action}')`;
 
+/** Every constraint, index and trigger of the schema that refuses what breaks. */
 export const databaseGuards: readonly DatabaseGuard[] = [
   ...bad(
     'resources',

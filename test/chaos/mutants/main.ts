@@ -1,6 +1,5 @@
-import { openBackends } from '../../../deploy/local/backends.ts';
 import type { Closers } from '../../../shared/lifecycle/closers.ts';
-import { inTemporaryFolder, readCommandLine } from '../../support/command.ts';
+import { inTemporaryFolder, openOwnBackends, readCommandLine } from '../../support/command.ts';
 import { type CodeGuard, codeGuards } from './code-guards.ts';
 import { databaseGuards } from './database-guards.ts';
 import { Scratch } from './run.ts';
@@ -25,12 +24,7 @@ process.exitCode = await inTemporaryFolder('mutants', main);
 
 async function main(folder: string, closers: Closers): Promise<number> {
   const startedAt = performance.now();
-  const { databaseUrl, redisUrl } = await openBackends({
-    environment: { SCALER_CACHE_DIR: process.env.SCALER_CACHE_DIR },
-    dataDir: folder,
-    closers,
-    log: say,
-  });
+  const { databaseUrl, redisUrl } = await openOwnBackends(folder, closers, say);
   const scratch = new Scratch({ TEST_DATABASE_URL: databaseUrl, TEST_REDIS_URL: redisUrl });
   closers.add('scratch', async () => scratch.close());
   const verdicts: Verdict[] = [];

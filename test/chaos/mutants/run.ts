@@ -92,6 +92,7 @@ export class Scratch {
   }
 }
 
+/** The source without the guard. @throws when one of its texts does not stand in it exactly once. */
 export function mutated(source: string, { id, file, edits }: CodeGuard): string {
   let result = source;
   for (const [find, replace] of edits) {

@@ -1,16 +1,9 @@
+import { type Answer, type Answering, sendAnswer, truncateAnswer } from '../core/answer.ts';
 import { AwsError } from './aws-error.ts';
 import { type Exchange, record } from './exchange.ts';
 import { errorBody } from './query-answer.ts';
 
-export interface Answer {
-  readonly status: number;
-  readonly body: string;
-  readonly contentType: string;
-  /** For the ledger: `200`, `400 ValidationError`. */
-  readonly outcome: string;
-  readonly headers?: Readonly<Record<string, string>>;
-}
-
+/** The error in the envelope of the service that was asked. */
 export function errorAnswer({ service, requestId }: Exchange, error: AwsError): Answer {
   return {
     status: error.status,
@@ -20,6 +13,7 @@ export function errorAnswer({ service, requestId }: Exchange, error: AwsError): 
   };
 }
 
+/** How the service asked words that it is asked too often. @param retryAfterSeconds sent as a header when given. */
 export function throttled(exchange: Exchange, retryAfterSeconds?: number): Answer {
   const error =
     exchange.service === 'ec2'
@@ -28,12 +22,6 @@ export function throttled(exchange: Exchange, retryAfterSeconds?: number): Answe
   const answer = errorAnswer(exchange, error);
   if (retryAfterSeconds === undefined) return answer;
   return { ...answer, headers: { 'retry-after': String(retryAfterSeconds) } };
-}
-
-/** What a load balancer in front of the service says. */
-export function htmlAnswer(status: number): Answer {
-  const body = `<html>\r\n<head><title>${status}</title></head>\r\n<body><center><h1>${status}</h1></center></body>\r\n</html>\r\n`;
-  return { status, body, contentType: 'text/html', outcome: `${status} html` };
 }
 
 /** AWS's own words for the codes that fault scripts use most. */
@@ -53,29 +41,23 @@ export function wordsFor(code: string): string {
 }
 
 export function send(exchange: Exchange, answer: Answer): void {
-  if (exchange.response.destroyed) {
-    record(exchange, 'answered', `client gone before ${answer.outcome}`);
-    return;
-  }
-  record(exchange, 'answered', answer.outcome);
-  writeHead(exchange, answer);
-  exchange.response.end(answer.body);
+  sendAnswer(answering(exchange), answer);
 }
 
-/** Promises a whole body, sends half, and closes. No RST: that could also throw away the half that was sent. */
 export function truncate(exchange: Exchange, answer: Answer): void {
-  record(exchange, 'answered', `truncated ${answer.outcome}`);
-  writeHead(exchange, answer);
-  const half = answer.body.slice(0, Math.ceil(answer.body.length / 2));
-  exchange.response.write(half, () => exchange.response.socket?.destroy());
+  truncateAnswer(answering(exchange), answer);
 }
 
-function writeHead({ response, requestId }: Exchange, answer: Answer): void {
-  response.writeHead(answer.status, {
-    'content-type': answer.contentType,
-    'content-length': Buffer.byteLength(answer.body),
-    // A load balancer knows nothing of the service's request ids.
-    ...(answer.contentType === 'text/html' ? {} : { 'x-amzn-requestid': requestId }),
-    ...answer.headers,
-  });
+function answering(exchange: Exchange): Answering {
+  return {
+    response: exchange.response,
+    record: (outcome) => record(exchange, 'answered', outcome),
+    headersOf: ({ contentType, body, headers }) => ({
+      'content-type': contentType,
+      'content-length': Buffer.byteLength(body),
+      // A load balancer knows nothing of the service's request ids.
+      ...(contentType === 'text/html' ? {} : { 'x-amzn-requestid': exchange.requestId }),
+      ...headers,
+    }),
+  };
 }

@@ -1,5 +1,5 @@
-import { AutoScalingClient } from '@aws-sdk/client-auto-scaling';
-import { EC2Client } from '@aws-sdk/client-ec2';
+import { AutoScaling } from '@aws-sdk/client-auto-scaling';
+import { EC2 } from '@aws-sdk/client-ec2';
 
 export interface ClientOptions {
   readonly region?: string;
@@ -11,12 +11,13 @@ export interface ClientOptions {
 }
 
 /** The real SDK client on a simulator. No retries: a test wants to see each answer. */
-export function autoScalingClient(endpoint: string, options: ClientOptions = {}): AutoScalingClient {
-  return new AutoScalingClient(configuration(endpoint, options));
+export function autoScalingClient(endpoint: string, options: ClientOptions = {}): AutoScaling {
+  return new AutoScaling(configuration(endpoint, options));
 }
 
-export function ec2Client(endpoint: string, options: ClientOptions = {}): EC2Client {
-  return new EC2Client(configuration(endpoint, options));
+/** The same for EC2. */
+export function ec2Client(endpoint: string, options: ClientOptions = {}): EC2 {
+  return new EC2(configuration(endpoint, options));
 }
 
 function configuration(endpoint: string, options: ClientOptions) {

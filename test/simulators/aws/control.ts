@@ -1,5 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { AwsError } from './aws-error.ts';
+import { type Controls, commonControls } from '../core/control.ts';
 import {
   changeExternally,
   DEFAULT_REGION,
@@ -7,83 +6,26 @@ import {
   type GroupSeed,
   seedGroup,
 } from './external.ts';
-import type { AwsFaultRule } from './faults.ts';
 import type { Simulation } from './simulation.ts';
 import { type Group, type Instance, regionOf, type World } from './state.ts';
 
-export const CONTROL_PREFIX = '/_simulator/';
-
-/** JSON over HTTP for other processes: what the ledger holds, how the world stands, and how to disturb it. */
-export function answerControl(
-  simulation: Simulation,
-  request: IncomingMessage,
-  response: ServerResponse,
-  body: string,
-): void {
-  const url = new URL(request.url ?? '/', 'http://simulator');
-  const name = url.pathname.slice(CONTROL_PREFIX.length);
-  simulation.world.clock.runDue();
-  try {
-    const run = controls[`${request.method} ${name}`];
-    if (run === undefined) {
-      sendJson(response, 404, { error: `No such control. There are: ${Object.keys(controls).join(', ')}` });
-      return;
-    }
-    sendJson(
-      response,
-      200,
-      run({ simulation, query: url.searchParams, input: body === '' ? {} : JSON.parse(body) }),
-    );
-  } catch (error) {
-    sendJson(response, 400, {
-      error: error instanceof AwsError ? `${error.code}: ${error.message}` : String(error),
-    });
-  }
-}
-
-interface Control {
-  readonly simulation: Simulation;
-  readonly query: URLSearchParams;
-  // biome-ignore lint/suspicious/noExplicitAny: only our own tests and demo call this; a wrong body fails loudly
-  readonly input: any;
-}
-
-const controls: Readonly<Record<string, (control: Control) => unknown>> = {
-  'GET ledger': ({ simulation, query }) => {
-    const event = query.get('event');
-    const entries = simulation.world.ledger.entries(Number(query.get('after') ?? 0));
-    return { entries: event === null ? entries : entries.filter((entry) => entry.event === event) };
-  },
-  'GET state': ({ simulation }) => describeWorld(simulation.world),
-  'GET faults': ({ simulation }) => ({ faults: simulation.faults.list() }),
-  'POST faults': ({ simulation, input }) => ({
-    ids: [input].flat().map((rule: AwsFaultRule) => simulation.faults.add(rule)),
+/** What other processes may do over HTTP: read the ledger and how the world stands, and disturb it. */
+export const controlsOf = ({ world, faults }: Simulation): Controls => ({
+  ...commonControls(world.ledger, faults, world.clock),
+  'GET state': () => describeWorld(world),
+  'POST groups': ({ input }) => ({
+    groups: [input].flat().map((seed) => describe(seedGroup(world, seed as GroupSeed))),
   }),
-  'DELETE faults': ({ simulation, query }) => {
-    const id = query.get('id');
-    if (id === null) simulation.faults.clear();
-    else simulation.faults.remove(id);
-    return { faults: simulation.faults.list() };
-  },
-  'POST clock': ({ simulation, input }) => {
-    const change = input as { advanceMs?: number; timeScale?: number };
-    if (change.timeScale !== undefined) simulation.world.clock.setTimeScale(change.timeScale);
-    if (change.advanceMs !== undefined) simulation.world.clock.advance(change.advanceMs);
-    return { now: simulation.world.clock.now() };
-  },
-  'POST groups': ({ simulation, input }) => ({
-    groups: [input].flat().map((seed: GroupSeed) => describe(seedGroup(simulation.world, seed))),
-  }),
-  'POST external': ({ simulation, input }) => {
+  'POST external': ({ input }) => {
     const {
       region = DEFAULT_REGION,
       group,
       ...change
     } = input as ExternalChange & { region?: string; group: string };
-    changeExternally(simulation.world, region, group, change);
-    return { group: regionOf(simulation.world, region).groups.has(group) };
+    changeExternally(world, region, group, change);
+    return { group: regionOf(world, region).groups.has(group) };
   },
-  'POST capacity': ({ simulation, input }) => {
+  'POST capacity': ({ input }) => {
     const {
       region = DEFAULT_REGION,
       instanceType,
@@ -93,10 +35,10 @@ const controls: Readonly<Record<string, (control: Control) => unknown>> = {
       instanceType: string;
       limit: number | null;
     };
-    limitCapacity(simulation.world, region, instanceType, limit);
+    limitCapacity(world, region, instanceType, limit);
     return {};
   },
-};
+});
 
 /** How many instances of a type may exist in the region at once; null lifts the limit. */
 export function limitCapacity(
@@ -153,9 +95,4 @@ export function describe(group: Group): GroupView {
 function describeWorld(world: World): { now: number; realNow: number; groups: readonly GroupView[] } {
   const groups = [...world.regions.values()].flatMap((region) => [...region.groups.values()].map(describe));
   return { now: world.clock.now(), realNow: Date.now(), groups };
-}
-
-function sendJson(response: ServerResponse, status: number, value: unknown): void {
-  response.writeHead(status, { 'content-type': 'application/json' });
-  response.end(JSON.stringify(value));
 }

@@ -38,6 +38,7 @@ export interface ExternalChange {
 
 export const DEFAULT_REGION = 'us-east-1';
 
+/** Makes a group with its instances in service, and the launch template it needs. */
 export function seedGroup(world: World, seed: GroupSeed): Group {
   const region = regionOf(world, seed.region ?? DEFAULT_REGION);
   const group = blankGroup(world, region, seed.name, {
@@ -81,6 +82,7 @@ export function seedGroup(world: World, seed: GroupSeed): Group {
   return group;
 }
 
+/** Changes a group as its owner would beside us. @throws AwsError when there is none of that name. */
 export function changeExternally(
   world: World,
   regionName: string,

@@ -34,11 +34,7 @@ export function findLaunchTemplate(
 }
 
 export function referenceTo(template: LaunchTemplate, version: string | undefined): LaunchTemplateReference {
-  return {
-    LaunchTemplateId: template.id,
-    LaunchTemplateName: template.name,
-    Version: version ?? '$Default',
-  };
+  return { LaunchTemplateId: template.id, LaunchTemplateName: template.name, Version: version ?? '$Default' };
 }
 
 export const launchTemplateActions: Actions = {

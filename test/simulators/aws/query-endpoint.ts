@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { type Answer, errorAnswer, htmlAnswer, send, throttled, truncate, wordsFor } from './answer.ts';
+import { type Answer, htmlAnswer } from '../core/answer.ts';
+import { errorAnswer, send, throttled, truncate, wordsFor } from './answer.ts';
 import { AwsError } from './aws-error.ts';
 import { type Exchange, openExchange, record, targetsOf } from './exchange.ts';
 import { changeExternally } from './external.ts';
@@ -32,7 +33,11 @@ function carryOut(exchange: Exchange): void {
     send(exchange, errorAnswer(exchange, refusal));
     return;
   }
-  const effect = simulation.faults.strike({ action, scope: region, target: targetsOf(exchange.parameters) });
+  const effect = simulation.faults.effectOn({
+    action,
+    scope: region,
+    target: targetsOf(exchange.parameters),
+  });
   if (effect !== undefined) {
     try {
       suffer(exchange, effect);

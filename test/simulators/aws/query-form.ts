@@ -7,6 +7,7 @@ interface MutableTree {
   [name: string]: MutableTree | string;
 }
 
+/** Reads the flat names of the query protocol (`A.member.1.B`) as a tree. */
 export function parseForm(body: string): FormValue {
   const root: MutableTree = Object.create(null);
   for (const [name, value] of new URLSearchParams(body)) {

@@ -9,6 +9,7 @@ export interface RateLimits {
   admits(region: string, action: string): boolean;
 }
 
+/** Token buckets by region and action, in real time; `*` is shared by all actions of a region. */
 export function createRateLimits(limits: Readonly<Record<string, RateLimit>>): RateLimits {
   const buckets = new Map<string, { tokens: number; filledAt: number }>();
 

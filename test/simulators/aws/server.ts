@@ -1,10 +1,11 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { answerControl, CONTROL_PREFIX } from '../core/control.ts';
 import { createFaultScript } from '../core/fault-script.ts';
 import { createLedger } from '../core/ledger.ts';
 import { seededRandom } from '../core/seeded-random.ts';
 import { createVirtualClock, type VirtualClock, type VirtualClockOptions } from '../core/virtual-clock.ts';
-import { answerControl, CONTROL_PREFIX, describe, type GroupView, limitCapacity } from './control.ts';
+import { controlsOf, describe, type GroupView, limitCapacity } from './control.ts';
 import {
   changeExternally,
   DEFAULT_REGION,
@@ -73,6 +74,7 @@ const SIGNATURE_MAX_AGE_MS = 300_000;
 const KEEP_ALIVE_MS = 65_000;
 const LARGEST_BODY = 1_000_000;
 
+/** Listens on a free port of the loopback until it is closed. */
 export async function startAwsSimulator(options: AwsSimulatorOptions = {}): Promise<AwsSimulator> {
   const clock = createVirtualClock(options);
   const random = seededRandom(options.seed ?? 1);
@@ -151,8 +153,9 @@ function receive(simulation: Simulation, request: IncomingMessage, response: Ser
     if (body.length > LARGEST_BODY) request.destroy();
   });
   request.on('end', () => {
-    const isControl = request.url?.startsWith(CONTROL_PREFIX) === true;
-    (isControl ? answerControl : answerQuery)(simulation, request, response, body);
+    if (request.url?.startsWith(CONTROL_PREFIX) === true)
+      answerControl(controlsOf(simulation), simulation.world.clock, request, response, body);
+    else answerQuery(simulation, request, response, body);
   });
   request.on('error', () => response.destroy());
 }

@@ -42,6 +42,7 @@ export interface SignedRequest {
 const AUTHORIZATION =
   /^AWS4-HMAC-SHA256 Credential=([^/\s,]+)\/(\d{8})\/([^/\s,]+)\/([^/\s,]+)\/aws4_request, ?SignedHeaders=([^,\s]+), ?Signature=([0-9a-f]{64})$/;
 
+/** Who a request says it is from, unverified; undefined when it is not signed. */
 export function readIdentity(headers: IncomingHttpHeaders): SignedIdentity | undefined {
   const match = AUTHORIZATION.exec(headers.authorization ?? '');
   if (match === null) return undefined;

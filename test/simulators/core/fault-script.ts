@@ -49,7 +49,7 @@ export interface FaultRule<Effect> {
 export interface FaultRuleStatus<Effect> extends FaultRule<Effect> {
   readonly id: string;
   readonly seen: number;
-  readonly struck: number;
+  readonly injected: number;
 }
 
 export interface FaultableRequest {
@@ -59,22 +59,23 @@ export interface FaultableRequest {
   readonly target: string | readonly string[] | null;
 }
 
-/** Rules are asked in the order they were added; the first that strikes decides the request's fate. */
+/** Rules are asked in the order they were added; the first that applies decides the request's fate. */
 export interface FaultScript<Effect> {
   add(rule: FaultRule<Effect>): string;
   remove(id: string): boolean;
   clear(): void;
   list(): readonly FaultRuleStatus<Effect>[];
-  strike(request: FaultableRequest): Effect | undefined;
+  effectOn(request: FaultableRequest): Effect | undefined;
 }
 
 interface ArmedRule<Effect> {
   readonly id: string;
   readonly rule: FaultRule<Effect>;
   seen: number;
-  struck: number;
+  injected: number;
 }
 
+/** A script without rules. @param options `random` decides rules with a probability. */
 export function createFaultScript<Effect>(options: {
   readonly now: () => number;
   readonly random: Random;
@@ -82,21 +83,21 @@ export function createFaultScript<Effect>(options: {
   let rules: ArmedRule<Effect>[] = [];
   let nextId = 1;
 
-  function strikes(armed: ArmedRule<Effect>, request: FaultableRequest): boolean {
+  function applies(armed: ArmedRule<Effect>, request: FaultableRequest): boolean {
     const { rule } = armed;
     if (!matches(rule, request) || !isActive(rule, options.now())) return false;
     armed.seen += 1;
     if (armed.seen <= (rule.skip ?? 0)) return false;
-    if (armed.struck >= (rule.count ?? Number.POSITIVE_INFINITY)) return false;
+    if (armed.injected >= (rule.count ?? Number.POSITIVE_INFINITY)) return false;
     if (rule.probability !== undefined && options.random() >= rule.probability) return false;
-    armed.struck += 1;
+    armed.injected += 1;
     return true;
   }
 
   return {
     add(rule) {
       const id = `fault-${nextId++}`;
-      rules.push({ id, rule, seen: 0, struck: 0 });
+      rules.push({ id, rule, seen: 0, injected: 0 });
       return id;
     },
     remove(id) {
@@ -107,8 +108,8 @@ export function createFaultScript<Effect>(options: {
     clear() {
       rules = [];
     },
-    list: () => rules.map(({ id, rule, seen, struck }) => ({ ...rule, id, seen, struck })),
-    strike: (request) => rules.find((armed) => strikes(armed, request))?.rule.effect,
+    list: () => rules.map(({ id, rule, seen, injected }) => ({ ...rule, id, seen, injected })),
+    effectOn: (request) => rules.find((armed) => applies(armed, request))?.rule.effect,
   };
 }
 

@@ -35,6 +35,7 @@ const FOREIGN_CLOCK_POLL_MS = 20;
 /** setTimeout overflows above 2^31-1 and fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
+/** A clock that runs as fast as it is told to, and runs what is scheduled on it. */
 export function createVirtualClock(options: VirtualClockOptions = {}): VirtualClock {
   const foreignNow = options.now;
   let timeScale = options.timeScale ?? 1;

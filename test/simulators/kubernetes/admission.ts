@@ -108,10 +108,7 @@ function defaultedAutoscaler(spec: JsonObject): JsonObject {
       { type: 'Percent', value: 100, periodSeconds: 15 },
     ],
   };
-  const scaleDown = {
-    selectPolicy: 'Max',
-    policies: [{ type: 'Percent', value: 100, periodSeconds: 15 }],
-  };
+  const scaleDown = { selectPolicy: 'Max', policies: [{ type: 'Percent', value: 100, periodSeconds: 15 }] };
   const defaults = withDefaults(spec, {
     minReplicas: 1,
     metrics: [{ type: 'Resource', resource: { name: 'cpu', target: cpu } }],

@@ -90,10 +90,7 @@ export const POD_DISRUPTION_BUDGETS = resource(
   ['v1'],
   'PodDisruptionBudget',
   'poddisruptionbudgets',
-  {
-    shortNames: ['pdb'],
-    subresources: ['status'],
-  },
+  { shortNames: ['pdb'], subresources: ['status'] },
 );
 export const SCALED_OBJECTS = resource('keda.sh', ['v1alpha1'], 'ScaledObject', 'scaledobjects', {
   shortNames: ['so'],

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type Controls, commonControls } from '../core/control.ts';
 import { API_RESOURCES, DEPLOYMENTS, STATEFUL_SETS } from './api-resources.ts';
 import {
   changeExternally,
@@ -14,81 +14,30 @@ import {
 } from './external.ts';
 import { type JsonObject, type KubernetesObject, numberAt, stringAt } from './json.ts';
 import type { ClusterCapacity } from './pods.ts';
-import type { ExternalChange, KubernetesFaultRule, Simulation } from './simulation.ts';
+import type { ExternalChange, Simulation } from './simulation.ts';
 
-export const CONTROL_PREFIX = '/_simulator/';
-
-/** JSON over HTTP for other processes: what the ledger holds, how the world stands, and how to disturb it. */
-export function answerControl(
-  simulation: Simulation,
-  request: IncomingMessage,
-  response: ServerResponse,
-  body: Buffer,
-): void {
-  const url = new URL(request.url ?? '/', 'http://simulator');
-  const name = url.pathname.slice(CONTROL_PREFIX.length);
-  simulation.clock.runDue();
-  try {
-    const run = controls[`${request.method} ${name}`];
-    if (run === undefined) {
-      sendJson(response, 404, { error: `No such control. There are: ${Object.keys(controls).join(', ')}` });
-      return;
-    }
-    const input: unknown = body.length === 0 ? {} : JSON.parse(body.toString('utf8'));
-    sendJson(response, 200, run({ simulation, query: url.searchParams, input }));
-  } catch (error) {
-    sendJson(response, 400, { error: error instanceof Error ? error.message : String(error) });
-  }
-}
-
-interface Control {
-  readonly simulation: Simulation;
-  readonly query: URLSearchParams;
-  /** Only our own tests and demo call this: a wrong body fails loudly. */
-  readonly input: unknown;
-}
-
-const controls: Readonly<Record<string, (control: Control) => unknown>> = {
-  'GET ledger': ({ simulation, query }) => {
-    const event = query.get('event');
-    const entries = simulation.ledger.entries(Number(query.get('after') ?? 0));
-    return { entries: event === null ? entries : entries.filter((entry) => entry.event === event) };
-  },
-  'GET state': ({ simulation }) => describeWorld(simulation),
-  'GET faults': ({ simulation }) => ({ faults: simulation.faults.list() }),
-  'POST faults': ({ simulation, input }) => ({
-    ids: [input].flat().map((rule) => simulation.faults.add(rule as KubernetesFaultRule)),
-  }),
-  'DELETE faults': ({ simulation, query }) => {
-    const id = query.get('id');
-    if (id === null) simulation.faults.clear();
-    else simulation.faults.remove(id);
-    return { faults: simulation.faults.list() };
-  },
-  'POST clock': ({ simulation, input }) => {
-    const change = input as { advanceMs?: number; timeScale?: number };
-    if (change.timeScale !== undefined) simulation.clock.setTimeScale(change.timeScale);
-    if (change.advanceMs !== undefined) simulation.clock.advance(change.advanceMs);
-    return { now: simulation.clock.now() };
-  },
-  'POST workloads': ({ simulation, input }) => ({
+/** What other processes may do over HTTP: read the ledger and how the cluster stands, and disturb it. */
+export const controlsOf = (simulation: Simulation): Controls => ({
+  ...commonControls(simulation.ledger, simulation.faults, simulation.clock),
+  'GET state': () => describeWorld(simulation),
+  'POST workloads': ({ input }) => ({
     workloads: [input].flat().map((seed) => seedAny(simulation, seed as AnySeed).metadata.name),
   }),
-  'POST external': ({ simulation, input }) => {
+  'POST external': ({ input }) => {
     const { kind, namespace, name, ...change } = input as Named & ExternalChange;
     changeExternally(simulation, objectName({ kind, namespace, name }), change);
     return {};
   },
-  'POST load': ({ simulation, input }) => {
+  'POST load': ({ input }) => {
     const { percent, ...object } = input as Named & { percent: number };
     setLoad(simulation, objectName(object), percent);
     return {};
   },
-  'POST capacity': ({ simulation, input }) => {
+  'POST capacity': ({ input }) => {
     simulation.pods.setCapacity(input as ClusterCapacity);
     return {};
   },
-};
+});
 
 interface Named {
   readonly kind?: string | undefined;
@@ -161,9 +110,4 @@ function describeWorld(simulation: Simulation): JsonObject {
   );
   const { clock, store } = simulation;
   return { now: clock.now(), realNow: Date.now(), resourceVersion: store.resourceVersion(), workloads };
-}
-
-function sendJson(response: ServerResponse, status: number, value: unknown): void {
-  response.writeHead(status, { 'content-type': 'application/json' });
-  response.end(JSON.stringify(value));
 }

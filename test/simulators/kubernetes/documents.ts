@@ -1,4 +1,5 @@
-import { type Answer, jsonAnswer } from './answer.ts';
+import type { Answer } from '../core/answer.ts';
+import { jsonAnswer } from './answer.ts';
 import {
   aggregatedDiscovery,
   apiGroup,

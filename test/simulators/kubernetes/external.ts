@@ -177,6 +177,7 @@ export interface ObjectName {
   readonly name: string;
 }
 
+/** Changes a workload as its owner would beside us. @throws ApiError when it is not there. */
 export function changeExternally(simulation: Simulation, at: ObjectName, change: ExternalChange): void {
   const { resource, namespace, name } = at;
   const user = change.user ?? 'external-writer';

@@ -62,6 +62,7 @@ function inNamespace(object: KubernetesObject, namespace: string | null): boolea
   return namespace === null || object.metadata.namespace === namespace;
 }
 
+/** An empty store; every write raises its resource version. */
 export function createObjectStore(options: {
   readonly clock: VirtualClock;
   readonly random: Random;

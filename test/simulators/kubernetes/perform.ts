@@ -1,5 +1,6 @@
+import type { Answer } from '../core/answer.ts';
 import { attemptOf, authenticate, isAllowed, reviewAccess, type TokenGrant } from './access.ts';
-import { type Answer, asApiError, errorAnswer, jsonAnswer } from './answer.ts';
+import { asApiError, errorAnswer, jsonAnswer } from './answer.ts';
 import type { ApiAnswer, ApiCall } from './api-call.ts';
 import { SELF_SUBJECT_ACCESS_REVIEWS, SELF_SUBJECT_RULES_REVIEWS } from './api-resources.ts';
 import { forbidden, forbiddenPath, methodNotAllowed, pageNotFound } from './api-status.ts';

@@ -68,6 +68,10 @@ const BODIES: Readonly<Record<string, Message>> = {
 const ENVELOPE: Message = { 2: { name: 'raw', type: 'string' } };
 const MAGIC = Buffer.from('k8s\0');
 
+/**
+ * Decodes what kubectl sends as protobuf. @throws ApiError 415 for a kind that is not known here, 400 for what is no
+ * protobuf.
+ */
 export function decodeProtobufBody(kind: string, body: Buffer): JsonObject {
   const fields = BODIES[kind];
   if (fields === undefined) throw unsupportedMediaType(['application/json', 'application/yaml']);

@@ -24,6 +24,7 @@ type Labels = Readonly<Record<string, string>>;
 const LABEL_TERM =
   /^(?<key>[^\s=!,()]+)\s*(?:(?<op>==|!=|=|\s+in\s+|\s+notin\s+)\s*(?<value>\([^)]*\)|[^,()]*))?$/;
 
+/** A test of labels against every term of the selector. */
 export function parseLabelSelector(selector: string): (labels: Labels) => boolean {
   const terms = splitTerms(selector).map(parseLabelTerm);
   return (labels) => terms.every((term) => term(labels));

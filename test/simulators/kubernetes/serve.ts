@@ -1,4 +1,5 @@
-import { type Answer, asApiError, errorAnswer, htmlAnswer, send, truncate } from './answer.ts';
+import { type Answer, htmlAnswer } from '../core/answer.ts';
+import { asApiError, errorAnswer, send, truncate } from './answer.ts';
 import {
   ApiError,
   conflict,
@@ -21,7 +22,7 @@ export function serve(exchange: Exchange): void {
   const { simulation, action } = exchange;
   record(exchange, 'received', 'received');
   simulation.clock.runDue();
-  const effect = simulation.faults.strike({
+  const effect = simulation.faults.effectOn({
     action,
     scope: exchange.requester.user,
     target: targetName(exchange),
@@ -40,13 +41,13 @@ function answer(exchange: Exchange): void {
 
 function suffer(exchange: Exchange, effect: KubernetesEffect): void {
   try {
-    strike(exchange, effect);
+    applyEffect(exchange, effect);
   } catch (error) {
     send(exchange, errorAnswer(asApiError(error)));
   }
 }
 
-function strike(exchange: Exchange, effect: KubernetesEffect): void {
+function applyEffect(exchange: Exchange, effect: KubernetesEffect): void {
   const { simulation, target, response } = exchange;
   if ('applied' in effect && effect.applied === true) perform(exchange);
   switch (effect.kind) {

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { answerControl, CONTROL_PREFIX } from '../core/control.ts';
 import { createFaultScript } from '../core/fault-script.ts';
 import { createLedger, type LedgerEntry } from '../core/ledger.ts';
 import { seededRandom } from '../core/seeded-random.ts';
@@ -7,7 +8,7 @@ import { createVirtualClock, type VirtualClock, type VirtualClockOptions } from 
 import type { TokenGrant } from './access.ts';
 import { type ApiResource, DEPLOYMENTS, SCALED_OBJECTS, STATEFUL_SETS } from './api-resources.ts';
 import { createEventRecorder } from './cluster-events.ts';
-import { answerControl, CONTROL_PREFIX, viewOf, type WorkloadView } from './control.ts';
+import { controlsOf, viewOf, type WorkloadView } from './control.ts';
 import { openExchange } from './exchange.ts';
 import {
   changeExternally,
@@ -107,6 +108,7 @@ const KEEP_ALIVE_MS = 65_000;
 /** The real server's limit. */
 const LARGEST_BODY = 3 * 1024 * 1024;
 
+/** Listens on a free port of the loopback until it is closed. */
 export async function startKubernetesSimulator(
   options: KubernetesSimulatorOptions = {},
 ): Promise<KubernetesSimulator> {
@@ -243,7 +245,8 @@ function receive(simulation: Simulation, request: IncomingMessage, response: Ser
   });
   request.on('end', () => {
     const body = Buffer.concat(chunks);
-    if (request.url?.startsWith(CONTROL_PREFIX) === true) answerControl(simulation, request, response, body);
+    if (request.url?.startsWith(CONTROL_PREFIX) === true)
+      answerControl(controlsOf(simulation), simulation.clock, request, response, body.toString('utf8'));
     else serve(openExchange(simulation, request, response, body, userOf(request, simulation.tokens)));
   });
   request.on('error', () => response.destroy());

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { estimateCost, type PriceInput, type UnitPrice, unitPrice } from '../../../shared/cost/estimate.ts';
 import { parsePriceTable, priceTable } from '../../../shared/cost/price-table.ts';
+import { forAll } from '../../support/for-all.ts';
 
 const unknown: PriceInput = {
   cloud_provider: 'aws',
@@ -21,87 +22,53 @@ const kubernetes = (fields: Partial<PriceInput>): PriceInput => ({
 const at = (hourly: string): UnitPrice => unitPrice(aws({ hourly_price: hourly }));
 
 describe('unitPrice', () => {
-  it.each<[string, PriceInput, Pick<UnitPrice, 'hourly' | 'price_source' | 'priced_at'>]>([
+  const override = { price_source: 'override', priced_at: null } as const;
+  const listed = { price_source: 'table', priced_at: '2026-01-19' } as const;
+  const elsewhere = { ...listed, price_source: 'table_other_region' } as const;
+  const unlisted = { ...listed, price_source: 'default' } as const;
+  const requested = { price_source: 'kubernetes_requests', priced_at: '2026-06-17' } as const;
+  const unrequested = { ...requested, price_source: 'default' } as const;
+  const inRegion = (region: string, instance_type: string) => aws({ region, instance_type });
+  it.each<[string, PriceInput, string, Pick<UnitPrice, 'price_source' | 'priced_at'>]>([
     [
       'an override wins over the table',
       aws({ hourly_price: '0.031', region: 'us-east-1', instance_type: 'm5.large' }),
-      { hourly: '0.031', price_source: 'override', priced_at: null },
+      '0.031',
+      override,
     ],
     [
       'an override wins over requests',
       kubernetes({ hourly_price: '0.5', cpu_request: '2' }),
-      { hourly: '0.5', price_source: 'override', priced_at: null },
+      '0.5',
+      override,
     ],
-    [
-      'an override of zero is a price',
-      aws({ hourly_price: '0.000000' }),
-      { hourly: '0', price_source: 'override', priced_at: null },
-    ],
-    [
-      'a type its region lists',
-      aws({ region: 'us-east-1', instance_type: 't3.medium' }),
-      { hourly: '0.0416', price_source: 'table', priced_at: '2026-01-19' },
-    ],
-    [
-      'a type only the reference region lists',
-      aws({ region: 'eu-central-1', instance_type: 'm8g.large' }),
-      { hourly: '0.08976', price_source: 'table_other_region', priced_at: '2026-01-19' },
-    ],
-    [
-      'a region without prices',
-      aws({ region: 'il-central-1', instance_type: 'm5.large' }),
-      { hourly: '0.096', price_source: 'table_other_region', priced_at: '2026-01-19' },
-    ],
-    [
-      'no region',
-      aws({ instance_type: 'm5.large' }),
-      { hourly: '0.096', price_source: 'table_other_region', priced_at: '2026-01-19' },
-    ],
-    [
-      'no instance type',
-      aws({ region: 'us-east-1' }),
-      { hourly: '0.096', price_source: 'default', priced_at: '2026-01-19' },
-    ],
-    [
-      'a type no region lists',
-      aws({ region: 'us-east-1', instance_type: 'q9.huge' }),
-      { hourly: '0.096', price_source: 'default', priced_at: '2026-01-19' },
-    ],
+    ['an override of zero is a price', aws({ hourly_price: '0.000000' }), '0', override],
+    ['a type its region lists', inRegion('us-east-1', 't3.medium'), '0.0416', listed],
+    ['a type only the reference region lists', inRegion('eu-central-1', 'm8g.large'), '0.08976', elsewhere],
+    ['a region without prices', inRegion('il-central-1', 'm5.large'), '0.096', elsewhere],
+    ['no region', aws({ instance_type: 'm5.large' }), '0.096', elsewhere],
+    ['no instance type', aws({ region: 'us-east-1' }), '0.096', unlisted],
+    ['a type no region lists', inRegion('us-east-1', 'q9.huge'), '0.096', unlisted],
     // 0.5 × 0.04048 + 1.5 × 0.004445
     [
       'requests for CPU and memory',
       kubernetes({ cpu_request: '0.500', memory_request: '1.5' }),
-      { hourly: '0.0269075', price_source: 'kubernetes_requests', priced_at: '2026-06-17' },
+      '0.0269075',
+      requested,
     ],
-    [
-      'a request for CPU alone',
-      kubernetes({ cpu_request: '2' }),
-      { hourly: '0.08096', price_source: 'kubernetes_requests', priced_at: '2026-06-17' },
-    ],
-    [
-      'a request for memory alone',
-      kubernetes({ memory_request: '2' }),
-      { hourly: '0.00889', price_source: 'kubernetes_requests', priced_at: '2026-06-17' },
-    ],
+    ['a request for CPU alone', kubernetes({ cpu_request: '2' }), '0.08096', requested],
+    ['a request for memory alone', kubernetes({ memory_request: '2' }), '0.00889', requested],
     // 0.25 × 0.04048 + 0.5 × 0.004445
-    [
-      'no requests',
-      kubernetes({}),
-      { hourly: '0.0123425', price_source: 'default', priced_at: '2026-06-17' },
-    ],
-    [
-      'requests of zero',
-      kubernetes({ cpu_request: '0', memory_request: '0.000' }),
-      { hourly: '0.0123425', price_source: 'default', priced_at: '2026-06-17' },
-    ],
-  ])('prices %s', (_, input, expected) => {
-    expect(unitPrice(input)).toMatchObject(expected);
+    ['no requests', kubernetes({}), '0.0123425', unrequested],
+    ['requests of zero', kubernetes({ cpu_request: '0', memory_request: '0.000' }), '0.0123425', unrequested],
+  ])('prices %s', (_, input, hourly, from) => {
+    expect(unitPrice(input)).toMatchObject({ hourly, ...from });
   });
 
   it.each<[string, PriceInput, string]>([
     [
       'the other region it used',
-      aws({ region: 'eu-central-1', instance_type: 'm8g.large' }),
+      inRegion('eu-central-1', 'm8g.large'),
       'On-demand Linux price of m8g.large in us-east-1, because the price table does not list m8g.large in eu-central-1.',
     ],
     [
@@ -270,71 +237,56 @@ describe('laws of every estimate', () => {
     'delta_monthly_cost',
   ] as const;
 
-  it('is a finite number with at most 6 decimals, whatever the resource says', () => {
-    fc.assert(
-      fc.property(inputs, counts, counts, (input, instances, current) => {
-        const estimate = estimateCost(unitPrice(input), instances, current);
-        for (const field of money) {
-          expect(Number.isFinite(estimate[field])).toBe(true);
-          expect(new Decimal(estimate[field]).decimalPlaces()).toBeLessThanOrEqual(6);
-        }
-      }),
-    );
-  });
+  it('is a finite number with at most 6 decimals, whatever the resource says', () =>
+    forAll(100, [inputs, counts, counts], (input, instances, current) => {
+      const estimate = estimateCost(unitPrice(input), instances, current);
+      for (const field of money) {
+        expect(Number.isFinite(estimate[field])).toBe(true);
+        expect(new Decimal(estimate[field]).decimalPlaces()).toBeLessThanOrEqual(6);
+      }
+    }));
 
-  it('is linear in the count: twice as many cost twice as much', () => {
-    fc.assert(
-      fc.property(storedPrices, small, small, (hourly, n, times) => {
-        const price = at(hourly);
-        for (const field of ['hourly_cost', 'daily_cost', 'monthly_cost'] as const) {
-          expect(estimateCost(price, n * times, 0)[field]).toBe(
-            new Decimal(estimateCost(price, n, 0)[field]).times(times).toNumber(),
-          );
-        }
-      }),
-    );
-  });
-
-  it('has a delta that is the difference of the two costs', () => {
-    fc.assert(
-      fc.property(storedPrices, small, small, (hourly, n, m) => {
-        const price = at(hourly);
-        const [there, here, delta] = [
-          estimateCost(price, n, 0),
-          estimateCost(price, m, 0),
-          estimateCost(price, n, m),
-        ];
-        for (const period of ['hourly_cost', 'daily_cost', 'monthly_cost'] as const) {
-          expect(delta[`delta_${period}`]).toBe(new Decimal(there[period]).minus(here[period]).toNumber());
-        }
-      }),
-    );
-  });
-
-  it('never says a bigger group costs less', () => {
-    fc.assert(
-      fc.property(inputs, counts, counts, (input, n, m) => {
-        const price = unitPrice(input);
-        expect(estimateCost(price, Math.max(n, m), 0).hourly_cost).toBeGreaterThanOrEqual(
-          estimateCost(price, Math.min(n, m), 0).hourly_cost,
+  it('is linear in the count: twice as many cost twice as much', () =>
+    forAll(100, [storedPrices, small, small], (hourly, n, times) => {
+      const price = at(hourly);
+      for (const field of ['hourly_cost', 'daily_cost', 'monthly_cost'] as const) {
+        expect(estimateCost(price, n * times, 0)[field]).toBe(
+          new Decimal(estimateCost(price, n, 0)[field]).times(times).toNumber(),
         );
-        expect(estimateCost(price, Math.max(n, m), Math.min(n, m)).delta_monthly_cost).toBeGreaterThanOrEqual(
-          0,
-        );
-      }),
-    );
-  });
+      }
+    }));
 
-  it('always says where the price comes from, and dates it unless the resource set it', () => {
-    fc.assert(
-      fc.property(inputs, (input) => {
-        const { price_source, priced_at, note } = unitPrice(input);
-        expect(price_source === 'override').toBe(input.hourly_price !== null);
-        expect(priced_at === null).toBe(price_source === 'override');
-        expect(note).not.toBe('');
-      }),
-    );
-  });
+  it('has a delta that is the difference of the two costs', () =>
+    forAll(100, [storedPrices, small, small], (hourly, n, m) => {
+      const price = at(hourly);
+      const [there, here, delta] = [
+        estimateCost(price, n, 0),
+        estimateCost(price, m, 0),
+        estimateCost(price, n, m),
+      ];
+      for (const period of ['hourly_cost', 'daily_cost', 'monthly_cost'] as const) {
+        expect(delta[`delta_${period}`]).toBe(new Decimal(there[period]).minus(here[period]).toNumber());
+      }
+    }));
+
+  it('never says a bigger group costs less', () =>
+    forAll(100, [inputs, counts, counts], (input, n, m) => {
+      const price = unitPrice(input);
+      expect(estimateCost(price, Math.max(n, m), 0).hourly_cost).toBeGreaterThanOrEqual(
+        estimateCost(price, Math.min(n, m), 0).hourly_cost,
+      );
+      expect(estimateCost(price, Math.max(n, m), Math.min(n, m)).delta_monthly_cost).toBeGreaterThanOrEqual(
+        0,
+      );
+    }));
+
+  it('always says where the price comes from, and dates it unless the resource set it', () =>
+    forAll(100, [inputs], (input) => {
+      const { price_source, priced_at, note } = unitPrice(input);
+      expect(price_source === 'override').toBe(input.hourly_price !== null);
+      expect(priced_at === null).toBe(price_source === 'override');
+      expect(note).not.toBe('');
+    }));
 });
 
 it('prices with the table it is given', () => {

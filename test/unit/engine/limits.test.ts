@@ -36,38 +36,28 @@ describe('bound', () => {
     return bound(stepped, all, checkSamples(all.samples, all.policy, now), null);
   };
   const limits = { minInstances: 3, maxInstances: 12 };
+  const above = (capacity: number, current: number) => ({
+    capacity,
+    code: 'above_maximum',
+    detail: `${current} is above the maximum of 12`,
+  });
+  const below = (capacity: number, current: number) => ({
+    capacity,
+    code: 'below_minimum',
+    detail: `${current} is below the minimum of 3`,
+  });
 
   it.each([
     ['inside', 8, 10, { capacity: 8 }],
     ['at the maximum', 13, 11, { capacity: 12, code: 'at_maximum', detail: 'the maximum is 12' }],
     ['at the minimum', 2, 4, { capacity: 3, code: 'at_minimum', detail: 'the minimum is 3' }],
-    [
-      'above, wanting to stay',
-      20,
-      20,
-      { capacity: 18, code: 'above_maximum', detail: '20 is above the maximum of 12' },
-    ],
-    [
-      'above, wanting more',
-      23,
-      20,
-      { capacity: 18, code: 'above_maximum', detail: '20 is above the maximum of 12' },
-    ],
-    ['just above', 13, 13, { capacity: 12, code: 'above_maximum', detail: '13 is above the maximum of 12' }],
+    ['above, wanting to stay', 20, 20, above(18, 20)],
+    ['above, wanting more', 23, 20, above(18, 20)],
+    ['just above', 13, 13, above(12, 13)],
     ['above, going down a whole step already', 18, 20, { capacity: 18 }],
     ['above, going lower than the maximum', 11, 13, { capacity: 11 }],
-    [
-      'below, wanting less',
-      0,
-      0,
-      { capacity: 3, code: 'below_minimum', detail: '0 is below the minimum of 3' },
-    ],
-    [
-      'below, wanting to stay',
-      2,
-      2,
-      { capacity: 3, code: 'below_minimum', detail: '2 is below the minimum of 3' },
-    ],
+    ['below, wanting less', 0, 0, below(3, 0)],
+    ['below, wanting to stay', 2, 2, below(3, 2)],
     ['below, going past the minimum', 4, 2, { capacity: 4 }],
   ])('%s', (_, stepped, current, expected) => {
     expect(run(stepped, current, limits)).toEqual(expected);

@@ -9,12 +9,7 @@ const sample = (
   cpuRatio: number | null,
   memoryRatio: number | null = null,
   instances = 10,
-): EngineSample => ({
-  atMs: now,
-  cpuRatio,
-  memoryRatio,
-  instances,
-});
+): EngineSample => ({ atMs: now, cpuRatio, memoryRatio, instances });
 const prediction = (
   cpuRatio: number | null,
   memoryRatio: number | null,

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Calibration, interpolate, levels } from '../../../worker/forecaster/calibration.ts';
+import { forAll } from '../../support/for-all.ts';
 import { randoms } from '../../support/forecast-input.ts';
 
 describe('interpolate', () => {
@@ -26,21 +27,18 @@ describe('interpolate', () => {
       demands: fc.array(fc.integer({ min: 0, max: 9 }), { minLength: 2, maxLength: 10 }),
       asked: fc.array(fc.double({ min: -1, max: 10, noNaN: true }), { minLength: 2, maxLength: 10 }),
     });
-    fc.assert(
-      fc.property(given, (values) => {
-        const quantiles = values.demands.toSorted((a, b) => a - b);
-        const shares = quantiles.map((_, index) => (index + 1) / (quantiles.length + 1));
-        const said = values.asked
-          .concat(quantiles)
-          .sort((a, b) => a - b)
-          .map((demand) => interpolate([7, 7, ...quantiles], 2, shares, demand));
-        for (const [index, probability] of said.entries()) {
-          expect(probability > 0 && probability < 1).toBe(true);
-          if (index > 0) expect(probability).toBeGreaterThanOrEqual(said[index - 1] as number);
-        }
-      }),
-      { numRuns: 200 },
-    );
+    forAll(200, [given], (values) => {
+      const quantiles = values.demands.toSorted((a, b) => a - b);
+      const shares = quantiles.map((_, index) => (index + 1) / (quantiles.length + 1));
+      const said = values.asked
+        .concat(quantiles)
+        .sort((a, b) => a - b)
+        .map((demand) => interpolate([7, 7, ...quantiles], 2, shares, demand));
+      for (const [index, probability] of said.entries()) {
+        expect(probability > 0 && probability < 1).toBe(true);
+        if (index > 0) expect(probability).toBeGreaterThanOrEqual(said[index - 1] as number);
+      }
+    });
   });
 });
 

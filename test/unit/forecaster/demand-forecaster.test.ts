@@ -7,6 +7,13 @@ import { feed, normals } from '../../support/forecast-input.ts';
 const fiveMinutes = { stepMs: 300_000, horizonSteps: 2 };
 const day = 288;
 const sine = (at: number) => 10 + 6 * Math.sin((2 * Math.PI * at) / day);
+/** Takes `count` demands in from a step on; `of` counts from 0. */
+const feedSteps = (
+  forecaster: DemandForecaster,
+  from: number,
+  count: number,
+  of: (at: number) => number | null,
+) => feed(forecaster, fill(count, of), from);
 const fill = <T>(length: number, of: (at: number) => T) => Array.from({ length }, (_, at) => of(at));
 
 /** Mean absolute error at the horizon over each whole day. */
@@ -44,10 +51,7 @@ describe('DemandForecaster', () => {
 
   it('counts residuals from the horizon on, one in five minutes', () => {
     const forecaster = new DemandForecaster({ stepMs: 60_000, horizonSteps: 3 });
-    feed(
-      forecaster,
-      fill(103, () => 5),
-    );
+    feedSteps(forecaster, 0, 103, () => 5);
     // Steps 3 to 102 have an outcome; 5, 10, .. 100 are pooled.
     expect(forecaster.residuals).toBe(20);
   });
@@ -55,21 +59,10 @@ describe('DemandForecaster', () => {
   it('follows a level that shifts within a few steps, and learns the new one', () => {
     const forecaster = new DemandForecaster(fiveMinutes);
     const noise = normals(1);
-    feed(
-      forecaster,
-      fill(3 * day, () => 10 + noise() / 5),
-    );
-    feed(
-      forecaster,
-      fill(6, () => 30 + noise() / 5),
-      3 * day,
-    );
+    feedSteps(forecaster, 0, 3 * day, () => 10 + noise() / 5);
+    feedSteps(forecaster, 3 * day, 6, () => 30 + noise() / 5);
     expect(forecaster.planned.upper).toBeGreaterThan(25);
-    feed(
-      forecaster,
-      fill(2 * day, () => 30 + noise() / 5),
-      3 * day + 6,
-    );
+    feedSteps(forecaster, 3 * day + 6, 2 * day, () => 30 + noise() / 5);
     expect(Math.abs(forecaster.expected - 30)).toBeLessThan(1);
   });
 
@@ -113,17 +106,10 @@ describe('DemandForecaster', () => {
   it('learns no errors from gaps: they are neither residuals nor outcomes nor breaches', () => {
     const forecaster = new DemandForecaster(fiveMinutes);
     const noise = normals(2);
-    feed(
-      forecaster,
-      fill(200, () => 10 + noise()),
-    );
+    feedSteps(forecaster, 0, 200, () => 10 + noise());
     const { residuals, accuracy, observedSteps, breachedShare, lastDemand } = forecaster;
     const distribution = forecaster.distribution.map(([probability]) => probability);
-    feed(
-      forecaster,
-      fill(100, () => null),
-      200,
-    );
+    feedSteps(forecaster, 200, 100, () => null);
     expect(forecaster).toMatchObject({
       residuals,
       accuracy,
@@ -146,10 +132,7 @@ describe('DemandForecaster', () => {
       changes.push(moment.yesterdayChange);
       return forecast.call(this, moment);
     });
-    feed(
-      new DemandForecaster(fiveMinutes),
-      fill(day + 5, (at) => 1_000 + at),
-    );
+    feedSteps(new DemandForecaster(fiveMinutes), 0, day + 5, (at) => 1_000 + at);
     // At step 288 the first comparison is possible: demand rose by 2 from step 0 to step 2.
     expect(changes).toEqual([...fill(day, () => 0), 2, 2, 2, 2, 2]);
   });
@@ -157,10 +140,7 @@ describe('DemandForecaster', () => {
   it('plans for less than the tolerated risk where that costs little, and for more once a week went well', () => {
     const noise = normals(3);
     const forecaster = new DemandForecaster(fiveMinutes);
-    feed(
-      forecaster,
-      fill(9 * day, () => 10 + noise()),
-    );
+    feedSteps(forecaster, 0, 9 * day, () => 10 + noise());
     // No breach in a week: up to 2 × 0.02.
     expect(forecaster.planned.risk).toBeGreaterThan(0);
     expect(forecaster.planned.risk).toBeLessThanOrEqual(0.04 + 1e-12);
@@ -188,10 +168,7 @@ describe('DemandForecaster', () => {
   it('states a distribution that rises, wider the further from the middle', () => {
     const noise = normals(5);
     const forecaster = new DemandForecaster(fiveMinutes);
-    feed(
-      forecaster,
-      fill(5 * day, () => 20 + 2 * noise()),
-    );
+    feedSteps(forecaster, 0, 5 * day, () => 20 + 2 * noise());
     const points = forecaster.distribution;
     for (const [index, [probability, demand]] of points.entries()) {
       expect(probability).toBeGreaterThanOrEqual(points[index - 1]?.[0] ?? 0);

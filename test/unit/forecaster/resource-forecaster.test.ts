@@ -17,6 +17,13 @@ const steps = (count: number, demandAt: (step: number) => number, from = 0): Eng
     memoryRatio: null,
     instances: 10,
   }));
+/** Takes in `count` such samples from a step on. @returns how many steps it has advanced by. */
+const advance = (
+  forecaster: ResourceForecaster,
+  from: number,
+  count: number,
+  demandAt: (step: number) => number,
+) => forecaster.advance(steps(count, demandAt, from), limits);
 const only = (forecaster: ResourceForecaster, given = limits) => {
   const forecast = forecaster.forecast(given);
   if (forecast === null) throw new Error('no forecast');
@@ -75,12 +82,7 @@ describe('ResourceForecaster', () => {
 
   it('names the times it is of and for', () => {
     const forecaster = cpuOnly();
-    expect(
-      forecaster.advance(
-        steps(3, () => 5, 100),
-        limits,
-      ),
-    ).toBe(3);
+    expect(advance(forecaster, 100, 3, () => 5)).toBe(3);
     expect(only(forecaster)).toMatchObject({
       madeAtMs: 102 * 300_000,
       forMs: 104 * 300_000,
@@ -124,17 +126,9 @@ describe('ResourceForecaster', () => {
 
   it('lets a gap pass, and counts its steps but not its errors', () => {
     const forecaster = cpuOnly();
-    forecaster.advance(
-      steps(40, () => 5),
-      limits,
-    );
+    advance(forecaster, 0, 40, () => 5);
     const { residuals } = only(forecaster).metric;
-    expect(
-      forecaster.advance(
-        steps(1, () => 5, 50),
-        limits,
-      ),
-    ).toBe(11);
+    expect(advance(forecaster, 50, 1, () => 5)).toBe(11);
     expect(forecaster.newestMs).toBe(50 * 300_000);
     expect(only(forecaster).observedMs).toBe(41 * 300_000);
     expect(only(forecaster).metric.residuals).toBe(residuals + 1);
@@ -145,24 +139,13 @@ describe('ResourceForecaster', () => {
     const before = steps(400, () => 5);
     const patient = cpuOnly();
     patient.advance(before, limits);
-    patient.advance(
-      steps(1, () => 50, 399 + week),
-      limits,
-    );
+    advance(patient, 399 + week, 1, () => 50);
     expect(only(patient).observedMs).toBe(401 * 300_000);
     const fresh = cpuOnly();
-    fresh.advance(
-      steps(1, () => 50, 400 + week),
-      limits,
-    );
+    advance(fresh, 400 + week, 1, () => 50);
     const again = cpuOnly();
     again.advance(before, limits);
-    expect(
-      again.advance(
-        steps(1, () => 50, 400 + week),
-        limits,
-      ),
-    ).toBe(1);
+    expect(advance(again, 400 + week, 1, () => 50)).toBe(1);
     expect(bytesOf(again)).toBe(bytesOf(fresh));
   });
 
@@ -241,10 +224,7 @@ describe('ResourceForecaster', () => {
     const plans: { upper: number; expected: number }[] = [];
     const noise = normals(4);
     for (let step = 0; step < 200; step++) {
-      forecaster.advance(
-        steps(1, () => Math.max(1, 5 + noise()), step),
-        limits,
-      );
+      advance(forecaster, step, 1, () => Math.max(1, 5 + noise()));
       const { upper, expected } = only(forecaster).metric;
       plans.push({ upper, expected });
     }
@@ -289,10 +269,7 @@ describe('ResourceForecaster', () => {
 
   it('is not changed by being asked', () => {
     const forecaster = cpuOnly();
-    forecaster.advance(
-      steps(300, (step) => 5 + (step % 7)),
-      limits,
-    );
+    advance(forecaster, 0, 300, (step) => 5 + (step % 7));
     const before = bytesOf(forecaster);
     const first = forecaster.forecast(limits);
     expect(forecaster.forecast(limits)).toEqual(first);
@@ -304,20 +281,14 @@ describe('ResourceForecaster', () => {
     const forecaster = cpuOnly();
     const noise = normals(5);
     const demands = Array.from({ length: 60 }, () => 5 + noise());
-    for (let step = 0; step < 21; step++) {
-      forecaster.advance(
-        steps(1, () => demands[step] as number, step),
-        limits,
-        { cpu: demands[step + 2] as number },
-      );
-    }
+    const take = (step: number) => {
+      const [sample] = steps(1, () => demands[step] as number, step) as [EngineSample];
+      forecaster.advance([sample], limits, { cpu: demands[step + 2] as number });
+    };
+    for (let step = 0; step < 21; step++) take(step);
     // The prediction of step 18 was the last whose time has come.
     expect(only(forecaster).metric.predictionWeight).toBeNull();
-    forecaster.advance(
-      steps(1, () => demands[21] as number, 21),
-      limits,
-      { cpu: demands[23] as number },
-    );
+    take(21);
     expect(only(forecaster).metric.predictionWeight).toBeGreaterThan(0.9);
     expect(only(forecaster).metric.expected).toBeCloseTo(demands[23] as number, 1);
   });

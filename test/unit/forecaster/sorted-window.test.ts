@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SortedWindow } from '../../../worker/forecaster/sorted-window.ts';
+import { forAll } from '../../support/for-all.ts';
 
 function filled(capacity: number, values: readonly number[]): SortedWindow {
   const window = new SortedWindow(capacity);
@@ -62,29 +63,26 @@ describe('SortedWindow', () => {
       fc.double({ min: -1e6, max: 1e6, noNaN: true }),
       fc.constantFrom(0.1, 0.1 + 1e-10, -0, 0),
     );
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 12 }), fc.array(value, { maxLength: 60 }), (capacity, values) => {
-        const shares = [0, 0.1, 0.5, 0.77, 0.98, 1];
-        const window = new SortedWindow(capacity, shares);
-        for (const [index, added] of values.entries()) {
-          window.add(added);
-          const naive = values
-            .slice(Math.max(0, index + 1 - capacity), index + 1)
-            .map((each) => Math.fround(each))
-            .sort((a, b) => a - b);
-          expect(window.size).toBe(naive.length);
-          for (let rank = 1; rank <= naive.length; rank++) {
-            // Half a rank less, so that rounding cannot lift it over the next.
-            const share = (rank - 0.5) / (naive.length + 1);
-            expect(window.quantile(share) === naive[rank - 1]).toBe(true);
-          }
-          for (const [at, share] of shares.entries())
-            expect(window.quantileAt(at)).toBe(window.quantile(share));
-          const probe = values[(index * 7) % values.length] as number;
-          expect(window.countBelow(probe)).toBe(naive.filter((each) => each < probe).length);
+    forAll(200, [fc.integer({ min: 1, max: 12 }), fc.array(value, { maxLength: 60 })], (capacity, values) => {
+      const shares = [0, 0.1, 0.5, 0.77, 0.98, 1];
+      const window = new SortedWindow(capacity, shares);
+      for (const [index, added] of values.entries()) {
+        window.add(added);
+        const naive = values
+          .slice(Math.max(0, index + 1 - capacity), index + 1)
+          .map((each) => Math.fround(each))
+          .sort((a, b) => a - b);
+        expect(window.size).toBe(naive.length);
+        for (let rank = 1; rank <= naive.length; rank++) {
+          // Half a rank less, so that rounding cannot lift it over the next.
+          const share = (rank - 0.5) / (naive.length + 1);
+          expect(window.quantile(share) === naive[rank - 1]).toBe(true);
         }
-      }),
-      { numRuns: 200 },
-    );
+        for (const [at, share] of shares.entries())
+          expect(window.quantileAt(at)).toBe(window.quantile(share));
+        const probe = values[(index * 7) % values.length] as number;
+        expect(window.countBelow(probe)).toBe(naive.filter((each) => each < probe).length);
+      }
+    });
   });
 });

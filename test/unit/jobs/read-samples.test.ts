@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { toSamples } from '../../../worker/samples/read-samples.ts';
 import type { HistoryRow } from '../../../worker/samples/samples-store.ts';
+import { forAll } from '../../support/for-all.ts';
 
 const size = { vcpu: 4, gib: 16 };
 const second = 1_000;
@@ -60,25 +61,22 @@ describe('a counter of requests', () => {
       more: fc.integer({ min: 0, max: 5_000 }),
       restarts: fc.boolean(),
     });
-    fc.assert(
-      fc.property(fc.array(step, { minLength: 2, maxLength: 40 }), (steps) => {
-        let [at, total] = [0, 0];
-        const truth: number[] = [];
-        const rows = steps.map(({ passed, more, restarts }) => {
-          at += passed;
-          total = restarts ? more : total + more;
-          truth.push(more / passed);
-          return counted(at, total);
-        });
-        for (const [index, rate] of rates(rows).entries()) {
-          if (rate === null) continue;
-          expect(rate).toBeGreaterThanOrEqual(0);
-          // A restart that already counted past the old value cannot be told from none: then it is less than the truth.
-          expect(rate).toBeLessThanOrEqual((truth[index] as number) + 1e-9);
-        }
-      }),
-      { numRuns: 200 },
-    );
+    forAll(200, [fc.array(step, { minLength: 2, maxLength: 40 })], (steps) => {
+      let [at, total] = [0, 0];
+      const truth: number[] = [];
+      const rows = steps.map(({ passed, more, restarts }) => {
+        at += passed;
+        total = restarts ? more : total + more;
+        truth.push(more / passed);
+        return counted(at, total);
+      });
+      for (const [index, rate] of rates(rows).entries()) {
+        if (rate === null) continue;
+        expect(rate).toBeGreaterThanOrEqual(0);
+        // A restart that already counted past the old value cannot be told from none: then it is less than the truth.
+        expect(rate).toBeLessThanOrEqual((truth[index] as number) + 1e-9);
+      }
+    });
   });
 });
 

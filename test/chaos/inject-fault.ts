@@ -9,9 +9,9 @@ import { type FaultKind, type PlannedFault, victimsOf } from './fault-plan.ts';
 import type { FaultProxy, LinkMode } from './fault-proxy.ts';
 import type { World } from './world.ts';
 
-/** What became of a fault, for the log; `recovery` says from when on which recovery is to be measured. */
-export interface Struck {
-  readonly struck: boolean;
+/** What became of an injected fault, for the log; `recovery` says from when on which recovery is to be measured. */
+export interface InjectionResult {
+  readonly injected: boolean;
   readonly note?: string;
   readonly recovery?: {
     readonly of: 'redis_back' | 'postgres_back' | 'aws_credentials_back';
@@ -24,12 +24,12 @@ export interface Struck {
   readonly times?: number;
 }
 
-type Strike = (world: World, fault: PlannedFault, over: Promise<unknown>) => Promise<Struck>;
+type Injector = (world: World, fault: PlannedFault, over: Promise<unknown>) => Promise<InjectionResult>;
 
-const hit: Struck = { struck: true };
+const done: InjectionResult = { injected: true };
 
-/** One entry a kind of fault: it strikes, lasts, heals, and says what happened. `over` resolves at the end of the run. */
-const strikes: Readonly<Record<FaultKind, Strike>> = {
+/** Injects a kind of fault, heals it after its time and says what happened. `over` resolves at the end of the run. */
+const injectors: Readonly<Record<FaultKind, Injector>> = {
   'worker-kill': (world, fault) => signal(world, fault.target, 'SIGKILL'),
   'worker-term': (world, fault) => signal(world, fault.target, 'SIGTERM'),
   'worker-stop': freeze,
@@ -46,7 +46,7 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
     process.kill(pid, 'SIGSTOP');
     await lasting(fault, over);
     process.kill(pid, 'SIGCONT');
-    return { struck: true, recovery: { of: 'redis_back', sinceAt: Date.now() } };
+    return { injected: true, recovery: { of: 'redis_back', sinceAt: Date.now() } };
   },
   'redis-flush': (world) => withRedis(world, async (redis) => void (await redis.flushall())),
   'redis-client-kill': (world, fault) =>
@@ -59,30 +59,30 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
       for (const id of victimsOf(fault.detail, clients)) await redis.call('CLIENT', 'KILL', 'ID', id);
     }),
   'redis-out-of-memory': async (world, fault, over) => {
-    const struck = await withRedis(
+    const result = await withRedis(
       world,
       async (redis) => void (await redis.config('SET', 'maxmemory', '1mb')),
     );
     await lasting(fault, over);
     await withRedis(world, async (redis) => void (await redis.config('SET', 'maxmemory', '0')));
-    return struck;
+    return result;
   },
   'redis-forge': forge,
   'postgres-kill': async ({ postgres }, fault, over) => {
     process.kill(postgres.pid(), 'SIGKILL');
     await lasting(fault, over);
     await postgres.start();
-    return { struck: true, recovery: { of: 'postgres_back', sinceAt: Date.now() } };
+    return { injected: true, recovery: { of: 'postgres_back', sinceAt: Date.now() } };
   },
   'postgres-restart': async ({ postgres }, fault, over) => {
     await postgres.stop();
     await lasting(fault, over);
     await postgres.start();
-    return { struck: true, recovery: { of: 'postgres_back', sinceAt: Date.now() } };
+    return { injected: true, recovery: { of: 'postgres_back', sinceAt: Date.now() } };
   },
   'postgres-terminate': async ({ pool }, fault) => {
     const times = await endBackends(pool, fault);
-    return { struck: times > 0, times };
+    return { injected: times > 0, times };
   },
   'postgres-crowd': crowd,
   'postgres-read-only': async ({ postgres, pool }, fault, over) => {
@@ -93,7 +93,7 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
     await lasting(fault, over);
     // Sessions that began meanwhile stay as they are: whoever holds one has to notice.
     await setReadOnly(postgres.url, false);
-    return { struck: true, recovery: { of: 'postgres_back', sinceAt: Date.now() } };
+    return { injected: true, recovery: { of: 'postgres_back', sinceAt: Date.now() } };
   },
   'postgres-lock': async ({ pool }, fault, over) => {
     const client = await pool.connect();
@@ -102,7 +102,7 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
       await client.query(`set local lock_timeout = '5s'`);
       await client.query(`lock table ${fault.detail.table} in access exclusive mode`);
       await lasting(fault, over);
-      return hit;
+      return done;
     } finally {
       await client.query('rollback').catch(() => {});
       client.release(true);
@@ -114,7 +114,7 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
     proxy.set({ kind: mode, ...rest } as unknown as LinkMode);
     await lasting(fault, over);
     proxy.heal();
-    return hit;
+    return done;
   },
   'cloud-write': (world, fault, over) => disturb(world, fault, over, 'write'),
   'cloud-read': (world, fault, over) => disturb(world, fault, over, 'read'),
@@ -123,15 +123,15 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
     await lasting(fault, over);
     const times = await clouds.removeFault('aws', id);
     return times > 0
-      ? { struck: true, times, recovery: { of: 'aws_credentials_back', sinceAt: Date.now() } }
-      : { struck: false };
+      ? { injected: true, times, recovery: { of: 'aws_credentials_back', sinceAt: Date.now() } }
+      : { injected: false };
   },
   'object-resized': async (world, fault) => {
     const resource = resourceOf(world, fault);
     const size = await sizeOf(world, resource);
     const next = Math.min(30, Math.max(1, size + Number(fault.detail.by)));
     await world.clouds.change(resource, resource.provider === 'aws' ? { desired: next } : { replicas: next });
-    return hit;
+    return done;
   },
   'object-bounds': async (world, fault, over) => {
     const resource = resourceOf(world, fault);
@@ -140,48 +140,54 @@ const strikes: Readonly<Record<FaultKind, Strike>> = {
     await world.clouds.change(resource, { min: Math.max(0, size - room), max: size + room });
     await lasting(fault, over);
     await world.clouds.change(resource, { min: 0, max: 40 });
-    return hit;
+    return done;
   },
   'object-recreated': async (world, fault) => {
     await world.clouds.change(resourceOf(world, fault), { recreate: true });
-    return hit;
+    return done;
   },
   'operator-stop': async (world, fault, over) => ({
-    struck: await world.operator.stopFor(fault.target, fault.durationMs, over),
+    injected: await world.operator.stopFor(fault.target, fault.durationMs, over),
   }),
   'operator-stop-resource': async (world, fault, over) => ({
-    struck: await world.operator.stopFor(`resource:${resourceOf(world, fault).id}`, fault.durationMs, over),
+    injected: await world.operator.stopFor(`resource:${resourceOf(world, fault).id}`, fault.durationMs, over),
   }),
   'operator-freeze': (world, fault, over) => freezeScope(world, fault, fault.target, over),
   'operator-freeze-resource': (world, fault, over) =>
     freezeScope(world, fault, `resource:${resourceOf(world, fault).id}`, over),
   'operator-pause': async (world, fault) => ({
-    struck: await world.operator.patch(resourceOf(world, fault).id, {
+    injected: await world.operator.patch(resourceOf(world, fault).id, {
       [`${fault.detail.action}_paused_until`]: new Date(Date.now() + fault.durationMs).toISOString(),
     }),
   }),
   'operator-bounds': async (world, fault, over) => {
     const { id, policy } = resourceOf(world, fault);
-    const struck = await world.operator.patch(id, {
+    const injected = await world.operator.patch(id, {
       max_instances: Math.max(policy.min_instances, Number(fault.detail.max)),
     });
     await lasting(fault, over);
     await world.operator.patch(id, { max_instances: policy.max_instances });
-    return { struck };
+    return { injected };
   },
   'operator-reversals': async (world, fault, over) => {
     const { id, policy } = resourceOf(world, fault);
-    const struck = await world.operator.patch(id, { max_reversals_per_half_hour: Number(fault.detail.max) });
+    const injected = await world.operator.patch(id, {
+      max_reversals_per_half_hour: Number(fault.detail.max),
+    });
     await lasting(fault, over);
     await world.operator.patch(id, { max_reversals_per_half_hour: policy.max_reversals_per_half_hour });
-    return { struck };
+    return { injected };
   },
   'audit-tamper': tamper,
 };
 
-/** Carries a fault out. Resolves when it has healed. */
-export async function strike(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
-  return await strikes[fault.kind](world, fault, over);
+/** Injects a fault. @param over resolves at the end of the run, which ends the fault early. @returns once it is healed. @throws when what it needs is away. */
+export async function injectFault(
+  world: World,
+  fault: PlannedFault,
+  over: Promise<unknown>,
+): Promise<InjectionResult> {
+  return await injectors[fault.kind](world, fault, over);
 }
 
 /** The fault's time, or less when the run is over. */
@@ -189,25 +195,29 @@ async function lasting(fault: PlannedFault, over: Promise<unknown>): Promise<voi
   await Promise.race([delay(fault.durationMs), over]);
 }
 
-async function signal(world: World, name: string, what: NodeJS.Signals): Promise<Struck> {
-  return { struck: world.members.get(name)?.signal(what) === true };
+async function signal(world: World, name: string, what: NodeJS.Signals): Promise<InjectionResult> {
+  return { injected: world.members.get(name)?.signal(what) === true };
 }
 
-async function takeRedisAway({ redis }: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
+async function takeRedisAway(
+  { redis }: World,
+  fault: PlannedFault,
+  over: Promise<unknown>,
+): Promise<InjectionResult> {
   process.kill(redis.pid(), 'SIGKILL');
   await lasting(fault, over);
   await redis.start();
-  return { struck: true, recovery: { of: 'redis_back', sinceAt: Date.now() } };
+  return { injected: true, recovery: { of: 'redis_back', sinceAt: Date.now() } };
 }
 
-async function freeze(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
+async function freeze(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<InjectionResult> {
   const member = world.members.get(fault.target);
   const pid = member?.pid;
-  const struck = member?.signal('SIGSTOP') === true;
+  const injected = member?.signal('SIGSTOP') === true;
   await lasting(fault, over);
   // Another process by now: that one was never frozen.
   if (member?.pid === pid) member?.signal('SIGCONT');
-  return { struck };
+  return { injected };
 }
 
 async function freezeScope(
@@ -215,13 +225,13 @@ async function freezeScope(
   { detail, durationMs }: PlannedFault,
   scope: string,
   over: Promise<unknown>,
-): Promise<Struck> {
+): Promise<InjectionResult> {
   const { direction, mode, zone } = detail as Record<string, string>;
   const plan = { scope, direction: String(direction), mode: String(mode), zone: String(zone) };
-  return { struck: await world.operator.freezeFor(plan, durationMs, over) };
+  return { injected: await world.operator.freezeFor(plan, durationMs, over) };
 }
 
-async function withRedis(world: World, work: (redis: Redis) => Promise<void>): Promise<Struck> {
+async function withRedis(world: World, work: (redis: Redis) => Promise<void>): Promise<InjectionResult> {
   const redis = new Redis(world.redis.url, {
     lazyConnect: true,
     retryStrategy: null,
@@ -233,9 +243,9 @@ async function withRedis(world: World, work: (redis: Redis) => Promise<void>): P
   try {
     await redis.connect();
     await work(redis);
-    return hit;
+    return done;
   } catch (error) {
-    return { struck: false, note: (error as Error).message };
+    return { injected: false, note: (error as Error).message };
   } finally {
     redis.disconnect();
   }
@@ -244,7 +254,7 @@ async function withRedis(world: World, work: (redis: Redis) => Promise<void>): P
 const queueNames = ['decide', 'execute-aws', 'execute-kubernetes', 'forecast', 'upkeep'] as const;
 
 /** Entries nobody of the service made: about jobs that never were, are over, run just now, or belong to another queue. */
-async function forge(world: World, fault: PlannedFault): Promise<Struck> {
+async function forge(world: World, fault: PlannedFault): Promise<InjectionResult> {
   const mode = String(fault.detail.mode);
   const ids =
     mode === 'unknown' ? Array.from({ length: 5 }, () => randomUUID()) : await existingJobs(world.pool, mode);
@@ -256,7 +266,7 @@ async function forge(world: World, fault: PlannedFault): Promise<Struck> {
     null,
     'x'.repeat(5_000),
   ];
-  const struck = await withRedis(world, async (redis) => {
+  const result = await withRedis(world, async (redis) => {
     for (const name of queueNames) {
       const queue = new Queue(name, { connection: redis, prefix: world.queuePrefix });
       const entries = mode === 'junk' ? junk : [{ ids, v: 1 }, ...ids.map((id) => ({ ids: [id], v: 1 }))];
@@ -264,7 +274,7 @@ async function forge(world: World, fault: PlannedFault): Promise<Struck> {
         await queue.addBulk(entries.map((data) => ({ name: 'forged', data, opts: { removeOnFail: true } })));
     }
   });
-  return mode === 'unknown' ? { ...struck, forged: ids } : struck;
+  return mode === 'unknown' ? { ...result, forged: ids } : result;
 }
 
 async function existingJobs(pool: pg.Pool, mode: string): Promise<string[]> {
@@ -308,7 +318,7 @@ async function endBackends(pool: pg.Pool, { detail }: PlannedFault): Promise<num
 }
 
 /** Ends backends of the service and takes every free place, so that its pools cannot grow again for a while. */
-async function crowd(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<Struck> {
+async function crowd(world: World, fault: PlannedFault, over: Promise<unknown>): Promise<InjectionResult> {
   await endBackends(world.pool, fault);
   const taken: pg.Client[] = [];
   try {
@@ -323,7 +333,7 @@ async function crowd(world: World, fault: PlannedFault, over: Promise<unknown>):
       }
     }
     await lasting(fault, over);
-    return { struck: taken.length > 0, times: taken.length };
+    return { injected: taken.length > 0, times: taken.length };
   } finally {
     await Promise.all(taken.map((client) => client.end().catch(() => {})));
   }
@@ -334,7 +344,7 @@ async function disturb(
   fault: PlannedFault,
   over: Promise<unknown>,
   on: 'write' | 'read',
-): Promise<Struck> {
+): Promise<InjectionResult> {
   const provider = fault.target as 'aws' | 'kubernetes';
   const { mode, count, delayMs } = fault.detail;
   const level = 3 + (Number(delayMs) % 18);
@@ -342,7 +352,7 @@ async function disturb(
   const id = await world.clouds.addFault(provider, on, effect, Number(count));
   await lasting(fault, over);
   const times = await world.clouds.removeFault(provider, id);
-  return { struck: times > 0, times };
+  return { injected: times > 0, times };
 }
 
 function resourceOf(world: World, fault: PlannedFault): RegisteredResource {
@@ -358,7 +368,7 @@ async function sizeOf(world: World, resource: RegisteredResource): Promise<numbe
 }
 
 /** Tries to change what must never change. Only "refused" is an acceptable answer; PostgreSQL away is none. */
-async function tamper({ pool }: World): Promise<Struck> {
+async function tamper({ pool }: World): Promise<InjectionResult> {
   const attempts = [
     `update scaling_events set actor = 'nobody' where seq = (select max(seq) from scaling_events)`,
     `delete from scaling_events where seq = (select max(seq) from scaling_events)`,
@@ -370,10 +380,10 @@ async function tamper({ pool }: World): Promise<Struck> {
   for (const sql of attempts) {
     try {
       const { rowCount } = await pool.query(sql);
-      if (rowCount !== 0) return { struck: true, tampered: true, note: sql };
+      if (rowCount !== 0) return { injected: true, tampered: true, note: sql };
     } catch (error) {
       if ((error as { code?: string }).code === '23001') refused += 1;
     }
   }
-  return { struck: refused > 0, times: refused };
+  return { injected: refused > 0, times: refused };
 }

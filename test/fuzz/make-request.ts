@@ -1,4 +1,3 @@
-import type { Dice } from './dice.ts';
 import {
   hostileHeaders,
   hostileNumbers,
@@ -12,6 +11,7 @@ import {
 } from './hostile.ts';
 import { makeValue } from './make-value.ts';
 import type { Api, Operation } from './openapi.ts';
+import type { RandomGenerator } from './random-generator.ts';
 
 export interface Pools {
   readonly own: { resource: string[]; decision: string[]; job: string[]; key: string[] };
@@ -31,7 +31,7 @@ export interface Keys {
   readonly byScope: Readonly<Record<string, string>>;
 }
 
-export interface Shot {
+export interface FuzzRequest {
   readonly label: string;
   /** Null where the address was mutated: then only problems can be checked. */
   readonly operation: Operation | null;
@@ -43,17 +43,18 @@ export interface Shot {
   readonly expected?: readonly number[];
 }
 
-type Draft = { -readonly [K in keyof Shot]: Shot[K] };
+type Draft = { -readonly [K in keyof FuzzRequest]: FuzzRequest[K] };
 
-export class ShotMaker {
-  readonly #dice: Dice;
+/** Makes requests from the OpenAPI document: the same seed makes the same ones. */
+export class RequestMaker {
+  readonly #random: RandomGenerator;
   readonly #api: Api;
   readonly #pools: Pools;
   readonly #keys: Keys;
   readonly #urls: readonly string[];
 
-  constructor(dice: Dice, api: Api, pools: Pools, keys: Keys, canary: string) {
-    this.#dice = dice;
+  constructor(random: RandomGenerator, api: Api, pools: Pools, keys: Keys, canary: string) {
+    this.#random = random;
     this.#api = api;
     this.#pools = pools;
     this.#keys = keys;
@@ -61,29 +62,29 @@ export class ShotMaker {
   }
 
   /** A request the document allows. */
-  valid(): Shot {
-    const operation = this.#dice.pick(this.#api.operations);
-    return this.#build(operation, this.#keys.full, 'own').shot;
+  valid(): FuzzRequest {
+    const operation = this.#random.pick(this.#api.operations);
+    return this.#build(operation, this.#keys.full, 'own').request;
   }
 
   /** A request that changes nothing: for want of a right, or of a body that can be read. */
-  refusable(): Shot {
-    const operation = this.#dice.pick(this.#api.operations);
-    switch (this.#dice.pick(['key', 'foreign', 'body'])) {
+  refusable(): FuzzRequest {
+    const operation = this.#random.pick(this.#api.operations);
+    switch (this.#random.pick(['key', 'foreign', 'body'])) {
       case 'key':
         return this.#withBadKey(operation);
       case 'foreign':
-        return { ...this.#build(operation, this.#keys.limited, 'foreign').shot, label: 'foreign ids' };
+        return { ...this.#build(operation, this.#keys.limited, 'foreign').request, label: 'foreign ids' };
       default:
-        return this.#withBody(operation.body === null ? this.#dice.pick(this.#withBodies()) : operation);
+        return this.#withBody(operation.body === null ? this.#random.pick(this.#withBodies()) : operation);
     }
   }
 
   /** A request that should be refused, or at least surprises. */
-  hostile(): Shot {
-    const dice = this.#dice;
-    const operation = dice.pick(this.#api.operations);
-    const kind = dice.pick([
+  hostile(): FuzzRequest {
+    const random = this.#random;
+    const operation = random.pick(this.#api.operations);
+    const kind = random.pick([
       'key',
       'foreign',
       'body',
@@ -103,7 +104,7 @@ export class ShotMaker {
       case 'key':
         return this.#withBadKey(operation);
       case 'foreign':
-        return { ...this.#build(operation, this.#keys.limited, 'foreign').shot, label: 'foreign ids' };
+        return { ...this.#build(operation, this.#keys.limited, 'foreign').request, label: 'foreign ids' };
       case 'body':
         return this.#withBody(operation);
       case 'leaf':
@@ -112,27 +113,31 @@ export class ShotMaker {
         return this.#withPath(operation);
       case 'type':
         return this.#withoutType(
-          dice.pick(this.#withBodies().filter(({ path }) => !path.includes('{scope}'))),
+          random.pick(this.#withBodies().filter(({ path }) => !path.includes('{scope}'))),
         );
       case 'bounds':
         return this.#withBoundsReversed();
       case 'query': {
-        const { shot } = this.#build(operation, this.#keys.full, 'own');
-        const query = dice.pick(hostileQueries);
-        return { ...shot, label: `query ${query.slice(0, 40)}`, path: `${shot.path.split('?')[0]}${query}` };
+        const { request } = this.#build(operation, this.#keys.full, 'own');
+        const query = random.pick(hostileQueries);
+        return {
+          ...request,
+          label: `query ${query.slice(0, 40)}`,
+          path: `${request.path.split('?')[0]}${query}`,
+        };
       }
       case 'header': {
-        const { shot } = this.#build(operation, this.#keys.full, 'own');
-        const extra = dice.pick(hostileHeaders);
+        const { request } = this.#build(operation, this.#keys.full, 'own');
+        const extra = random.pick(hostileHeaders);
         return {
-          ...shot,
+          ...request,
           label: `header ${Object.keys(extra).join()}`,
-          headers: { ...shot.headers, ...extra },
+          headers: { ...request.headers, ...extra },
         };
       }
       default: {
-        const { shot } = this.#build(operation, this.#keys.full, 'own');
-        const method = dice.pick([
+        const { request } = this.#build(operation, this.#keys.full, 'own');
+        const method = random.pick([
           'GET',
           'PUT',
           'PATCH',
@@ -144,9 +149,11 @@ export class ShotMaker {
           'LINK',
         ]);
         return {
-          ...shot,
+          ...request,
           operation:
-            method === shot.method || (method === 'HEAD' && shot.method === 'GET') ? shot.operation : null,
+            method === request.method || (method === 'HEAD' && request.method === 'GET')
+              ? request.operation
+              : null,
           label: `method ${method}`,
           method,
         };
@@ -155,58 +162,63 @@ export class ShotMaker {
   }
 
   /** The same request body with one part replaced, under a text of its own. */
-  #withHostileLeaf(operation: Operation): Shot {
-    const { shot, value } = this.#build(operation, this.#keys.full, 'own');
-    const dice = this.#dice;
+  #withHostileLeaf(operation: Operation): FuzzRequest {
+    const { request, value } = this.#build(operation, this.#keys.full, 'own');
+    const random = this.#random;
     const [texts, numbers, others] = [
       [...hostileTexts, ...this.#urls],
       hostileNumbers,
       [null, [], {}, true, [[]], { a: { b: 1 } }, new RawJson('{"__proto__":{"x":1}}')],
     ];
-    const hostile = dice.pick([dice.pick(texts), dice.pick(texts), dice.pick(numbers), dice.pick(others)]);
+    const hostile = random.pick([
+      random.pick(texts),
+      random.pick(texts),
+      random.pick(numbers),
+      random.pick(others),
+    ]);
     if (value === null) {
       const text = encodeURIComponent(typeof hostile === 'string' && hostile.isWellFormed() ? hostile : 'x');
       const names = operation.parameters.filter((parameter) => parameter.in === 'query');
-      const name = names.length > 0 ? dice.pick(names).name : 'x';
-      return { ...shot, label: `query ${name}`, path: `${shot.path.split('?')[0]}?${name}=${text}` };
+      const name = names.length > 0 ? random.pick(names).name : 'x';
+      return { ...request, label: `query ${name}`, path: `${request.path.split('?')[0]}?${name}=${text}` };
     }
-    const mutated = replaceSomewhere(value, hostile, dice);
-    return { ...shot, label: `leaf ${stringify(hostile).slice(0, 40)}`, body: stringify(mutated) };
+    const mutated = replaceSomewhere(value, hostile, random);
+    return { ...request, label: `leaf ${stringify(hostile).slice(0, 40)}`, body: stringify(mutated) };
   }
 
-  #withBody(operation: Operation): Shot {
-    const { shot, value } = this.#build(operation, this.#keys.full, 'own');
+  #withBody(operation: Operation): FuzzRequest {
+    const { request, value } = this.#build(operation, this.#keys.full, 'own');
     const fields = stringify(value ?? { a: 1 }).slice(1, -1) || '"a":1';
-    const which = this.#dice.below(wholeBodies.length);
-    const body = (wholeBodies[which] as (typeof wholeBodies)[number])(fields, this.#dice);
+    const which = this.#random.below(wholeBodies.length);
+    const body = (wholeBodies[which] as (typeof wholeBodies)[number])(fields, this.#random);
     return {
-      ...shot,
+      ...request,
       label: `body ${which}`,
-      headers: { ...shot.headers, 'content-type': 'application/json' },
+      headers: { ...request.headers, 'content-type': 'application/json' },
       body,
     };
   }
 
   /** A body that nobody says is JSON. Give it an operation whose address cannot be refused first. */
-  #withoutType(operation: Operation): Shot {
-    const { shot } = this.#build(operation, this.#keys.full, 'own');
-    const { 'content-type': _, ...headers } = shot.headers;
-    return { ...shot, label: 'no content type', headers, expected: [415] };
+  #withoutType(operation: Operation): FuzzRequest {
+    const { request } = this.#build(operation, this.#keys.full, 'own');
+    const { 'content-type': _, ...headers } = request.headers;
+    return { ...request, label: 'no content type', headers, expected: [415] };
   }
 
   /** More instances at least than at most: a new resource, or the change of one that others may have deleted meanwhile. */
-  #withBoundsReversed(): Shot {
-    const dice = this.#dice;
-    const operationId = dice.pick(['createResource', 'updateResource']);
+  #withBoundsReversed(): FuzzRequest {
+    const random = this.#random;
+    const operationId = random.pick(['createResource', 'updateResource']);
     const operation = this.#api.operations.find((its) => its.operationId === operationId);
     if (operation === undefined) throw new Error(`the document has no ${operationId}`);
-    const { shot, value } = this.#build(operation, this.#keys.full, 'own');
-    const most = dice.pick([0, 1, dice.below(1_000)]);
-    const body = { ...(value as object), max_instances: most, min_instances: most + 1 + dice.below(1_000) };
+    const { request, value } = this.#build(operation, this.#keys.full, 'own');
+    const most = random.pick([0, 1, random.below(1_000)]);
+    const body = { ...(value as object), max_instances: most, min_instances: most + 1 + random.below(1_000) };
     return {
-      ...shot,
+      ...request,
       label: 'min over max',
-      headers: operationId === 'createResource' ? shot.headers : { ...shot.headers, 'if-match': '"1"' },
+      headers: operationId === 'createResource' ? request.headers : { ...request.headers, 'if-match': '"1"' },
       body: stringify(body),
       expected: operationId === 'createResource' ? [400] : [400, 404],
     };
@@ -216,33 +228,33 @@ export class ShotMaker {
     return this.#api.operations.filter((operation) => operation.body !== null);
   }
 
-  #withPath(operation: Operation): Shot {
-    const { shot } = this.#build(operation, this.#keys.full, 'own');
-    const parts = shot.path.split('/');
-    parts[1 + this.#dice.below(parts.length - 1)] = this.#dice.pick(hostilePathParts);
-    return { ...shot, operation: null, label: 'path', path: parts.join('/') };
+  #withPath(operation: Operation): FuzzRequest {
+    const { request } = this.#build(operation, this.#keys.full, 'own');
+    const parts = request.path.split('/');
+    parts[1 + this.#random.below(parts.length - 1)] = this.#random.pick(hostilePathParts);
+    return { ...request, operation: null, label: 'path', path: parts.join('/') };
   }
 
-  #withBadKey(operation: Operation): Shot {
-    const wrongScope = this.#dice.pick(
+  #withBadKey(operation: Operation): FuzzRequest {
+    const wrongScope = this.#random.pick(
       Object.entries(this.#keys.byScope).filter(([scope]) => scope !== operation.scope),
     )[1];
-    const key = this.#dice.pick([null, wrongScope, ...this.#keys.refused]);
-    const { shot } = this.#build(operation, this.#keys.full, 'own');
-    const { authorization: _, ...headers } = shot.headers;
+    const key = this.#random.pick([null, wrongScope, ...this.#keys.refused]);
+    const { request } = this.#build(operation, this.#keys.full, 'own');
+    const { authorization: _, ...headers } = request.headers;
     const schemes = ['Bearer ', 'Bearer ', 'bearer ', 'Basic ', 'Bearer  ', ''];
     return {
-      ...shot,
+      ...request,
       label: 'key',
-      headers: key === null ? headers : { ...headers, authorization: `${this.#dice.pick(schemes)}${key}` },
+      headers: key === null ? headers : { ...headers, authorization: `${this.#random.pick(schemes)}${key}` },
     };
   }
 
-  #build(operation: Operation, key: string, whose: 'own' | 'foreign'): { shot: Draft; value: unknown } {
-    const dice = this.#dice;
+  #build(operation: Operation, key: string, whose: 'own' | 'foreign'): { request: Draft; value: unknown } {
+    const random = this.#random;
     const ids = (name: string) => this.#idFor(operation, name, whose);
     const make = (schema: Parameters<typeof makeValue>[0], name: string) =>
-      makeValue(schema, name, dice, this.#api, ids);
+      makeValue(schema, name, random, this.#api, ids);
     let path = operation.path;
     const query: string[] = [];
     const headers: Record<string, string> = { authorization: `Bearer ${key}` };
@@ -250,15 +262,15 @@ export class ShotMaker {
       const { name, schema } = parameter;
       if (parameter.in === 'path')
         path = path.replace(`{${name}}`, encodeURIComponent(String(make(schema, name))));
-      else if (!parameter.required && !dice.chance(0.4)) continue;
+      else if (!parameter.required && !random.chance(0.4)) continue;
       else if (parameter.in === 'query')
         query.push(`${name}=${encodeURIComponent(String(name === 'cursor' ? '' : make(schema, name)))}`);
-      else headers[name.toLowerCase()] = headerValue(name, dice);
+      else headers[name.toLowerCase()] = headerValue(name, random);
     }
     const value = operation.body === null ? null : make(operation.body, 'body');
     if (value !== null) headers['content-type'] = 'application/json';
     return {
-      shot: {
+      request: {
         label: 'valid',
         operation,
         method: operation.method,
@@ -272,42 +284,45 @@ export class ShotMaker {
 
   #idFor(operation: Operation, name: string, whose: 'own' | 'foreign'): string {
     const pools = this.#pools[whose];
-    const dice = this.#dice;
+    const random = this.#random;
     if (operation.operationId === 'deleteResource' && whose === 'own')
-      return dice.pick(this.#pools.expendable) ?? dice.uuid();
-    if (name === 'decision_id') return dice.pick(pools.decision);
-    if (name !== 'id') return dice.pick(pools.resource);
-    if (operation.path.startsWith('/jobs')) return dice.pick(pools.job);
-    if (operation.path.startsWith('/keys')) return dice.pick(pools.key);
-    return dice.pick(operation.path.includes('/decisions') ? pools.decision : pools.resource);
+      return random.pick(this.#pools.expendable) ?? random.uuid();
+    if (name === 'decision_id') return random.pick(pools.decision);
+    if (name !== 'id') return random.pick(pools.resource);
+    if (operation.path.startsWith('/jobs')) return random.pick(pools.job);
+    if (operation.path.startsWith('/keys')) return random.pick(pools.key);
+    return random.pick(operation.path.includes('/decisions') ? pools.decision : pools.resource);
   }
 }
 
-function headerValue(name: string, dice: Dice): string {
+function headerValue(name: string, random: RandomGenerator): string {
   switch (name) {
     case 'If-Match':
-      return dice.pick(['"1"', '"2"', '"3"']);
+      return random.pick(['"1"', '"2"', '"3"']);
     case 'Prefer':
       // Nobody works on the jobs: a second is waited for nothing.
-      return dice.chance(0.1) ? 'respond-async, wait=1' : dice.pick(['wait=0', 'respond-async']);
+      return random.chance(0.1) ? 'respond-async, wait=1' : random.pick(['wait=0', 'respond-async']);
     default:
-      return dice.text(8);
+      return random.text(8);
   }
 }
 
 /** A copy in which one value, or the name of one field, is another. */
-function replaceSomewhere(value: unknown, hostile: unknown, dice: Dice): unknown {
-  if (Array.isArray(value) && value.length > 0 && dice.chance(0.8)) {
-    const at = dice.below(value.length);
-    return value.map((item, index) => (index === at ? replaceSomewhere(item, hostile, dice) : item));
+function replaceSomewhere(value: unknown, hostile: unknown, random: RandomGenerator): unknown {
+  if (Array.isArray(value) && value.length > 0 && random.chance(0.8)) {
+    const at = random.below(value.length);
+    return value.map((item, index) => (index === at ? replaceSomewhere(item, hostile, random) : item));
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return hostile;
   const names = Object.keys(value);
   if (names.length === 0) return { [typeof hostile === 'string' ? hostile.slice(0, 300) : 'x']: 1 };
-  const chosen = dice.pick(names);
+  const chosen = random.pick(names);
   const entries = Object.entries(value);
-  if (dice.chance(0.1)) return Object.fromEntries(entries.filter(([name]) => name !== chosen));
+  if (random.chance(0.1)) return Object.fromEntries(entries.filter(([name]) => name !== chosen));
   return Object.fromEntries(
-    entries.map(([name, inner]) => [name, name === chosen ? replaceSomewhere(inner, hostile, dice) : inner]),
+    entries.map(([name, inner]) => [
+      name,
+      name === chosen ? replaceSomewhere(inner, hostile, random) : inner,
+    ]),
   );
 }

@@ -1,7 +1,7 @@
 import { type Random, seededRandom } from '../simulators/core/seeded-random.ts';
 
-/** Choices that one seed repeats. */
-export class Dice {
+/** Draws numbers, choices and texts: the same seed draws the same ones, in the same order. */
+export class RandomGenerator {
   readonly #random: Random;
 
   constructor(seed: number) {
