@@ -490,7 +490,7 @@ export const codeGuards: readonly CodeGuard[] = [
   ...inFile('worker/resilience/call-policy.ts', {
     'calls to a cloud are few at once': [
       test('unit/resilience/call-policy.test.ts', 'holds per region'),
-      'if (scope.active >= options.concurrency) await turn(scope, operation, signal);\n    else scope.active++;',
+      'if (scope.active >= options.concurrency) await waitForSlot(scope, operation, signal);\n    else scope.active++;',
       'scope.active++;',
     ],
   }),
