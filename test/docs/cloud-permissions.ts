@@ -17,6 +17,13 @@ export const awsPolicy = {
       Resource: '*',
       Condition: { StringEquals: { 'autoscaling:ResourceTag/autoscaler': 'managed' } },
     },
+    {
+      Sid: 'OnlyForActuationFloor',
+      Effect: 'Allow',
+      Action: 'autoscaling:UpdateAutoScalingGroup',
+      Resource: '*',
+      Condition: { StringEquals: { 'autoscaling:ResourceTag/autoscaler': 'managed' } },
+    },
   ],
 };
 

@@ -10,10 +10,11 @@ ${generatedNotice}
 
 ## AWS
 
-All that workers call. AWS cannot narrow the Describe calls; the write is narrowed to groups tagged
+All that workers call. AWS cannot narrow the Describe calls; the writes are narrowed to groups tagged
 \`autoscaler=managed\`.
-\`ec2:DescribeLaunchTemplateVersions\` is for prices of groups at 0 and may be left out. There is deliberately no
-\`UpdateAutoScalingGroup\`: whatever goes wrong stays within the group's own bounds.
+\`ec2:DescribeLaunchTemplateVersions\` is for prices of groups at 0 and may be left out. Without
+\`autoscaling:DescribeInstanceRefreshes\` nothing is scaled in. Leave \`OnlyForActuationFloor\` out unless a resource has
+actuation \`floor\`: then whatever goes wrong stays within the group's own bounds.
 
 \`\`\`json
 ${JSON.stringify(awsPolicy, null, 2)}
@@ -22,8 +23,7 @@ ${JSON.stringify(awsPolicy, null, 2)}
 ## Kubernetes
 
 All that workers call; one Role and RoleBinding per namespace. \`resourceNames\` can narrow \`get\`, \`update\` and
-\`patch\` further. Without the right to list ScaledObjects, KEDA is seen only through the autoscaler it makes. Without the
-right to list autoscalers nothing is scaled.
+\`patch\` further. Without the right to list autoscalers or ScaledObjects nothing is scaled in.
 
 \`\`\`yaml
 ${kubernetesRole}\`\`\`

@@ -108,18 +108,21 @@ export const databaseGuards: readonly DatabaseGuard[] = [
       resources_max_scale_up_step_check: 'max_scale_up_step = 0',
       resources_max_utilization_check: 'max_utilization = 0',
       resources_min_instances_check: 'min_instances = -1',
+      resources_max_sample_age_check: 'max_sample_age = 0',
       resources_mode_check: `mode = 'x'`,
       resources_name_check: `name = ''`,
       resources_planning_check: `planning = 'x'`,
       resources_provisioning_delay_check: 'provisioning_delay = -1',
       resources_resource_type_check: `resource_type = 'vm', cloud_provider = 'kubernetes'`,
       resources_scale_down_cooldown_check: 'scale_down_cooldown = -1',
+      resources_scale_to_zero_after_check: 'scale_to_zero_after = -1',
       resources_shortage_price_check: 'shortage_price = 0',
       resources_stabilization_window_check: 'stabilization_window = -1',
       resources_target_cpu_check: 'target_cpu = 0',
       resources_target_memory_check: 'target_memory = 0',
       resources_tolerance_check: 'tolerance = 1',
       resources_tolerated_risk_check: 'tolerated_risk = 0',
+      resources_utilization_unit_check: `utilization_unit = 'x'`,
     },
     (rows) => `id = '${rows.resource}'`,
   ),
@@ -280,6 +283,12 @@ export const databaseGuards: readonly DatabaseGuard[] = [
     controls_observing: () =>
       `(scope, stopped, reason, actor, observe_until) values ('global', false, 'r', 'a', now())`,
   }),
+  ...added('floor_leases', {
+    floor_leases_cloud_provider_check: (rows) =>
+      `values ('${rows.resource}', 'gcp', null, null, 'a', 1, '{2}', now(), now())`,
+    floor_leases_previous_min_check: (rows) =>
+      `values ('${rows.resource}', 'aws', null, null, 'a', -1, '{2}', now(), now())`,
+  }),
   ...bad(
     'fleet_limits',
     {
@@ -337,7 +346,7 @@ export const unguarded: readonly { readonly pattern: RegExp; readonly reason: st
   },
   { pattern: /^key scaling_(decisions|events)_seq_key$/, reason: 'drawn by a sequence' },
   {
-    pattern: /^key (forecasts|metric_samples|predictions)_resource_id_fkey$/,
+    pattern: /^key (forecasts|metric_responses|metric_samples|predictions)_resource_id_fkey$/,
     reason: 'there for the cascade: series go with their resource',
   },
 ];

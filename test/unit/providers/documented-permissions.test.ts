@@ -43,10 +43,12 @@ describe('the IAM policy in the documentation', () => {
       () => provider.close(),
       () => simulator.close(),
     );
-    await useAll(
-      provider,
-      ['web', 'empty'].map((name) => ({ provider: 'aws', scope: null, name })),
-    );
+    const targets: ProviderTarget[] = ['web', 'empty'].map((name) => ({
+      provider: 'aws',
+      scope: null,
+      name,
+    }));
+    await useAll(provider, [...targets, { provider: 'aws', scope: null, name: 'web', actuation: 'floor' }]);
     const allowed = awsPolicy.Statement.flatMap(({ Action }) => Action);
     const called = simulator.ledger.requests().map(({ service, action }) => `${service}:${action}`);
     expect([...new Set(called)].sort()).toEqual(allowed.sort());
