@@ -12,7 +12,7 @@ import { createClosers, onSignals } from '../../shared/lifecycle/closers.ts';
 import { projectRoot } from '../../shared/project-root.ts';
 import { startAwsSimulator } from '../simulators/aws/server.ts';
 import { startKubernetesSimulator } from '../simulators/kubernetes/server.ts';
-import { showForesight } from './foresight.ts';
+import { showAutopilot } from './autopilot.ts';
 import { reconcile } from './reconcile.ts';
 import { ScaledWorkload } from './scaled-workload.ts';
 import { ServiceClient } from './service-client.ts';
@@ -22,7 +22,8 @@ import { readTrace } from './trace.ts';
 const help = `Usage: npm run demo -- [--steps N] [--step-ms N] [--keep]
 
   Replays two real workloads against an Auto Scaling group and a Deployment, both served by simulators on this machine
-  that speak the clouds' own protocols: nothing real is attached.
+  that speak the clouds' own protocols: nothing real is attached. Then the service scales two others by itself, from a
+  forecast, through an outage; and their last days are compared with what an HPA would have run.
 
   --steps N      trace steps of 5 minutes to replay (default 144: 12 hours)
   --step-ms N    real time per step (default 400)
@@ -33,6 +34,7 @@ const stepHours = 5 / 60;
 const stepsPerDay = 288;
 /** What ran all the time in the history that the forecast learns from. */
 const historyInstances = 36;
+const historyReplicas = 24;
 
 /** Where the replay begins: the morning of the second day, so that there is a yesterday to predict from. */
 const firstStep = stepsPerDay + 72;
@@ -113,6 +115,12 @@ async function run(
     replicas: 15,
     requests: { cpu: '500m', memory: '1Gi' },
   });
+  kubernetes.createDeployment({
+    namespace: 'shop',
+    name: 'api',
+    replicas: historyReplicas,
+    requests: { cpu: '500m', memory: '1Gi' },
+  });
   const kubeconfig = join(dataDir, 'kubeconfig');
   writeFileSync(kubeconfig, kubernetes.kubeconfig, { mode: 0o600 });
 
@@ -168,12 +176,22 @@ async function run(
     min_instances: 1,
     max_instances: 60,
   };
+  /** Of the resources that the service scales by itself: their history keeps its five minutes. */
+  const autoPolicy = {
+    min_instances: 1,
+    max_instances: 60,
+    decision_interval: 5,
+    cooldown_period: 1,
+    provisioning_delay: 300,
+    planning: 'risk',
+    utilization_unit: 'percent',
+  };
   // So is the time in which a region or cluster may give back a tenth.
   await client.call('PUT', '/fleet-limits/default', {
     window_seconds: 1,
     reason: 'the demo compresses time',
   });
-  const [asg, deployment, history] = await Promise.all([
+  const [asg, deployment, group, pods] = await Promise.all([
     client.call<{ id: string }>('POST', '/resources', {
       name: 'web-asg',
       resource_type: 'ec2',
@@ -195,11 +213,14 @@ async function run(
       cloud_provider: 'aws',
       region: 'us-east-1',
       current_instances: historyInstances,
-      min_instances: 1,
-      max_instances: 60,
-      decision_interval: 300,
-      provisioning_delay: 300,
-      planning: 'risk',
+      ...autoPolicy,
+    }),
+    client.call<{ id: string }>('POST', '/resources', {
+      name: 'deployment:shop/api',
+      resource_type: 'kubernetes',
+      cloud_provider: 'kubernetes',
+      current_instances: historyReplicas,
+      ...autoPolicy,
     }),
   ]);
   const folder = join(projectRoot(), 'test', 'demo');
@@ -251,18 +272,34 @@ async function run(
       (performance.now() - startedAt) / 1_000,
     )}`,
   );
-  const foresight = await showForesight({
+  say('Handing two resources over to the service …');
+  const autopilot = await showAutopilot(
     client,
-    resourceId: history.body.id,
-    instances: historyInstances,
-    trace: readTrace(join(folder, 'azvm_daily.csv.gz')),
-    executes: true,
-  });
-  console.log(`\n${foresight.lines.join('\n')}`);
+    [
+      {
+        name: 'api-asg',
+        resourceId: group.body.id,
+        instances: historyInstances,
+        trace: readTrace(join(folder, 'azvm_daily.csv.gz')),
+      },
+      {
+        name: 'shop/api',
+        resourceId: pods.body.id,
+        instances: historyReplicas,
+        trace: readTrace(join(folder, 'azvm_cron.csv.gz')),
+      },
+    ],
+    {
+      begin: () => void kubernetes.faults.add({ target: 'shop/api', effect: { kind: 'reset' } }),
+      end: () => kubernetes.faults.clear(),
+    },
+  );
+  console.log(`\n${autopilot.lines.join('\n')}`);
   const resources = [
     { id: asg.body.id, object: 'web-asg' },
-    { id: history.body.id, object: 'api-asg' },
+    { id: group.body.id, object: 'api-asg' },
     { id: deployment.body.id, object: 'shop/checkout' },
+    { id: pods.body.id, object: 'shop/api' },
   ];
   const writes = [
     ...aws.ledger.writes().map((entry) => ({ ...entry, object: entry.group ?? '' })),

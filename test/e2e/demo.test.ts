@@ -36,15 +36,20 @@ describe('the demo', () => {
         ),
       );
     expect(output).toMatch(/\d+ jobs in \d+ s · decide p50 [\d.]+ ms, p99 [\d.]+ ms · execute p50/);
-    expect(output).toMatch(/Predicted CPU: \d+% on 36 instances: scaling down from 36 to 34/);
-    expect(output).toMatch(/tolerated risk 2 % +[\d.]+ % +\d+ +[\d.]+/);
+    expect(output).toMatch(/api-asg: Predicted CPU: \d+% on \d+ instances: scaling down from \d+ to \d+/);
+    expect(output).toMatch(/shop\/api: Predicted CPU: \d+% on \d+ instances: scaling down from \d+ to \d+/);
+    expect(output).toMatch(/retrying +The cluster did not answer properly/);
+    expect(output).toMatch(/completed +when the server was back, \d+ s after it went/);
+    for (const name of ['api-asg', 'shop/api'])
+      for (const rules of ['HPA, target 70 %', 'scaler, tolerated risk 2 %'])
+        expect(output).toMatch(new RegExp(`${name}: ${rules} +[\\d.]+ % +\\d+ +[\\d.]+`));
     const changes = Number(/tell of the same (\d+) changes/.exec(output)?.[1]);
     const actions = [...output.matchAll(/· (\d+) actions/g)].reduce(
       (sum, [, count]) => sum + Number(count),
       0,
     );
-    // The forecast's decision was executed, too.
-    expect(changes).toBe(actions + 1);
+    // What the service executed by itself is in both ledgers, too.
+    expect(changes).toBeGreaterThan(actions);
     expect(actions).toBeGreaterThan(0);
     expect(output).toMatch(/Key +as_live_/);
   }, 90_000);

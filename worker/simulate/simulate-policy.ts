@@ -8,7 +8,9 @@ import type { EnginePolicy, EngineSample, MetricResponses } from '../engine/type
 import { readHistory } from '../forecast/build-forecaster.ts';
 import type { ClaimedJob, JobCompletion } from '../queue/jobs-store.ts';
 import { type PlantOptions, plantInTurns, type Run } from '../replay/plant.ts';
+import { hpa } from '../replay/policies/hpa.ts';
 import { scalerWith } from '../replay/policies/scaler.ts';
+import type { PolicyMaker } from '../replay/policy.ts';
 import { type Score, score } from '../replay/score.ts';
 import type { Trace } from '../replay/trace.ts';
 
@@ -55,7 +57,8 @@ const mostWork = 600_000;
 
 /**
  * Replays a draft policy on the resource's own history: demand is what its samples show, instances × utilisation, of
- * the metric that needs more. What really ran is scored beside it, with the same rules.
+ * the metric that needs more. What really ran, and what the rules of a Kubernetes HPA would have run, is scored beside
+ * it by the same measures.
  */
 export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<JobCompletion> {
   const input = inputSchema.parse(job.input);
@@ -76,7 +79,7 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
     const message = `There are fewer than ${fewestSteps} steps of samples from ${input.from} to ${input.to}: choose a range that has some.`;
     return refused(job, 'no_history', message, 422);
   }
-  const work = history.trace.demand.length * (1 + input.risks.length);
+  const work = history.trace.demand.length * (2 + input.risks.length);
   if (work > mostWork) {
     const message = `That is ${work} decisions, more than ${mostWork}: shorten the range, try fewer risks, or draft a longer decision_interval.`;
     return refused(job, 'simulation_too_long', message, 422);
@@ -89,9 +92,8 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
     cost_usd: Number((hourly * instanceHours).toFixed(6)),
     cost_per_month_usd: Number(((hourly * instanceHours * monthHours) / hours).toFixed(2)),
   });
-  const attempt = async (draft: EnginePolicy) => {
+  const attempt = async (draft: EnginePolicy, make: PolicyMaker = scalerWith(() => draft)) => {
     const options = plantOptions(draft, history.ready[0] as number);
-    const make = scalerWith(() => draft);
     const turns = plantInTurns(history.trace, make, options);
     let turn = turns.next();
     for (; turn.done !== true; turn = turns.next()) await nextTurn();
@@ -100,6 +102,7 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
   const { run, figures } = await attempt(policy);
   const options = plantOptions(policy, history.ready[0] as number);
   const actual = score(history.trace, actualRun(history.ready, run), options, first);
+  const rival = await attempt(policy, hpa);
   const frontier = [];
   for (const risk of input.risks) {
     const tried = await attempt({ ...policy, planning: 'risk', toleratedRisk: risk });
@@ -115,6 +118,7 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
     tolerated_risk: policy.toleratedRisk,
     simulated: withCost(figures, costOf),
     actual: withCost(actual, costOf),
+    hpa: withCost(rival.figures, costOf),
     frontier,
     series: input.frontier ? [] : seriesOf(history.trace, history.ready, run, first),
   };
