@@ -99,7 +99,7 @@ describe('the Role in the documentation', () => {
 it('every code of a block is in the documentation', () => {
   const page = readFileSync(join(projectRoot(), 'docs', 'explanation', 'providers.md'), 'utf8');
   let codes = 0;
-  for (const file of ['aws-auto-scaling', 'kubernetes', 'kubernetes-owners', 'kubernetes-floor']) {
+  for (const file of ['advisory-read', 'aws-group', 'kubernetes', 'kubernetes-owners', 'kubernetes-floor']) {
     const source = readFileSync(join(projectRoot(), 'worker', 'providers', `${file}.ts`), 'utf8');
     for (const [, code] of source.matchAll(/code: '([a-z_]+)',\s+direction/g)) {
       expect(page).toContain(`\`${code}\``);
