@@ -117,14 +117,6 @@ describe('what blocks an Auto Scaling group', () => {
     expect((await read()).blocks).toEqual([]);
   });
 
-  it('is capacity in vCPUs where AWS does not say what a machine counts for', async () => {
-    await createTemplate();
-    await create({ DesiredCapacityType: 'vcpu', LaunchTemplate: { LaunchTemplateName: 'lt' } });
-    simulator.clock.advance(600_000);
-    const { blocks, ready } = await read();
-    expect(blocks.map(({ code }) => code)).toEqual(ready > 0 ? ['weight_unknown'] : []);
-  });
-
   it('is told of everything at once', async () => {
     seed({ suspended: ['Launch', 'Terminate'], protectInstances: true });
     expect((await read()).blocks.map(({ code }) => code)).toEqual([
@@ -150,6 +142,21 @@ describe('what an Auto Scaling group is', () => {
     });
     expect((await read('even')).mix).toBeUndefined();
     expect(await read('empty')).toMatchObject({ desired: 0, ready: 0, mix: [{ units: 4, count: 1 }] });
+  });
+
+  it.each([
+    ['vcpu', { desired: 6, ready: 8, mix: [{ units: 4, count: 2 }] }],
+    ['memory-mib', { desired: 6, ready: 8_192, mix: [{ units: 8_192, count: 1 }] }],
+  ])('is counted in %s where the group says so', async (DesiredCapacityType, expected) => {
+    await createTemplate();
+    await create({
+      DesiredCapacityType,
+      LaunchTemplate: { LaunchTemplateName: 'lt' },
+      MaxSize: 10_000,
+      DesiredCapacity: 6,
+    });
+    simulator.clock.advance(600_000);
+    expect(await read()).toMatchObject({ ...expected, blocks: [] });
   });
 
   it('says how much of it can go', async () => {

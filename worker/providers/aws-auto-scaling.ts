@@ -203,10 +203,13 @@ export class AwsAutoScaling implements ScalingProvider {
         : (instances.find((instance) => instance.InstanceType !== undefined)?.InstanceType ??
           this.#configuredType(region, group, signal)),
     ]);
-    const removable = removableOf(instances);
+    const removable = removableOf(group);
     return {
       desired: group.DesiredCapacity ?? 0,
-      ready: unitsOf(instances.filter((instance) => instance.LifecycleState === 'InService')),
+      ready: unitsOf(
+        group,
+        instances.filter((instance) => instance.LifecycleState === 'InService'),
+      ),
       min: group.MinSize ?? 0,
       max: group.MaxSize ?? null,
       blocks: [...blocksOf(group), ...refreshes],

@@ -1,5 +1,6 @@
 import type { AutoScalingGroup, Instance } from '@aws-sdk/client-auto-scaling';
 import type { UnitMix } from '../../shared/domain/resource.ts';
+import { sizeOf } from '../samples/instance-size.ts';
 import type { Block, CapacityState } from './scaling-provider.ts';
 
 /** A group seen from its floor: the number we set is MinSize, its own policies may run more. */
@@ -27,12 +28,12 @@ export function* blocksOf(group: AutoScalingGroup): Generator<Block> {
       };
     }
   }
-  const untold = instances.find((instance) => countsOtherwise(group) && !(unitsIn(instance) > 0));
+  const untold = instances.find((instance) => unitsIn(group, instance) === null);
   if (untold !== undefined) {
     yield {
       code: 'weight_unknown',
       direction: 'both',
-      message: `The group counts its capacity in ${group.DesiredCapacityType}, but AWS does not say how much of it ${untold.InstanceId} is: use a group in units.`,
+      message: `The group counts its capacity in ${group.DesiredCapacityType}, but how much of it a ${untold.InstanceType} is is not known: use a group in units.`,
     };
   }
   if (instances.length > 0 && instances.every((instance) => instance.ProtectedFromScaleIn === true)) {
@@ -52,32 +53,40 @@ export const refreshing: Block = {
   message: 'An instance refresh is under way: scaling in waits until it is over. Cancel the refresh or wait.',
 };
 
-/** In vCPUs or memory instead of units. */
-function countsOtherwise({ DesiredCapacityType }: AutoScalingGroup): boolean {
-  return (DesiredCapacityType ?? 'units') !== 'units';
+/** A machine that runs, or may run, in a group. */
+interface Machine {
+  readonly InstanceType?: string | undefined;
+  readonly WeightedCapacity?: string | undefined;
 }
 
-/** What an instance counts for in the group's capacity. AWS names it where it is not one. */
-function unitsIn({ WeightedCapacity }: { readonly WeightedCapacity?: string | undefined }): number {
-  return Number(WeightedCapacity ?? 'NaN');
+/** What a machine counts for in the group's capacity: its weight, else its vCPUs or MiB, else one. Null: not known. */
+function unitsIn({ DesiredCapacityType }: AutoScalingGroup, machine: Machine): number | null {
+  if (machine.WeightedCapacity !== undefined) return Number(machine.WeightedCapacity);
+  if (DesiredCapacityType === undefined || DesiredCapacityType === 'units') return 1;
+  const { vcpu, gib } = sizeOf({
+    instance_type: machine.InstanceType ?? null,
+    cpu_request: null,
+    memory_request: null,
+  });
+  if (DesiredCapacityType === 'vcpu') return vcpu;
+  return DesiredCapacityType === 'memory-mib' && gib !== null ? gib * 1_024 : null;
 }
 
-/** What these instances count for together. */
-export function unitsOf(instances: readonly Instance[]): number {
-  return instances.reduce((sum, instance) => sum + (unitsIn(instance) || 1), 0);
+/** What these instances count for together; one whose share is not known counts as one. */
+export function unitsOf(group: AutoScalingGroup, instances: readonly Instance[]): number {
+  return instances.reduce((sum, instance) => sum + (unitsIn(group, instance) ?? 1), 0);
 }
 
 /** What runs, or is configured where nothing does, in a group whose machines are not one unit each; else undefined. */
 export function mixOf(group: AutoScalingGroup): readonly UnitMix[] | undefined {
   const instances = group.Instances ?? [];
   const overrides = group.MixedInstancesPolicy?.LaunchTemplate?.Overrides ?? [];
-  const weighted = [...overrides, ...instances].some((one) => (unitsIn(one) || 1) !== 1);
-  if (!weighted && !countsOtherwise(group)) return undefined;
+  if ([...overrides, ...instances].every((one) => unitsIn(group, one) === 1)) return undefined;
   const mix = new Map<string, UnitMix>();
   for (const one of instances.length > 0 ? instances : overrides.slice(0, 1)) {
     const instance_type = one.InstanceType;
-    const units = unitsIn(one) || 1;
-    if (instance_type === undefined) continue;
+    const units = unitsIn(group, one);
+    if (instance_type === undefined || units === null) continue;
     const key = `${instance_type} ${units}`;
     mix.set(key, { instance_type, units, count: (mix.get(key)?.count ?? 0) + 1 });
   }
@@ -85,10 +94,11 @@ export function mixOf(group: AutoScalingGroup): readonly UnitMix[] | undefined {
 }
 
 /** Units that a smaller desired capacity can end: EC2 ends neither protected instances nor those in standby. */
-export function removableOf(instances: readonly Instance[]): number | undefined {
+export function removableOf(group: AutoScalingGroup): number | undefined {
+  const instances = group.Instances ?? [];
   const staying = instances.filter(
     ({ ProtectedFromScaleIn, LifecycleState }) =>
       ProtectedFromScaleIn === true || LifecycleState === 'Standby' || LifecycleState === 'EnteringStandby',
   );
-  return staying.length === 0 ? undefined : unitsOf(instances) - unitsOf(staying);
+  return staying.length === 0 ? undefined : unitsOf(group, instances) - unitsOf(group, staying);
 }

@@ -1,3 +1,4 @@
+import { sizeOf } from '../../../worker/samples/instance-size.ts';
 import { type FormValue, isTree } from './query-form.ts';
 import { activeInstances, type Group, regionOf, type World } from './state.ts';
 
@@ -21,7 +22,14 @@ export function launchPlan(world: World, group: Group): LaunchPlan {
   const templateId = group.launchTemplate?.LaunchTemplateId ?? specificationOf(group.mixedInstancesPolicy).id;
   const template = regionOf(world, group.region).launchTemplates.get(templateId ?? '');
   const type = override?.type ?? template?.instanceType ?? TYPE_OF_A_LAUNCH_CONFIGURATION;
-  return { zone, type, weight: override?.weight };
+  return { zone, type, weight: override?.weight ?? sizeIn(group.settings.DesiredCapacityType, type) };
+}
+
+/** What a machine counts for in a group that counts vCPUs or memory. */
+function sizeIn(capacityType: FormValue | undefined, instance_type: string): number | undefined {
+  const { vcpu, gib } = sizeOf({ instance_type, cpu_request: null, memory_request: null });
+  if (capacityType === 'vcpu') return vcpu ?? undefined;
+  return capacityType === 'memory-mib' && gib !== null ? gib * 1_024 : undefined;
 }
 
 /** `MixedInstancesPolicy.LaunchTemplate.Overrides`: the types the group may use, by preference. */
