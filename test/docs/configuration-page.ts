@@ -76,7 +76,7 @@ ${table(
 
 function variablesOf({ file, text }: Source, read: Read): string {
   const names = [...text.matchAll(/^ {2,}([A-Z][A-Z0-9_]+): /gm)].map((match) => match[1] as string);
-  const base: Environment = { DATABASE_URL: 'x', REDIS_URL: 'x' };
+  const base: Environment = { DATABASE_URL: 'x', REDIS_URL: 'redis://x' };
   const defaults = read(base);
   const rows = names.map((name) => {
     const meaning = commentOn(name, text) ?? meanings[name];
@@ -97,7 +97,9 @@ function commentOn(name: string, text: string): string | undefined {
 
 function defaultOf(name: string, read: Read, defaults: Readonly<Record<string, unknown>>): string {
   if (mistakes(read, {})[name] !== undefined) return 'required';
-  if (mistakes(read, { DATABASE_URL: 'x', REDIS_URL: 'x', NODE_ENV: 'production' })[name] !== undefined)
+  if (
+    mistakes(read, { DATABASE_URL: 'x', REDIS_URL: 'redis://x', NODE_ENV: 'production' })[name] !== undefined
+  )
     return 'required in production';
   const value = defaults[name];
   if (value === undefined) return 'unset';

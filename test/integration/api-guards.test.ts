@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RateLimit } from '../../api/middleware/rate-limit.ts';
-import { createProducerConnection } from '../../shared/queues/queues.ts';
+import { createProducerConnection } from '../../shared/queues/connections.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { startTestApi, type TestApi } from '../support/test-api.ts';
 

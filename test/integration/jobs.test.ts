@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { JobIntake } from '../../api/jobs/job-intake.ts';
@@ -13,9 +12,9 @@ import { createLogger } from '../../shared/observability/logger.ts';
 import {
   createConsumerConnection,
   createProducerConnection,
-  createQueues,
-  type Queues,
-} from '../../shared/queues/queues.ts';
+  type RedisConnection,
+} from '../../shared/queues/connections.ts';
+import { createQueues, type Queues } from '../../shared/queues/queues.ts';
 import { Claims } from '../../worker/queue/claims.ts';
 import { claimJobs, finishJobs, postponeJob, releaseAbandonedJobs } from '../../worker/queue/jobs-store.ts';
 import { sweep } from '../../worker/upkeep/relay.ts';
@@ -25,8 +24,8 @@ import { createTestRedis } from '../support/test-redis.ts';
 
 let database: TestDatabase;
 let pool: pg.Pool;
-let redis: Redis;
-let subscriber: Redis;
+let redis: RedisConnection;
+let subscriber: RedisConnection;
 let queues: Queues;
 let prefix: string;
 let intake: JobIntake;
