@@ -24,8 +24,13 @@ export function createProducerConnection(
   return connect(url, onError, silenceMs, {
     line: { maxRetriesPerRequest: 1, commandTimeout: 500 },
     single: { enableOfflineQueue: false },
-    // Whose primary has died is not waited for until a replica takes over.
-    cluster: { enableOfflineQueue: false, retryDelayOnFailover: 0, retryDelayOnClusterDown: 0 },
+    // Long enough for a line to a node to open, too short to wait until a replica takes over.
+    cluster: {
+      enableOfflineQueue: false,
+      maxRedirections: 5,
+      retryDelayOnFailover: 50,
+      retryDelayOnClusterDown: 50,
+    },
   });
 }
 
