@@ -1,7 +1,7 @@
+import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { Batcher } from '../../shared/jobs/batcher.ts';
 import { type FinishedJob, finishedChannel } from '../../shared/jobs/finished-jobs.ts';
-import type { RedisConnection } from '../../shared/queues/connections.ts';
 import { findFinishedJobs } from './jobs-store.ts';
 
 /** Lets requests wait for their jobs on one shared Redis subscription. */
@@ -11,7 +11,7 @@ export class JobWaiters {
   readonly #waiting = new Map<string, Set<(job: FinishedJob) => void>>();
 
   /** @param subscriber a Redis connection of its own; it is put in subscriber mode. */
-  constructor(pool: pg.Pool, subscriber: RedisConnection, prefix: string) {
+  constructor(pool: pg.Pool, subscriber: Redis, prefix: string) {
     this.#finished = new Batcher<string, FinishedJob | null>(async (ids) => {
       const found = new Map((await findFinishedJobs(pool, ids)).map((job) => [job.id, job]));
       return ids.map((id) => found.get(id) ?? null);

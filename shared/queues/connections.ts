@@ -6,11 +6,42 @@ export type RedisConnection = Redis | Cluster;
 
 type OnError = (error: Error) => void;
 
+interface Role {
+  /** Of every line. */
+  readonly line: Pick<RedisOptions, 'maxRetriesPerRequest' | 'commandTimeout' | 'socketTimeout'>;
+  readonly single: Pick<RedisOptions, 'enableOfflineQueue'>;
+  readonly cluster: ClusterOptions;
+}
+
 /** A line that answers no PING for so long is dead, though nobody has said so. */
 const silenceLimitMs = 10_000;
 const connectLimitMs = 2_000;
+/**
+ * For what no PING watches: a consumer's blocking command, at most 10 s, which has a line of its own, and the handshake
+ * with a frozen server, whose kernel still takes connections.
+ */
+const answerLimitMs = 15_000;
 
 const retryDelayMs = (times: number) => Math.min(50 * times, 500);
+
+const producer: Role = {
+  line: { maxRetriesPerRequest: 1, commandTimeout: 500 },
+  single: { enableOfflineQueue: false },
+  // Long enough for a line to a node to open, too short to wait until a replica takes over.
+  cluster: {
+    enableOfflineQueue: false,
+    maxRedirections: 5,
+    retryDelayOnFailover: 50,
+    retryDelayOnClusterDown: 50,
+  },
+};
+
+const consumer: Role = {
+  line: { maxRetriesPerRequest: null, socketTimeout: answerLimitMs },
+  single: {},
+  // Without a pause two nodes that send a command to each other would be asked in a tight loop.
+  cluster: { maxRedirections: Number.POSITIVE_INFINITY, retryDelayOnMoved: 20 },
+};
 
 /**
  * Producers fail fast: PostgreSQL has the job already, and the relay adds what Redis did not take.
@@ -21,17 +52,7 @@ export function createProducerConnection(
   onError: OnError,
   silenceMs: number = silenceLimitMs,
 ): RedisConnection {
-  return connect(url, onError, silenceMs, {
-    line: { maxRetriesPerRequest: 1, commandTimeout: 500 },
-    single: { enableOfflineQueue: false },
-    // Long enough for a line to a node to open, too short to wait until a replica takes over.
-    cluster: {
-      enableOfflineQueue: false,
-      maxRedirections: 5,
-      retryDelayOnFailover: 50,
-      retryDelayOnClusterDown: 50,
-    },
-  });
+  return connect(url, producer, silenceMs, onError);
 }
 
 /**
@@ -43,77 +64,72 @@ export function createConsumerConnection(
   onError: OnError,
   silenceMs: number = silenceLimitMs,
 ): RedisConnection {
-  return connect(url, onError, silenceMs, {
-    line: { maxRetriesPerRequest: null },
-    single: {},
-    // Without a pause two nodes that send a command to each other would be asked in a tight loop.
-    cluster: { maxRedirections: Number.POSITIVE_INFINITY, retryDelayOnMoved: 20 },
-  });
+  return connect(url, consumer, silenceMs, onError);
 }
 
-/** A consumer's connection that only listens to channels. @throws Error when `url` is none. */
+/**
+ * A consumer that only listens to channels. All nodes of a Cluster hear what is published at any, so a line to one of
+ * those that `url` names will do. Not a Cluster's own: while its nodes are away it tries them without a pause.
+ * @throws Error when `url` is none.
+ */
 export function createSubscriberConnection(
   url: string,
   onError: OnError,
   silenceMs: number = silenceLimitMs,
-): RedisConnection {
-  const redis = createConsumerConnection(url, onError, silenceMs);
-  // A Cluster listens on a line of its own, which no PING takes; leaving a channel that nobody is in does.
-  if (redis instanceof Cluster)
-    giveUpDeadLine(redis, () => redis.unsubscribe('scaler:nobody'), silenceMs, onError);
+): Redis {
+  const { cluster, options } = parseRedisUrl(url);
+  const redis = connectSingle({ ...options, ...cluster?.[0] }, consumer, silenceMs, onError, (times) => {
+    if (cluster !== null) Object.assign(redis.options, cluster[times % cluster.length]);
+    return retryDelayMs(times);
+  });
   return redis;
 }
 
-function connect(
-  url: string,
-  onError: OnError,
-  silenceMs: number,
-  role: {
-    readonly line: Pick<RedisOptions, 'maxRetriesPerRequest' | 'commandTimeout'>;
-    readonly single: RedisOptions;
-    readonly cluster: ClusterOptions;
-  },
-): RedisConnection {
+function connect(url: string, role: Role, silenceMs: number, onError: OnError): RedisConnection {
   const { cluster, options } = parseRedisUrl(url);
-  const line = { ...options, ...role.line, connectTimeout: connectLimitMs };
-  if (cluster === null) {
-    const redis = new Redis({
-      ...line,
-      ...role.single,
-      retryStrategy: retryDelayMs,
-      sentinelRetryStrategy: retryDelayMs,
-      sentinelCommandTimeout: connectLimitMs,
-      // Its primary has become a replica: look again where the primary is.
-      reconnectOnError: ({ message }) => message.startsWith('READONLY'),
-    });
-    redis.on('error', onError);
-    giveUpDeadLine(redis, () => redis.ping(), silenceMs, onError);
-    return redis;
-  }
+  if (cluster === null) return connectSingle(options, role, silenceMs, onError, retryDelayMs);
   const redis = new Cluster([...cluster], {
     ...role.cluster,
-    redisOptions: line,
+    redisOptions: { ...options, ...role.line, connectTimeout: connectLimitMs },
     clusterRetryStrategy: retryDelayMs,
     // Names stay names: certificates are made out to them.
     dnsLookup: (host, callback) => callback(null, host),
   });
   redis.on('error', onError);
   redis.on('node error', onError);
-  redis.on('+node', (node: Redis) => giveUpDeadLine(node, () => node.ping(), silenceMs, onError));
+  redis.on('+node', (node: Redis) => giveUpDeadLines(node, silenceMs, onError));
+  return redis;
+}
+
+function connectSingle(
+  options: RedisOptions,
+  role: Role,
+  silenceMs: number,
+  onError: OnError,
+  retryStrategy: (times: number) => number,
+): Redis {
+  const redis = new Redis({
+    ...options,
+    ...role.line,
+    ...role.single,
+    connectTimeout: connectLimitMs,
+    retryStrategy,
+    sentinelRetryStrategy: retryDelayMs,
+    sentinelCommandTimeout: connectLimitMs,
+    // Its primary has become a replica: look again where the primary is.
+    reconnectOnError: ({ message }) => message.startsWith('READONLY'),
+  });
+  redis.on('error', onError);
+  giveUpDeadLines(redis, silenceMs, onError);
   return redis;
 }
 
 /**
- * Connects anew when `ask` goes unanswered: a line that lost its other end without a reset would be waited on for ever.
- * Commands under way are sent again. Not ioredis's `socketTimeout`: with a password it also ends lines that are only idle.
- * A consumer's blocking command has a line of its own, which BullMQ watches.
+ * Connects anew when PINGs go unanswered: a line that lost its other end without a reset would be waited on for ever.
+ * Commands under way are sent again. Not ioredis's `socketTimeout` alone: with a password it also ends lines that are
+ * only idle.
  */
-function giveUpDeadLine(
-  redis: RedisConnection,
-  ask: () => Promise<unknown>,
-  silenceMs: number,
-  onError: OnError,
-): void {
+function giveUpDeadLines(redis: Redis, silenceMs: number, onError: OnError): void {
   const periodMs = silenceMs / 4;
   let answeredAt = performance.now();
   let lookedAt = answeredAt;
@@ -132,7 +148,7 @@ function giveUpDeadLine(
       redis.disconnect(true);
       return;
     }
-    ask().then(
+    redis.ping().then(
       () => {
         answeredAt = performance.now();
       },

@@ -10,8 +10,8 @@ import { createPool } from '../../shared/db/pool.ts';
 import { publishFinished } from '../../shared/jobs/finished-jobs.ts';
 import { createLogger } from '../../shared/observability/logger.ts';
 import {
-  createConsumerConnection,
   createProducerConnection,
+  createSubscriberConnection,
   type RedisConnection,
 } from '../../shared/queues/connections.ts';
 import { createQueues, type Queues } from '../../shared/queues/queues.ts';
@@ -25,7 +25,7 @@ import { createTestRedis } from '../support/test-redis.ts';
 let database: TestDatabase;
 let pool: pg.Pool;
 let redis: RedisConnection;
-let subscriber: RedisConnection;
+let subscriber: ReturnType<typeof createSubscriberConnection>;
 let queues: Queues;
 let prefix: string;
 let intake: JobIntake;
@@ -38,7 +38,7 @@ beforeAll(async () => {
   const redisAt = await createTestRedis();
   prefix = redisAt.prefix;
   redis = createProducerConnection(redisAt.url, () => {});
-  subscriber = createConsumerConnection(redisAt.url, () => {});
+  subscriber = createSubscriberConnection(redisAt.url, () => {});
   await new Promise((resolve) => redis.once('ready', resolve));
   queues = createQueues(redis, prefix, () => {});
   intake = new JobIntake(pool, queues, (error) => queueErrors.push(error));

@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
@@ -15,6 +17,12 @@ import { parseRedisUrl } from '../../shared/queues/redis-url.ts';
 const password = 'secret of the tests';
 /** A user that may do what the service needs, and no more: docs/how-to/run.md names the same. */
 const user = { name: 'scaler', password: 'p@ss/word:%', rules: '+@all -@dangerous +info +client|list' };
+const clusterByName = [
+  'cluster-enabled yes',
+  'cluster-announce-hostname localhost',
+  'cluster-preferred-endpoint-type hostname',
+];
+const hostOf = (tls: boolean) => (tls ? 'localhost' : '127.0.0.1');
 const credentials = `${user.name}:${encodeURIComponent(user.password)}@`;
 
 export interface RedisServer {
@@ -50,7 +58,8 @@ export class RedisServers {
   /** Where the own CA is. @throws Error when there is no openssl, or the program knows no TLS. */
   async makeCertificate(): Promise<string> {
     const { key, certificate } = this.#tlsFiles;
-    const names = 'subjectAltName=IP:127.0.0.1,DNS:localhost';
+    // To a name alone, as usual: a client that looks it up and asks for the address is refused.
+    const names = 'subjectAltName=DNS:localhost';
     const curve = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'];
     const subject = ['-subj', '/CN=scaler-test', '-addext', names];
     execFileSync(
@@ -58,7 +67,7 @@ export class RedisServers {
       ['req', '-x509', ...curve, '-nodes', '-days', '2', ...subject, '-keyout', key, '-out', certificate],
       { stdio: 'pipe' },
     );
-    await this.start({ tls: true });
+    await this.start({ tls: true, settings: clusterByName });
     await this.stop();
     return certificate;
   }
@@ -87,9 +96,16 @@ export class RedisServers {
   }
 
   /** Three primaries and a replica of the one that has the keys of `prefix`. */
-  async startCluster(tls = false): Promise<{ url: string; nodes: RedisServer[]; owner: RedisServer }> {
-    const settings = ['cluster-enabled yes', 'cluster-node-timeout 2000', 'repl-diskless-sync-delay 0'];
-    if (tls) settings.push('tls-cluster yes', 'tls-replication yes');
+  async startCluster({
+    tls = false,
+    nodeTimeoutMs = 2_000,
+  } = {}): Promise<{ url: string; nodes: RedisServer[]; owner: RedisServer }> {
+    const settings = [
+      'cluster-enabled yes',
+      `cluster-node-timeout ${nodeTimeoutMs}`,
+      'repl-diskless-sync-delay 0',
+    ];
+    if (tls) settings.push('tls-cluster yes', 'tls-replication yes', ...clusterByName);
     const nodes = await Promise.all(Array.from({ length: 4 }, () => this.start({ tls, settings })));
     const [first, second, third, replica] = nodes as [RedisServer, RedisServer, RedisServer, RedisServer];
     const primaries = [first, second, third];
@@ -118,15 +134,18 @@ export class RedisServers {
       },
       { timeout: 20_000, interval: 100 },
     );
-    const hosts = nodes.slice(0, 3).map(({ port }) => `127.0.0.1:${port}`);
+    const hosts = nodes.slice(0, 3).map(({ port }) => `${hostOf(tls)}:${port}`);
     return { url: this.#url('-cluster', hosts.join(), tls), nodes, owner };
   }
 
-  /** A primary, a replica and a Sentinel. */
-  async startSentinel(tls = false): Promise<{ url: string; primary: RedisServer; sentinel: RedisServer }> {
-    const settings = tls ? ['tls-replication yes'] : [];
+  /** A primary, a replica and a Sentinel; the first that the URL names takes connections and says nothing. */
+  async startSentinel({
+    tls = false,
+    downAfterMs = 1_000,
+  } = {}): Promise<{ url: string; primary: RedisServer; sentinel: RedisServer }> {
+    const settings = tls ? ['tls-replication yes', 'replica-announce-ip localhost'] : [];
     const primary = await this.start({ tls, settings });
-    const replicaOf = `replicaof 127.0.0.1 ${primary.port}`;
+    const replicaOf = `replicaof ${hostOf(tls)} ${primary.port}`;
     const replica = await this.start({
       tls,
       settings: [...settings, replicaOf, 'repl-diskless-sync-delay 0'],
@@ -140,11 +159,13 @@ export class RedisServers {
     );
     const sentinel = await this.#start('sentinel', { tls }, (port) => [
       ...this.#common(port, tls, false),
-      ...(tls ? ['tls-replication yes'] : []),
+      ...(tls
+        ? ['tls-replication yes', 'sentinel resolve-hostnames yes', 'sentinel announce-hostnames yes']
+        : []),
       `requirepass "${password}"`,
-      `sentinel monitor mymaster 127.0.0.1 ${primary.port} 1`,
+      `sentinel monitor mymaster ${hostOf(tls)} ${primary.port} 1`,
       `sentinel auth-pass mymaster "${password}"`,
-      'sentinel down-after-milliseconds mymaster 1000',
+      `sentinel down-after-milliseconds mymaster ${downAfterMs}`,
       'sentinel failover-timeout mymaster 10000',
     ]);
     await vi.waitFor(
@@ -154,8 +175,7 @@ export class RedisServers {
       },
       { timeout: 20_000, interval: 100 },
     );
-    // The first Sentinel is away.
-    const hosts = `127.0.0.1:${await freePort()},127.0.0.1:${sentinel.port}/mymaster`;
+    const hosts = `${hostOf(tls)}:${await this.#startMute()},${hostOf(tls)}:${sentinel.port}/mymaster`;
     const extra = `sentinel_password=${encodeURIComponent(password)}`;
     return { url: this.#url('-sentinel', hosts, tls, extra), primary, sentinel };
   }
@@ -164,7 +184,7 @@ export class RedisServers {
   urlOf(server: RedisServer, tls = false, clientCertificate = false): string {
     const { key, certificate } = this.#tlsFiles;
     const extra = clientCertificate ? `ssl_certfile=${certificate}&ssl_keyfile=${key}` : '';
-    return this.#url('', `127.0.0.1:${server.port}`, tls, extra);
+    return this.#url('', `${hostOf(tls)}:${server.port}`, tls, extra);
   }
 
   /** Ends all. */
@@ -176,6 +196,13 @@ export class RedisServers {
   /** What they stored. */
   remove(): void {
     rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  async #startMute(): Promise<number> {
+    const server = createServer(() => {});
+    server.unref();
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    return (server.address() as AddressInfo).port;
   }
 
   #url(kind: string, hosts: string, tls: boolean, extra = ''): string {
