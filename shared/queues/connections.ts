@@ -39,8 +39,7 @@ const producer: Role = {
 const consumer: Role = {
   line: { maxRetriesPerRequest: null, socketTimeout: answerLimitMs },
   single: {},
-  // Without a pause two nodes that send a command to each other would be asked in a tight loop.
-  cluster: { maxRedirections: Number.POSITIVE_INFINITY, retryDelayOnMoved: 20 },
+  cluster: {},
 };
 
 /**
