@@ -8,6 +8,8 @@ import { generatedNotice } from './markdown.ts';
 const withoutHelp: Readonly<Record<string, string>> = {
   setup: 'Installs the packages of the lock file and builds; every other command does so first.',
   test: 'Runs all tests, on a PostgreSQL and a Redis that it starts (`TEST_DATABASE_URL`, `TEST_REDIS_URL` name others).',
+  'test:real':
+    'Tests on real servers as people run them: a Redis Cluster, Sentinels, TLS, ACL users. Minutes; what cannot be started here is skipped by name.',
   build: 'Compiles to `dist/`.',
   check: 'Types, format and lint (Biome), unused code (knip).',
   migrate:
