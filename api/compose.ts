@@ -6,7 +6,8 @@ import { errorMessage } from '../shared/errors.ts';
 import { type Closers, createClosers } from '../shared/lifecycle/closers.ts';
 import { createLogger } from '../shared/observability/logger.ts';
 import { createMetrics } from '../shared/observability/metrics.ts';
-import { createConsumerConnection, createProducerConnection, createQueues } from '../shared/queues/queues.ts';
+import { createProducerConnection, createSubscriberConnection } from '../shared/queues/connections.ts';
+import { createQueues } from '../shared/queues/queues.ts';
 import { buildApp } from './app.ts';
 import { AuditTrail } from './audit/audit-trail.ts';
 import type { ApiConfig } from './config.ts';
@@ -47,7 +48,7 @@ export function composeApi(config: Readonly<ApiConfig>): Api {
   closers.add('postgres', () => pool.end());
   const redis = createProducerConnection(config.REDIS_URL, logWarning('redis.error'));
   closers.add('redis', () => redis.disconnect());
-  const subscriber = createConsumerConnection(config.REDIS_URL, logWarning('redis.error'));
+  const subscriber = createSubscriberConnection(config.REDIS_URL, logWarning('redis.error'));
   closers.add('redis subscriber', () => subscriber.disconnect());
   const queues = createQueues(redis, config.QUEUE_PREFIX, logWarning('queue.error'));
   closers.add('queues', () => Promise.all(Object.values(queues).map((queue) => queue.close())));

@@ -2,13 +2,14 @@ import { z } from 'zod';
 import { parseEnvironment } from '../shared/config/parse-environment.ts';
 import { awsRegionPattern } from '../shared/domain/resource.ts';
 import { defaultPrefix, packSize } from '../shared/queues/queues.ts';
+import { redisUrl, requireHashTag } from '../shared/queues/redis-url.ts';
 
 const schema = z
   .object({
     HOST: z.string().min(1).default('0.0.0.0'),
     PORT: z.coerce.number().int().min(0).max(65_535).default(8082),
     DATABASE_URL: z.string().min(1),
-    REDIS_URL: z.string().min(1),
+    REDIS_URL: redisUrl,
     QUEUE_PREFIX: z.string().min(1).default(defaultPrefix),
     API_KEY_PEPPER: z.string().default(''),
     NODE_ENV: z.string().default('development'),
@@ -35,7 +36,8 @@ const schema = z
   .refine((config) => config.NODE_ENV !== 'production' || config.API_KEY_PEPPER.length >= 16, {
     path: ['API_KEY_PEPPER'],
     message: 'set a secret of at least 16 characters in production',
-  });
+  })
+  .superRefine(requireHashTag);
 
 export type ApiConfig = z.infer<typeof schema>;
 

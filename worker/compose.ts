@@ -10,14 +10,8 @@ import { errorMessage } from '../shared/errors.ts';
 import { type Closers, createClosers } from '../shared/lifecycle/closers.ts';
 import { createLogger, type Logger } from '../shared/observability/logger.ts';
 import { createMetrics, type Metrics } from '../shared/observability/metrics.ts';
-import {
-  createConsumerConnection,
-  createProducerConnection,
-  createQueues,
-  type JobQueueName,
-  type QueueName,
-  type Queues,
-} from '../shared/queues/queues.ts';
+import { createConsumerConnection, createProducerConnection } from '../shared/queues/connections.ts';
+import { createQueues, type JobQueueName, type QueueName, type Queues } from '../shared/queues/queues.ts';
 import type { WorkerConfig } from './config.ts';
 import { createDecideProcessor } from './decide/processor.ts';
 import { createExecuteProcessor } from './execute/processor.ts';

@@ -1,13 +1,14 @@
 import { z } from 'zod';
 import { parseEnvironment } from '../shared/config/parse-environment.ts';
 import { defaultPrefix, queueNames } from '../shared/queues/queues.ts';
+import { redisUrl, requireHashTag } from '../shared/queues/redis-url.ts';
 
 const concurrency = (fallback: number) => z.coerce.number().int().min(1).max(1_000).default(fallback);
 const fleet = z.coerce.number().int().min(1).max(100_000).optional();
 
 const schema = z.object({
   DATABASE_URL: z.string().min(1),
-  REDIS_URL: z.string().min(1),
+  REDIS_URL: redisUrl,
   QUEUE_PREFIX: z.string().min(1).default(defaultPrefix),
   LOG_LEVEL: z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
   AWS_REGION: z.string().min(1).default('us-east-1'),
@@ -47,5 +48,5 @@ export type WorkerConfig = z.infer<typeof schema>;
 export function readWorkerConfig(
   environment: Readonly<Record<string, string | undefined>>,
 ): Readonly<WorkerConfig> {
-  return parseEnvironment(schema, environment);
+  return parseEnvironment(schema.superRefine(requireHashTag), environment);
 }

@@ -1,7 +1,7 @@
-import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import type { Logger } from '../../shared/observability/logger.ts';
 import type { Metrics } from '../../shared/observability/metrics.ts';
+import type { RedisConnection } from '../../shared/queues/connections.ts';
 import type { Queues } from '../../shared/queues/queues.ts';
 import type { AuditTrail } from '../audit/audit-trail.ts';
 import type { ApiConfig } from '../config.ts';
@@ -12,7 +12,7 @@ import type { JobWaiters } from '../jobs/job-waiters.ts';
 export interface Deps {
   readonly config: Readonly<ApiConfig>;
   readonly pool: pg.Pool;
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly queues: Queues;
   readonly intake: JobIntake;
   readonly waiters: JobWaiters;

@@ -1,6 +1,6 @@
-import type { Redis } from 'ioredis';
 import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import { ScalerError } from '../../shared/errors.ts';
+import type { RedisConnection } from '../../shared/queues/connections.ts';
 
 /** A process leases this share of a minute's requests from Redis at once, instead of asking for each request. */
 const leaseShare = 1 / 200;
@@ -30,7 +30,7 @@ export class RateLimit {
   readonly #exhaustedUntil = new Map<string, number>();
   readonly #pending = new Map<string, Promise<void>>();
 
-  constructor(redis: Redis, keyPrefix: string, perMinute: number, replicas = 1) {
+  constructor(redis: RedisConnection, keyPrefix: string, perMinute: number, replicas = 1) {
     const share = Math.max(1, Math.floor(perMinute / replicas));
     this.#leaseSize = Math.max(1, Math.floor(share * leaseShare));
     const duration = perMinute >= shortWindowMinLimit ? shortWindowSeconds : 60;

@@ -13,7 +13,8 @@ export type Readiness = Readonly<Record<string, unknown>> & {
 
 /** Reads the state of PostgreSQL, Redis, the queues and the workers. Never throws. */
 export async function readReadiness(deps: Deps): Promise<Readiness> {
-  const redis = await deps.redis.ping().then(
+  // A key of ours: on a Cluster the nodes that have none of them do not matter.
+  const redis = await deps.redis.exists(`${deps.config.QUEUE_PREFIX}:ready`).then(
     () => 'ok' as const,
     () => 'away' as const,
   );

@@ -1,5 +1,5 @@
-import type { Redis } from 'ioredis';
 import type { JobRow } from '../domain/job.ts';
+import type { RedisConnection } from '../queues/connections.ts';
 
 export type FinishedJob = Pick<JobRow, 'id' | 'status' | 'outcome' | 'result' | 'error'>;
 
@@ -10,7 +10,7 @@ export function finishedChannel(prefix: string): string {
 
 /** One message per batch, sent after the commit. Fire and forget: a waiter that misses it reads PostgreSQL. */
 export async function publishFinished(
-  redis: Redis,
+  redis: RedisConnection,
   prefix: string,
   jobs: readonly FinishedJob[],
 ): Promise<void> {

@@ -1,6 +1,6 @@
 import { Queue } from 'bullmq';
-import { Redis } from 'ioredis';
 import { z } from 'zod';
+import type { RedisConnection } from './connections.ts';
 
 /** The queues that carry jobs. `upkeep` carries the service's own chores. */
 export const jobQueueNames = ['decide', 'execute-aws', 'execute-kubernetes', 'forecast'] as const;
@@ -18,80 +18,13 @@ export type JobPayload = z.infer<typeof jobPayloadSchema>;
 /** Decide jobs that arrive together travel as one queue entry of at most this many; execute jobs travel alone. */
 export const packSize = 50;
 
-/** A line that answers no PING for so long is dead, though nobody has said so. */
-const silenceLimitMs = 10_000;
-
-/** Producers fail fast: PostgreSQL has the job already, and the relay adds what Redis did not take. */
-export function createProducerConnection(
-  url: string,
-  onError: (error: Error) => void,
-  silenceMs: number = silenceLimitMs,
-): Redis {
-  const redis = new Redis(url, {
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 1,
-    connectTimeout: 2_000,
-    commandTimeout: 500,
-    retryStrategy: (times) => Math.min(50 * times, 500),
-  });
-  redis.on('error', onError);
-  giveUpDeadLines(redis, silenceMs, onError);
-  return redis;
-}
-
-/** Consumers wait for Redis to come back; the cap keeps them from sleeping long after it has. */
-export function createConsumerConnection(
-  url: string,
-  onError: (error: Error) => void,
-  silenceMs: number = silenceLimitMs,
-): Redis {
-  const redis = new Redis(url, {
-    maxRetriesPerRequest: null,
-    retryStrategy: (times) => Math.min(50 * times, 500),
-  });
-  redis.on('error', onError);
-  giveUpDeadLines(redis, silenceMs, onError);
-  return redis;
-}
-
-/**
- * Connects anew when PINGs go unanswered: a line that lost its other end without a reset would be waited on for ever.
- * Commands under way are sent again. Not ioredis's `socketTimeout`: with a password it also ends lines that are only
- * idle. A consumer's blocking command has a line of its own, which BullMQ watches.
- */
-function giveUpDeadLines(redis: Redis, silenceMs: number, onError: (error: Error) => void): void {
-  const periodMs = silenceMs / 4;
-  let answeredAt = performance.now();
-  let lookedAt = answeredAt;
-  redis.on('ready', () => {
-    answeredAt = performance.now();
-  });
-  const timer = setInterval(() => {
-    const now = performance.now();
-    // It was us who did not listen: the process was frozen or busy.
-    if (now - lookedAt > 2 * periodMs) answeredAt = now;
-    lookedAt = now;
-    if (redis.status !== 'ready') return;
-    if (now - answeredAt > silenceMs) {
-      onError(new Error(`Redis has not answered for ${silenceMs} ms: connecting anew`));
-      answeredAt = now;
-      redis.disconnect(true);
-      return;
-    }
-    redis.ping().then(
-      () => {
-        answeredAt = performance.now();
-      },
-      () => {},
-    );
-  }, periodMs);
-  timer.unref();
-  redis.once('end', () => clearInterval(timer));
-}
-
 export type Queues = Readonly<Record<QueueName, Queue>>;
 
-export function createQueues(connection: Redis, prefix: string, onError: (error: Error) => void): Queues {
+export function createQueues(
+  connection: RedisConnection,
+  prefix: string,
+  onError: (error: Error) => void,
+): Queues {
   const entries = queueNames.map((name) => {
     const queue = new Queue(name, {
       connection,
@@ -119,13 +52,13 @@ export interface Dispatch {
 
 /** How long a process that has just started gives Redis, once. */
 const firstWaitMs = 500;
-const firstWaits = new WeakMap<Redis, Promise<void>>();
+const firstWaits = new WeakMap<RedisConnection, Promise<void>>();
 
 /**
- * BullMQ waits without end for a connection that was never ready: requests would be held until Redis is back. Later,
- * and after one moment here, what is not connected fails at once. @throws Error when Redis is away.
+ * BullMQ waits without end for a connection that was never ready: requests would be held until Redis is back. Later, and
+ * after one moment here, what is not connected fails at once. @throws Error when Redis is away.
  */
-async function untilConnected(connection: Redis): Promise<void> {
+async function untilConnected(connection: RedisConnection): Promise<void> {
   if (connection.status === 'ready') return;
   const wait = firstWaits.get(connection) ?? firstWait(connection);
   firstWaits.set(connection, wait);
@@ -133,7 +66,7 @@ async function untilConnected(connection: Redis): Promise<void> {
   if ((connection.status as string) !== 'ready') throw new Error(`Redis is away (${connection.status})`);
 }
 
-function firstWait(connection: Redis): Promise<void> {
+function firstWait(connection: RedisConnection): Promise<void> {
   return new Promise((resolve) => {
     connection.once('ready', resolve);
     setTimeout(resolve, firstWaitMs).unref();
@@ -146,7 +79,7 @@ export async function enqueue(
   dispatches: readonly Dispatch[],
   decidePackSize: number = packSize,
 ): Promise<void> {
-  await untilConnected(queues.decide.opts.connection as Redis);
+  await untilConnected(queues.decide.opts.connection as RedisConnection);
   const additions: Promise<unknown>[] = [];
   for (const name of jobQueueNames) {
     const mine = dispatches.filter((dispatch) => dispatch.queue === name);

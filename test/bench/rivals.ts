@@ -13,11 +13,8 @@ import { createPool } from '../../shared/db/pool.ts';
 import { Batcher } from '../../shared/jobs/batcher.ts';
 import { createLogger } from '../../shared/observability/logger.ts';
 import { createMetrics } from '../../shared/observability/metrics.ts';
-import {
-  createConsumerConnection,
-  createProducerConnection,
-  createQueues,
-} from '../../shared/queues/queues.ts';
+import { createConsumerConnection, createProducerConnection } from '../../shared/queues/connections.ts';
+import { createQueues } from '../../shared/queues/queues.ts';
 import { Claims } from '../../worker/queue/claims.ts';
 import { finishJobs } from '../../worker/queue/jobs-store.ts';
 import { type JobEnd, reportFinished, runEntry } from '../../worker/queue/run-job.ts';

@@ -11,7 +11,7 @@ const meanings: Readonly<Record<string, string>> = {
   HOST: 'address to listen on; `npm start` uses 127.0.0.1',
   PORT: 'port to listen on',
   DATABASE_URL: 'PostgreSQL; `npm start` and `npm run demo` start one without it',
-  REDIS_URL: 'Redis; `npm start` and `npm run demo` start one without it',
+  REDIS_URL: 'Redis ([forms](#redis-by-url)); `npm start` and `npm run demo` start one without it',
   QUEUE_PREFIX: 'prefix of all keys in Redis; in braces, so that a Redis Cluster keeps them in one slot',
   API_KEY_PEPPER: 'key of the HMAC under which secrets of API keys are stored',
   NODE_ENV: '`production` requires a pepper',
@@ -48,6 +48,22 @@ const others: readonly (readonly [name: string, of: string, meaning: string])[] 
   ['SCALER_CACHE_DIR', '`start`, `demo`, `test`', 'where a fetched Redis is kept; default `.cache`'],
 ];
 
+const redisForms: readonly (readonly [form: string, meaning: string])[] = [
+  ['redis://[[user]:password@]host[:6379][/database]', 'a single Redis, or a primary behind one name'],
+  [
+    'redis-sentinel://[[user]:password@]host[:26379],host…/name[?db=N]',
+    'the primary that Sentinels know as `name`; `?sentinel_password=` (and `&sentinel_username=`) for Sentinels with a password',
+  ],
+  [
+    'redis-cluster://[[user]:password@]host[:6379],host…',
+    'a Redis Cluster: some of its nodes, or a name that leads to any; name several, or no request that waits is woken while the one is away',
+  ],
+  ['rediss://…, rediss-sentinel://…, rediss-cluster://…', 'the same over TLS, to Redis and to Sentinels'],
+  ['?ssl_ca_certs=FILE', 'who vouches for their certificates, where the system does not know them (PEM)'],
+  ['?ssl_certfile=FILE&ssl_keyfile=FILE', 'our certificate, for a server that asks for one'],
+  ['?family=4, ?family=6', 'IPv4 or IPv6 alone'],
+];
+
 export function configurationPage(): string {
   const tables = (['api', 'worker'] as const).map((process) => {
     const read: Read = process === 'api' ? readApiConfig : readWorkerConfig;
@@ -65,6 +81,17 @@ list of all mistakes. Credentials and endpoints of AWS and Kubernetes are found 
 
 ${tables.join('\n\n')}
 
+## Redis by URL
+
+${table(
+  ['form', 'meaning'],
+  redisForms.map(([form, meaning]) => [code(form), meaning]),
+)}
+
+\`+\` may stand for \`-\` (\`redis+cluster://\`). In user, password and options write \`: / ? # @ % &\` as \`%3A %2F %3F %23
+%40 %25 %26\`. Certificates are always checked, against the name in the URL or, behind Sentinels and in a Cluster, the
+one that these announce. [What Redis must allow](../how-to/run.md#redis).
+
 ## Commands
 
 ${table(
@@ -76,7 +103,7 @@ ${table(
 
 function variablesOf({ file, text }: Source, read: Read): string {
   const names = [...text.matchAll(/^ {2,}([A-Z][A-Z0-9_]+): /gm)].map((match) => match[1] as string);
-  const base: Environment = { DATABASE_URL: 'x', REDIS_URL: 'x' };
+  const base: Environment = { DATABASE_URL: 'x', REDIS_URL: 'redis://x' };
   const defaults = read(base);
   const rows = names.map((name) => {
     const meaning = commentOn(name, text) ?? meanings[name];
@@ -97,7 +124,9 @@ function commentOn(name: string, text: string): string | undefined {
 
 function defaultOf(name: string, read: Read, defaults: Readonly<Record<string, unknown>>): string {
   if (mistakes(read, {})[name] !== undefined) return 'required';
-  if (mistakes(read, { DATABASE_URL: 'x', REDIS_URL: 'x', NODE_ENV: 'production' })[name] !== undefined)
+  if (
+    mistakes(read, { DATABASE_URL: 'x', REDIS_URL: 'redis://x', NODE_ENV: 'production' })[name] !== undefined
+  )
     return 'required in production';
   const value = defaults[name];
   if (value === undefined) return 'unset';
@@ -115,7 +144,9 @@ function valuesOf(name: string, read: Read, base: Environment): string {
     const names = options.replaceAll('"', '').split('|');
     return (name === 'WORKER_QUEUES' ? 'some of ' : '') + names.map(code).join(', ');
   }
-  if (!all.includes('expected number')) return all.includes('must be an AWS region') ? 'AWS region' : 'text';
+  if (all.includes('must be an AWS region')) return 'AWS region';
+  if (all.includes('must be redis://')) return 'URL';
+  if (!all.includes('expected number')) return 'text';
   const least = />=?(-?\d+)/.exec(all)?.[1] ?? '';
   const most = /<=?(\d+)/.exec(all)?.[1] ?? '';
   return `${least} to ${most}`;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { RateLimit } from '../../api/middleware/rate-limit.ts';
-import { createProducerConnection } from '../../shared/queues/queues.ts';
+import { createProducerConnection } from '../../shared/queues/connections.ts';
 import { forFile } from '../support/for-file.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { newGroup, refusal, startTestApi } from '../support/test-api.ts';

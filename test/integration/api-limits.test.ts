@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { readApiConfig } from '../../api/config.ts';
 import { generateKey } from '../../api/keys/api-key.ts';
 import { RateLimit } from '../../api/middleware/rate-limit.ts';
-import { createProducerConnection } from '../../shared/queues/queues.ts';
+import { createProducerConnection } from '../../shared/queues/connections.ts';
 import { sendBytes, sendSlowly } from '../fuzz/client.ts';
 import { forFile } from '../support/for-file.ts';
 import { refusal, startTestApi, type TestApi } from '../support/test-api.ts';
@@ -51,7 +51,7 @@ describe('a client that takes its time', () => {
   });
 
   it('has 10 s for the head and 15 s for all of it, unless the environment says otherwise', () => {
-    const config = readApiConfig({ DATABASE_URL: 'x', REDIS_URL: 'x' });
+    const config = readApiConfig({ DATABASE_URL: 'x', REDIS_URL: 'redis://x' });
     expect(config).toMatchObject({ HEADERS_TIMEOUT_MS: 10_000, REQUEST_TIMEOUT_MS: 15_000 });
   });
 

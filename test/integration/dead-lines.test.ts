@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createPool, isDatabaseAway, withTransaction } from '../../shared/db/pool.ts';
-import { createConsumerConnection, createProducerConnection } from '../../shared/queues/queues.ts';
+import { createConsumerConnection, createProducerConnection } from '../../shared/queues/connections.ts';
 import { startFaultProxy } from '../chaos/fault-proxy.ts';
 import { createTestDatabase, type TestDatabase } from '../support/test-database.ts';
 import { createTestRedis } from '../support/test-redis.ts';

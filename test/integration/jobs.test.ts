@@ -7,11 +7,8 @@ import { findJob, listJobs } from '../../api/jobs/jobs-store.ts';
 import { insertJobs } from '../../shared/db/jobs-store.ts';
 import { publishFinished } from '../../shared/jobs/finished-jobs.ts';
 import { createLogger } from '../../shared/observability/logger.ts';
-import {
-  createConsumerConnection,
-  createProducerConnection,
-  createQueues,
-} from '../../shared/queues/queues.ts';
+import { createProducerConnection, createSubscriberConnection } from '../../shared/queues/connections.ts';
+import { createQueues } from '../../shared/queues/queues.ts';
 import { Claims } from '../../worker/queue/claims.ts';
 import { claimJobs, finishJobs, postponeJob, releaseAbandonedJobs } from '../../worker/queue/jobs-store.ts';
 import { sweep } from '../../worker/upkeep/relay.ts';
@@ -23,7 +20,7 @@ import { createTestRedis } from '../support/test-redis.ts';
 const { pool } = forFile(await openTestPool());
 const { url, prefix } = createTestRedis();
 const redis = createProducerConnection(url, () => {});
-const subscriber = createConsumerConnection(url, () => {});
+const subscriber = createSubscriberConnection(url, () => {});
 await new Promise((resolve) => redis.once('ready', resolve));
 const queues = createQueues(redis, prefix, () => {});
 afterAll(async () => {

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { insertJobs } from '../../shared/db/jobs-store.ts';
-import { createProducerConnection, createQueues, enqueue } from '../../shared/queues/queues.ts';
+import { createProducerConnection } from '../../shared/queues/connections.ts';
+import { createQueues, enqueue } from '../../shared/queues/queues.ts';
 import { decideDueResources, expireOldRows } from '../../worker/upkeep/chores.ts';
 import { ProgressWatch } from '../../worker/upkeep/heartbeat.ts';
 import { forFile } from '../support/for-file.ts';

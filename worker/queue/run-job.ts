@@ -1,11 +1,11 @@
 import { type Job, UnrecoverableError } from 'bullmq';
-import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { isDatabaseAway } from '../../shared/db/pool.ts';
 import { errorMessage } from '../../shared/errors.ts';
 import { publishFinished } from '../../shared/jobs/finished-jobs.ts';
 import type { Logger } from '../../shared/observability/logger.ts';
 import type { Metrics } from '../../shared/observability/metrics.ts';
+import type { RedisConnection } from '../../shared/queues/connections.ts';
 import { enqueue, type JobQueueName, jobPayloadSchema, type Queues } from '../../shared/queues/queues.ts';
 import { fullJitter } from '../resilience/backoff.ts';
 import type { Claims } from './claims.ts';
@@ -14,7 +14,7 @@ import { type ClaimedJob, finishJobs, type JobCompletion, postponeJob } from './
 export interface RunDeps {
   readonly pool: pg.Pool;
   readonly queues: Queues;
-  readonly publisher: Redis;
+  readonly publisher: RedisConnection;
   readonly prefix: string;
   readonly logger: Logger;
   readonly metrics: Metrics;

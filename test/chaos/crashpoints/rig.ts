@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Job } from 'bullmq';
-import type { Redis } from 'ioredis';
 import type pg from 'pg';
 import { insertJobs } from '../../../shared/db/jobs-store.ts';
 import { createPool } from '../../../shared/db/pool.ts';
 import type { CloudProvider } from '../../../shared/domain/resource.ts';
 import { createLogger } from '../../../shared/observability/logger.ts';
 import { createMetrics } from '../../../shared/observability/metrics.ts';
-import { createConsumerConnection, createQueues, type Queues } from '../../../shared/queues/queues.ts';
+import { createConsumerConnection, type RedisConnection } from '../../../shared/queues/connections.ts';
+import { createQueues, type Queues } from '../../../shared/queues/queues.ts';
 import { createExecuteProcessor } from '../../../worker/execute/processor.ts';
 import { AwsAutoScaling } from '../../../worker/providers/aws-auto-scaling.ts';
 import { Kubernetes } from '../../../worker/providers/kubernetes.ts';
@@ -34,7 +34,7 @@ export interface Subject {
 export interface Rig {
   readonly pool: pg.Pool;
   readonly queues: Queues;
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly aws: AwsSimulator;
   readonly kubernetes: KubernetesSimulator;
   readonly providers: ReadonlyMap<CloudProvider, ScalingProvider>;
