@@ -68,14 +68,16 @@ export function checkSamples(
   deliveryDelayMs: number | null = null,
 ): CheckedSamples {
   const clean: EngineSample[] = [];
+  const withoutRatio: EngineSample[] = [];
   let atZero = 0;
   let ordered = true;
   let unusableAtMs = Number.NEGATIVE_INFINITY;
   for (const sample of given) {
     if (!Number.isFinite(sample.atMs) || sample.atMs > nowMs + futureToleranceMs) continue;
     const kept = cleaned(sample);
-    // Of no instances there is no utilisation: plausible, but nothing to measure demand by.
+    // Plausible, but nothing to measure demand by: no instances, or requests alone.
     if (sample.instances === 0) atZero++;
+    if (kept === null && Number.isFinite(sample.requests ?? Number.NaN)) withoutRatio.push(sample);
     // Identity tells whether a value had to go: what was measured at that moment is not fully known.
     if (kept !== sample) unusableAtMs = Math.max(unusableAtMs, sample.atMs);
     if (kept === null) continue;
@@ -85,7 +87,9 @@ export function checkSamples(
   }
   const samples = ordered ? clean : sortedOnePerMoment(clean);
   const dropped = given.length - samples.length - atZero;
-  const ownIntervalMs = sampleIntervalMs(samples.length > fewestGaps ? samples : sortedOnePerMoment(given));
+  const ownIntervalMs = sampleIntervalMs(
+    samples.length > fewestGaps ? samples : sortedOnePerMoment([...samples, ...withoutRatio]),
+  );
   const staleAfterMs = staleAfter(policy, ownIntervalMs, deliveryDelayMs ?? 0);
   const rhythm = { intervalMs: Math.max(policy.decisionIntervalMs, ownIntervalMs ?? 0), staleAfterMs };
   const newest = samples.at(-1);

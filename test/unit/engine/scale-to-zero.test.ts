@@ -100,6 +100,24 @@ describe('a minimum of 0', () => {
       0,
       /nothing was asked for/,
     ],
+    [
+      'goes to 0 on the silence of requests that come every five minutes, without any utilisation',
+      given({
+        samples: Array.from({ length: 6 }, (_, index) => ({
+          atMs: minutesAgo(29 - 5 * index),
+          cpuRatio: null,
+          memoryRatio: null,
+          instances: 1,
+          requests: 0,
+        })),
+        activity: {
+          requests: heard({ firstMs: minutesAgo(29), newestMs: minutesAgo(4) }),
+          predictions: null,
+        },
+      }),
+      0,
+      /nothing was asked for/,
+    ],
   ])('%s', (_, engineInput, target, reason) => {
     const decision = decide({
       ...engineInput,
