@@ -163,10 +163,14 @@ describe('holding jobs', () => {
   it('postpones without spending an attempt when asked to', async () => {
     const job = await storeJob(pool, 'decide', resourceId);
     const [claimed] = await claimJobs(pool, [job.id], 30_000);
-    await postponeJob(pool, claimed as { id: string; fence: number }, 60_000, true, {
-      code: 'throttled',
-      message: '',
-      http_status: 503,
+    await postponeJob(pool, claimed as { id: string; fence: number }, {
+      delayMs: 60_000,
+      refund: true,
+      error: {
+        code: 'throttled',
+        message: '',
+        http_status: 503,
+      },
     });
     expect(await findJob(pool, job.id)).toMatchObject({
       status: 'retrying',
@@ -212,7 +216,7 @@ describe('holding jobs', () => {
     const [claimed] = await claimJobs(pool, [job.id], 30_000);
     const stale = { id: job.id, fence: (claimed?.fence ?? 0) - 1 };
     const error = { code: 'throttled', message: '', http_status: 503 };
-    expect(await postponeJob(pool, stale, 0, false, error)).toBeNull();
+    expect(await postponeJob(pool, stale, { delayMs: 0, refund: false, error })).toBeNull();
     expect(await findJob(pool, job.id)).toMatchObject({ status: 'active', error: null });
   });
 

@@ -22,8 +22,7 @@ export function createExecuteProcessor(
       const startedAt = performance.now();
       try {
         const outcome = await executeDecision(deps, job);
-        if (outcome.kind === 'postpone')
-          return await postponeAndEnqueue(deps, job, outcome.delayMs, outcome.refund, outcome.error);
+        if (outcome.kind === 'postpone') return await postponeAndEnqueue(deps, job, outcome);
         reportFinished(deps, queue, [{ job, completion: outcome.completion, startedAt }]);
         const failure = outcome.completion.error?.message;
         return { id: job.id, state: 'finished', ...(failure === undefined ? {} : { failure }) };

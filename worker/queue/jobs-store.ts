@@ -98,6 +98,13 @@ export async function finishJobs(db: Queryable, completions: readonly JobComplet
   return new Set(rows.map((row) => row.id));
 }
 
+/** `refund`: this run does not count as one of the job's attempts. */
+export interface Postponement {
+  readonly delayMs: number;
+  readonly refund: boolean;
+  readonly error: JobError;
+}
+
 /**
  * Gives a claimed job back for later.
  * @param refund true when the try is not to count (throttled, or waiting for an unknown outcome).
@@ -105,9 +112,7 @@ export async function finishJobs(db: Queryable, completions: readonly JobComplet
 export async function postponeJob(
   db: Queryable,
   job: { readonly id: string; readonly fence: number },
-  delayMs: number,
-  refund: boolean,
-  error: JobError,
+  { delayMs, refund, error }: Postponement,
 ): Promise<{ dispatch_seq: number } | null> {
   const { rows } = await db.query<{ dispatch_seq: number }>({
     name: 'postpone_job',

@@ -9,7 +9,13 @@ import type { RedisConnection } from '../../shared/queues/connections.ts';
 import { enqueue, type JobQueueName, jobPayloadSchema, type Queues } from '../../shared/queues/queues.ts';
 import { fullJitter } from '../resilience/backoff.ts';
 import type { Claims } from './claims.ts';
-import { type ClaimedJob, finishJobs, type JobCompletion, postponeJob } from './jobs-store.ts';
+import {
+  type ClaimedJob,
+  finishJobs,
+  type JobCompletion,
+  type Postponement,
+  postponeJob,
+} from './jobs-store.ts';
 
 export interface RunDeps {
   readonly pool: pg.Pool;
@@ -97,11 +103,10 @@ export function reportFinished(
 export async function postponeAndEnqueue(
   deps: RunDeps,
   job: ClaimedJob,
-  delayMs: number,
-  refund: boolean,
-  error: { code: string; message: string; http_status: number },
+  postponement: Postponement,
 ): Promise<JobEnd> {
-  const postponed = await postponeJob(deps.pool, job, delayMs, refund, error);
+  const { delayMs, error } = postponement;
+  const postponed = await postponeJob(deps.pool, job, postponement);
   if (postponed === null) return { id: job.id, state: 'skipped' };
   deps.logger.info({
     event: 'job.postponed',
@@ -147,7 +152,11 @@ export async function afterUnexpected(deps: RunDeps, job: ClaimedJob, error: unk
     http_status: away ? 503 : 500,
   };
   if (away || job.attempts < job.max_attempts)
-    return await postponeAndEnqueue(deps, job, fullJitter(1_000, job.attempts), away, jobError);
+    return await postponeAndEnqueue(deps, job, {
+      delayMs: fullJitter(1_000, job.attempts),
+      refund: away,
+      error: jobError,
+    });
   const completion: JobCompletion = {
     id: job.id,
     fence: job.fence,
