@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findJob } from '../../api/jobs/jobs-store.ts';
+import { deleteResource } from '../../api/resources/resources-store.ts';
 import { AwsAutoScaling } from '../../worker/providers/aws-auto-scaling.ts';
 import { Kubernetes } from '../../worker/providers/kubernetes.ts';
 import type { ProviderTarget, ScalingProvider } from '../../worker/providers/scaling-provider.ts';
@@ -301,9 +302,10 @@ describe('carrying out a decision with actuation floor', () => {
     stopped: false,
   });
   const restore = (provider: ScalingProvider) => restoreFloors(deps(provider));
-  /** Deleted resources leave their history behind. */
+  /** As the API does it; their history stays. */
   async function forgetResources(): Promise<void> {
-    await rig.pool.query(`update resources set actuation = 'desired'`);
+    const { rows } = await rig.pool.query<{ id: string }>('select id from resources');
+    for (const { id } of rows) await deleteResource(rig.pool, id, null);
   }
   async function outcomes(): Promise<string[]> {
     const { rows } = await rig.pool.query<{ outcome: string }>(

@@ -151,7 +151,7 @@ async function compare(
       resource_id: resourceId,
       from: new Date(endMs - comparedDays * 86_400_000).toISOString(),
       to: new Date(endMs).toISOString(),
-      policy: { decision_interval: 300, planning: 'risk', max_scale_up_step: 100, max_scale_down_step: 100 },
+      policy: { planning: 'risk', max_scale_up_step: 100, max_scale_down_step: 100 },
     },
     { prefer: 'wait=25' },
   );

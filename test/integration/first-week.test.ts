@@ -223,6 +223,18 @@ describe('a metric that does not respond', () => {
     expect(learnt.target_instances).toBeLessThan(6);
     await api.api.deps.pool.query(`delete from metric_samples where resource_id = '${id}' and instances = 3`);
     expect((await decided(id)).explanation.metric_responses).toEqual(learnt.explanation.metric_responses);
+
+    // The same in a simulation: its memory would need six instances, if it responded.
+    await post(id, 'metrics', every(5, 0, 100, { cpu: 15, memory: 90, instances: 6 }));
+    const { body } = await api.call('POST', '/simulations', {
+      key,
+      headers: { prefer: 'wait=20' },
+      body: { resource_id: id, from: ago(400), to: ago(0), policy: { max_scale_down_step: 9 } },
+    });
+    const last = body.series.at(-1);
+    expect(last).toMatchObject({ actual_instances: 6 });
+    expect(last.demand).toBeLessThan(1);
+    expect(last.simulated_instances).toBeLessThan(3);
   });
 });
 

@@ -151,6 +151,23 @@ describe('forecasts', () => {
     expect((await decideNow(id)).body.explanation.forecast.used).toBe(false);
   });
 
+  it('follow the samples where these come less often than decisions, and so do simulations', async () => {
+    const id = await createGroup({ decision_interval: 60 });
+    await postHistory(id, 3);
+    await decideNow(id);
+    await untilBuilt(id);
+    const { explanation } = (await decideNow(id)).body;
+    expect(explanation.forecast).toEqual({ used: true, why: 'trusted' });
+    const { body } = await client.get(`/resources/${id}/forecast`);
+    expect(body).toMatchObject({ step_seconds: 300, state: 'trusted' });
+    // No more is known than was measured.
+    expect(body.observed_seconds).toBeLessThanOrEqual(3 * 86_400);
+    const to = new Date().toISOString();
+    const from = new Date(Date.now() - 86_400_000).toISOString();
+    const simulated = await client.post('/simulations', { resource_id: id, from, to }, { prefer: 'wait=20' });
+    expect(simulated.body).toMatchObject({ step_seconds: 300, hpa: { instance_hours: expect.any(Number) } });
+  });
+
   it('are in instances of today: after a change of type history is converted, not learnt anew', async () => {
     const id = await createGroup({ instance_type: 'm5.large' });
     await postHistory(id, 4);

@@ -39,8 +39,11 @@ const usualMinutes = [1, 2, 3, 5, 10, 15, 20, 30, 60];
 /** Samples that come this much less often than decisions leave most steps empty. */
 const muchSlower = 1.5;
 
-/** Of samples that come much less often than decisions; else 0. On a grid, so that a little jitter changes nothing. */
-function usualInterval(policy: EnginePolicy, sampleIntervalMs: number | null): number {
+/**
+ * The interval, in ms, of samples that come much less often than decisions; else 0. On a grid, so that a little jitter
+ * changes nothing.
+ */
+export function usualInterval(policy: EnginePolicy, sampleIntervalMs: number | null): number {
   if (sampleIntervalMs === null || sampleIntervalMs <= muchSlower * policy.decisionIntervalMs) return 0;
   const off = (minutes: number) => Math.abs(Math.log(sampleIntervalMs / (minutes * 60_000)));
   return (

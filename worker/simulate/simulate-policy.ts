@@ -3,9 +3,11 @@ import type pg from 'pg';
 import { z } from 'zod';
 import { estimateCost, unitPrice } from '../../shared/cost/estimate.ts';
 import { loadDecisionInputs } from '../decide/inputs-store.ts';
+import { sampleIntervalMs } from '../engine/data-quality.ts';
 import { type Proposal, proposalsOf } from '../engine/demand.ts';
 import type { EnginePolicy, EngineSample, MetricResponses } from '../engine/types.ts';
 import { readHistory } from '../forecast/build-forecaster.ts';
+import { usualInterval } from '../forecaster/resource-forecaster.ts';
 import type { ClaimedJob, JobCompletion } from '../queue/jobs-store.ts';
 import { type PlantOptions, plantInTurns, type Run } from '../replay/plant.ts';
 import { hpa } from '../replay/policies/hpa.ts';
@@ -65,15 +67,18 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
   const inputs = (await loadDecisionInputs(pool, [job.resource_id])).get(job.resource_id);
   if (inputs === undefined)
     return refused(job, 'resource_not_found', 'The resource was deleted before it was its turn.', 404);
-  const policy = drafted(inputs.engine.policy, input.policy);
-  if (policy.minInstances > policy.maxInstances) {
-    const message = `The draft's min_instances ${policy.minInstances} is more than its max_instances ${policy.maxInstances}.`;
+  const draft = drafted(inputs.engine.policy, input.policy);
+  if (draft.minInstances > draft.maxInstances) {
+    const message = `The draft's min_instances ${draft.minInstances} is more than its max_instances ${draft.maxInstances}.`;
     return refused(job, 'invalid_policy', message, 422);
   }
   const [fromMs, toMs] = [Date.parse(input.from), Date.parse(input.to)];
   const samples = (
-    await readHistory(pool, job.resource_id, inputs.size, policy, toMs - 1, fromMs - learningMs)
+    await readHistory(pool, job.resource_id, inputs.size, draft, toMs - 1, fromMs - learningMs)
   ).filter((sample) => sample.instances > 0);
+  // Where samples come less often than decisions, a step is one of them.
+  const slowMs = usualInterval(draft, sampleIntervalMs(samples));
+  const policy = { ...draft, decisionIntervalMs: Math.max(draft.decisionIntervalMs, slowMs) };
   const history = historyOf(samples, policy, inputs.engine.responses ?? null);
   if (history === null || history.trace.demand.length - stepAt(history.trace, fromMs) < fewestSteps) {
     const message = `There are fewer than ${fewestSteps} steps of samples from ${input.from} to ${input.to}: choose a range that has some.`;
@@ -92,8 +97,8 @@ export async function simulatePolicy(pool: pg.Pool, job: ClaimedJob): Promise<Jo
     cost_usd: Number((hourly * instanceHours).toFixed(6)),
     cost_per_month_usd: Number(((hourly * instanceHours * monthHours) / hours).toFixed(2)),
   });
-  const attempt = async (draft: EnginePolicy, make: PolicyMaker = scalerWith(() => draft)) => {
-    const options = plantOptions(draft, history.ready[0] as number);
+  const attempt = async (tried: EnginePolicy, make: PolicyMaker = scalerWith(() => tried)) => {
+    const options = plantOptions(tried, history.ready[0] as number);
     const turns = plantInTurns(history.trace, make, options);
     let turn = turns.next();
     for (; turn.done !== true; turn = turns.next()) await nextTurn();

@@ -50,6 +50,24 @@ describe('shapeOf', () => {
     expect(stepMs).toBe(stepSeconds * 1_000);
   });
 
+  it.each([
+    [60, null, 60],
+    [60, 65, 60],
+    [60, 90, 60],
+    [60, 290, 300],
+    [60, 300, 300],
+    [60, 340, 300],
+    [300, 60, 300],
+    [300, 900, 900],
+    [5, 3_600, 3_600],
+  ])('of decisions every %i s and samples every %s s has steps of %i s', (interval, samples, stepSeconds) => {
+    const shaped = shapeOf(
+      policy({ decisionIntervalMs: interval * 1_000 }),
+      samples === null ? null : samples * 1_000,
+    );
+    expect(shaped.stepMs).toBe(stepSeconds * 1_000);
+  });
+
   it('divides a day into whole seconds, for every interval there may be', () => {
     for (let interval = 5; interval <= 3_600; interval++) {
       const { stepMs } = shapeOf(policy({ decisionIntervalMs: interval * 1_000 }));
