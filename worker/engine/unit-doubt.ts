@@ -14,6 +14,8 @@ const mostFall = 200;
  * @returns a clause that fits behind "because", or null.
  */
 export function doubtUnit(samples: readonly EngineSample[]): string | null {
+  const newest = samples.at(-1);
+  if (newest === undefined || !(isSmall(newest.cpuRatio) || isSmall(newest.memoryRatio))) return null;
   const values = { cpu: valuesOf(samples, 'cpu'), memory: valuesOf(samples, 'memory') };
   const all = [...values.cpu, ...values.memory];
   if (all.length > 0 && all.every((value) => value <= smallRatio)) {
@@ -26,6 +28,10 @@ export function doubtUnit(samples: readonly EngineSample[]): string | null {
     return `${metricName(metric)} fell from ${points(fall.from)} to ${points(fall.to)} at once, which looks like another unit: ${whatToDo}`;
   }
   return null;
+}
+
+function isSmall(ratio: number | null): boolean {
+  return ratio !== null && ratio > 0 && ratio <= smallRatio;
 }
 
 /** Whether all of these small values, undeclared, look like ratios. */
