@@ -122,7 +122,21 @@ export const scenarios: readonly Scenario[] = [
     arrange: awsFault(awsRead, { kind: 'error', status: 403, code: 'AccessDenied' }, 1_000),
   }),
   execution('unreadable-once', 'group', ['succeeded'], { arrange: awsFault(awsRead, lost) }),
-  execution('unreadable-for-ever', 'group', ['dead'], { arrange: awsFault(awsRead, lost, 1_000) }),
+  execution('unreadable-until-expired', 'group', ['expired'], {
+    arrange: async (rig, subject) => {
+      await awsFault(awsRead, lost, 1_000)(rig, subject);
+      await sql(
+        `update scaling_decisions set expires_at = now() + interval '3 seconds' where resource_id = $1`,
+      )(rig, subject);
+    },
+  }),
+  execution('contended-for-ever', 'group', ['dead'], {
+    arrange: awsFault(
+      awsWrite,
+      { kind: 'error', status: 400, code: 'ScalingActivityInProgressFault' },
+      1_000,
+    ),
+  }),
   execution('expired', 'group', ['expired'], {
     arrange: sql(
       `update scaling_decisions set expires_at = now() - interval '1 second' where resource_id = $1`,
