@@ -105,9 +105,7 @@ const beginning: readonly Rule[] = [
       (one) => one.direction === 'both' || one.direction === direction,
     );
     if (block === undefined) return null;
-    return block.passing === true
-      ? postpone(unavailable(block.code, block.message), 1_000, growingJitterMs(facts.job))
-      : refuse('rejected', null, conflict(block.code, block.message));
+    return refuse('rejected', null, conflict(block.code, block.message));
   },
   (facts) => {
     const { from_instances: from, target_instances: target } = facts.view;

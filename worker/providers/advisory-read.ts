@@ -16,7 +16,7 @@ export interface AdvisoryRead {
 }
 
 /**
- * A read that only advises: without its answer scaling out goes on, and scaling in waits.
+ * A read that only advises: without its answer scaling out goes on, and nothing is scaled in.
  * @param classify the provider's own.
  * @returns the answer, or the block that its absence means.
  */
@@ -32,13 +32,11 @@ export async function advisory<T>(
     // The look itself is over: no gap in it, but its end.
     if (signal.aborted) throw error;
     const failure = classify(error);
-    const passing = failure.retry !== 'never';
     return {
       gap: {
         code: 'advisory_read_failed',
         direction: 'down',
-        message: `It is not known ${question}, so scaling in waits: ${failure.message} It takes the permission ${permission}.`,
-        ...(passing ? { passing } : {}),
+        message: `It is not known ${question}, so nothing is scaled in: ${failure.message} It takes the permission ${permission}.`,
       },
     };
   }

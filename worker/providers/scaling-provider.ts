@@ -26,8 +26,6 @@ export interface Block {
   readonly code: string;
   readonly direction: 'up' | 'down' | 'both';
   readonly message: string;
-  /** It may be over in a moment: what waits for it is tried again. */
-  readonly passing?: boolean;
 }
 
 export interface CapacityState {
