@@ -17,6 +17,7 @@ export function stabilize(
 ): Stage {
   const { currentInstances: current, policy, nowMs } = input;
   if (wanted >= current) return { capacity: wanted };
+  if (data.verdict === 'suspect_unit') return { capacity: current, code: 'suspect_unit', detail: data.why };
   if (data.verdict !== 'fresh') return { capacity: current, code: doubtCode(data), detail: data.why };
   if (recommendation.saturated !== undefined) {
     const detail = `${describeProposal(recommendation.saturated)} hides how much is needed`;
