@@ -9,7 +9,7 @@ const withoutHelp: Readonly<Record<string, string>> = {
   setup: 'Installs the packages of the lock file and builds; every other command does so first.',
   test: 'Runs all tests, on a PostgreSQL and a Redis that it starts (`TEST_DATABASE_URL`, `TEST_REDIS_URL` name others).',
   'test:real':
-    'Tests on real servers: PgBouncer, moto, a Redis Cluster, Sentinels, TLS. What cannot be started is named and skipped.',
+    'Tests on real servers: kube-apiserver, moto, PgBouncer, Redis Cluster, Sentinels. Those not there are named and skipped.',
   build: 'Compiles to `dist/`.',
   check: 'Types, format and lint (Biome), unused code (knip).',
   docs: 'Writes these reference pages anew.',
