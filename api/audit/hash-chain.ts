@@ -79,7 +79,7 @@ export class ChainVerifier {
   readonly chain: string;
   length = 0n;
   hash = genesis;
-  #begun = false;
+  #started = false;
   #number = 0n;
   readonly #known: Head | undefined;
 
@@ -95,9 +95,9 @@ export class ChainVerifier {
     const number = BigInt(given.row[numberColumn[given.table]] ?? 0);
     const id = given.row.id ?? null;
     // In a partial chain the first row has no predecessor to be compared with.
-    const anchored = complete || this.#begun || position === 1n;
+    const anchored = complete || this.#started || position === 1n;
     const expected = anchored ? this.length + 1n : position;
-    this.#begun = true;
+    this.#started = true;
     const finding = (fault: Fault, message: string): Finding => ({
       chain: this.chain,
       position: String(position),

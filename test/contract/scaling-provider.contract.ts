@@ -147,7 +147,7 @@ function laws(start: () => Promise<ContractRig>): void {
       expect((await read()).desired).toBe(3);
     });
 
-    it('stops when it is told to, and does not even begin when it was told before', async () => {
+    it('stops when it is aborted, and does not even begin when it was aborted before', async () => {
       rig.onNext('read', { kind: 'hang' });
       const { failure, tookMs } = await timed(() => read(rig.target, AbortSignal.timeout(50)));
       expect(failure.fault).toBe('unavailable');
@@ -196,7 +196,7 @@ function laws(start: () => Promise<ContractRig>): void {
       expect((await failureOf(write(5, expected))).retryAfterMs).toBeLessThanOrEqual(60_000);
     });
 
-    it('is over at once when it is told to stop, and says that the outcome is unknown', async () => {
+    it('is over at once when it is aborted, and says that the outcome is unknown', async () => {
       const expected = await read();
       rig.onNext('write', { kind: 'hang' });
       const { failure, tookMs } = await timed(() => write(5, expected, AbortSignal.timeout(50)));

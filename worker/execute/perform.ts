@@ -158,13 +158,13 @@ class Run {
     // From before the commit: a process that is paused while it waits for the answer has lost that time, too.
     this.#beganAt = performance.now();
     const { pool, stopped } = this.#deps;
-    const begun = await beginAttempt(pool, this.#bound, state, {
+    const began = await beginAttempt(pool, this.#bound, state, {
       settleMs: this.#provider.settleMs,
       stopped,
     });
-    if ('refusal' in begun) return begun;
+    if ('refusal' in began) return began;
     const now = performance.now();
-    return { ...begun, sinceBeginMs: now - this.#beganAt, sinceLookMs: now - this.#lookedAt } satisfies Began;
+    return { ...began, sinceBeginMs: now - this.#beganAt, sinceLookMs: now - this.#lookedAt } satisfies Began;
   }
 
   async #send({ attempt, state }: Extract<Step, { kind: 'send' }>): Promise<NonNullable<Known['send']>> {

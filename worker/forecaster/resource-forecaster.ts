@@ -236,7 +236,7 @@ export class ResourceForecaster implements Stateful {
       capped: (series.highestRatio[0] as number) <= cappedRatio,
       residuals: forecaster.residuals,
       trusted: forecaster.trusted,
-      distrust: forecaster.trusted ? null : sayDistrust(forecaster),
+      distrust: forecaster.trusted ? null : describeDistrust(forecaster),
       predictionWeight:
         forecaster.predictionOutcomes < enoughPredictions ? null : forecaster.predictionWeight,
     };
@@ -277,7 +277,7 @@ function highest({ recent, recentCursor }: Series, steps: number): { upper: numb
   return { upper, expected };
 }
 
-function sayDistrust({ accuracy }: DemandForecaster): string {
+function describeDistrust({ accuracy }: DemandForecaster): string {
   const missed = Math.round((1 - accuracy.coverage) * 100);
   return `over the last day ${missed}% of outcomes were above its bound, whose loss was ${accuracy.pinballRatio.toFixed(1)} times that of the last value`;
 }
