@@ -426,6 +426,18 @@ describe('executing a decision', () => {
     });
   });
 
+  it('asks for no more than can go', async () => {
+    cloud.removable = 1;
+    const { jobId, decisionId } = await rig.prepare(4, 2);
+    cloud.desired = 4;
+    expect(await rig.execute(cloud, jobId)).toMatchObject({
+      completion: { outcome: 'rejected', error: { code: 'protected_instances' } },
+    });
+    expect([cloud.writes, await state(decisionId)]).toMatchObject([[], { state: 'pending' }]);
+    const one = await rig.prepare(4, 3);
+    expect(await rig.execute(cloud, one.jobId)).toMatchObject({ completion: { outcome: 'succeeded' } });
+  });
+
   it('waits for a cloud that is away, as long as the decision lives', async () => {
     cloud.describeFault = new ProviderError('unavailable', 'connection_refused', 'Nobody listens.');
     const { jobId, decisionId } = await rig.prepare();

@@ -9,6 +9,7 @@ export class ScriptedCloud implements ScalingProvider {
   min = 0;
   max: number | null = 100;
   blocks: CapacityState['blocks'] = [];
+  removable: number | null = null;
   /** None, as on AWS, unless a test gives one. */
   fence: CapacityState['fence'] = {};
   readonly writes: number[] = [];
@@ -24,6 +25,7 @@ export class ScriptedCloud implements ScalingProvider {
       min: this.min,
       max: this.max,
       blocks: this.blocks,
+      ...(this.removable === null ? {} : { removable: this.removable }),
       fence: this.fence,
       instanceType: 'm5.large',
       cpuRequest: null,

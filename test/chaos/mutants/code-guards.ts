@@ -195,6 +195,46 @@ export const codeGuards: readonly CodeGuard[] = [
       'false\n',
     ],
   }),
+  ...inFile(protocol, {
+    'scaling in asks for what can go': [
+      execution('asks for no more than can go'),
+      'if (removable === undefined || from - target <= removable) return null;',
+      'if (from !== target) return null;',
+    ],
+    'an outage ends nothing': [
+      execution('waits for a cloud that is away'),
+      "if (fault.fault === 'pre_send' || fault.fault === 'unavailable')",
+      'if (error === null)',
+    ],
+  }),
+  ...inFile('worker/upkeep/restore-floors.ts', {
+    'a floor that somebody else has set': [
+      test('contract/kubernetes-floor.test.ts', 'keeps what somebody else has set since'),
+      'if (!lease.ours.includes(current)) {',
+      'if (lease.ours.length === 0) {',
+    ],
+  }),
+  ...inFile('worker/providers/advisory-read.ts', {
+    'nothing is scaled in without an advisory read': [
+      test('contract/aws-reading.test.ts', 'is not scaled in while'),
+      "direction: 'down',",
+      "direction: 'up',",
+    ],
+  }),
+  ...inFile('worker/engine/data-quality.ts', {
+    'a unit that nobody declared is doubted': [
+      test('unit/engine/unit-doubt.test.ts', 'are doubted, and nothing is scaled in'),
+      'policy.utilizationUnit === null ? doubtUnit(samples) : null',
+      'policy.utilizationUnit === undefined ? doubtUnit(samples) : null',
+    ],
+  }),
+  ...inFile('worker/engine/bound.ts', {
+    'the last instance stays without a signal': [
+      test('unit/engine/scale-to-zero.test.ts', 'keeps one without a signal'),
+      "if (zero === null || zero.state === 'silent') return false;",
+      'if (stepped >= 0) return false;',
+    ],
+  }),
   // What all resources of a scope may do together.
   ...inFile('worker/execute/fleet-facts.ts', {
     'budget of scaling in': [
