@@ -126,7 +126,7 @@ export const scenarios: readonly Scenario[] = [
     arrange: async (rig, subject) => {
       await awsFault(awsRead, lost, 1_000)(rig, subject);
       await sql(
-        `update scaling_decisions set expires_at = now() + interval '3 seconds' where resource_id = $1`,
+        `update scaling_decisions set expires_at = now() + interval '500 milliseconds' where resource_id = $1`,
       )(rig, subject);
     },
   }),
