@@ -1,10 +1,9 @@
-import { NotFound } from '../../shared/errors.ts';
 import { acceptedSchema, idParams } from '../http/contract.ts';
 import type { Deps } from '../http/deps.ts';
 import { pageResponse } from '../http/list-response.ts';
 import { type Route, route } from '../http/route.ts';
 import { idempotencyKeyReused, jobFor, preferredWaitSeconds, submitAndAnswer } from '../jobs/submit.ts';
-import { missingResources } from '../resources/resources-store.ts';
+import { missingResources, resourcesNotFound } from '../resources/resources-store.ts';
 import * as contracts from './contract.ts';
 import { getDecision, listDecisions } from './decisions-store.ts';
 
@@ -54,7 +53,8 @@ export function decisionRoutes(deps: Deps): Route[] {
       handle: async (request) => {
         const { resource_ids, use_prediction } = request.body;
         const missing = await missingResources(deps.pool, resource_ids, request.selectors);
-        if (missing.length > 0) throw batchResourcesNotFound(resource_ids, missing);
+        if (missing.length > 0)
+          throw resourcesNotFound(missing, (id) => `resource_ids[${resource_ids.indexOf(id)}]`);
         const jobs = resource_ids.map((resource_id) => {
           // The key belongs to the batch, not to each of its jobs.
           const { idempotency: _, ...job } = jobFor(request, {
@@ -128,17 +128,4 @@ export function decisionRoutes(deps: Deps): Route[] {
       },
     }),
   ];
-}
-
-function batchResourcesNotFound(asked: readonly string[], missing: readonly string[]): NotFound {
-  return new NotFound(
-    'resource_not_found',
-    `${missing.length} of the resources do not exist, so nothing was started: correct the list.`,
-    {
-      fields: missing.map((id) => ({
-        field: `resource_ids[${asked.indexOf(id)}]`,
-        message: `there is no resource ${id}`,
-      })),
-    },
-  );
 }

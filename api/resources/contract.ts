@@ -4,7 +4,7 @@ import {
   awsRegionPattern,
   kubernetesNamePattern,
 } from '../../shared/domain/resource.ts';
-import { cursorSchema, instancesSchema, limitSchema, timestampSchema } from '../http/contract.ts';
+import { cursorSchema, idSchema, instancesSchema, limitSchema, timestampSchema } from '../http/contract.ts';
 import { listSchema, pageSchema } from '../http/list-response.ts';
 
 /** Above 1: a target of 0.7 % is nobody's wish, but a ratio typed for a percentage. */
@@ -161,6 +161,12 @@ export const samplesBody = z.union([
   sampleSchema,
   z.strictObject({ samples: z.array(sampleSchema).min(1).max(batchSize) }),
 ]);
+export const samplesOfManyBody = z.strictObject({
+  samples: z
+    .array(sampleSchema.safeExtend({ resource_id: idSchema }))
+    .min(1)
+    .max(batchSize),
+});
 export const predictionsBody = z.union([
   predictionSchema,
   z.strictObject({ predictions: z.array(predictionSchema).min(1).max(batchSize) }),

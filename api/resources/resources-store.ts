@@ -181,3 +181,16 @@ export function resourceNotFound(id: string): NotFound {
     `There is no resource ${id}: check the id or create the resource first.`,
   );
 }
+
+/** Of a request that names many, and did nothing. @param fieldOf where the request names the one with this id. */
+export function resourcesNotFound(missing: readonly string[], fieldOf: (id: string) => string): NotFound {
+  return new NotFound(
+    'resource_not_found',
+    `${missing.length} of the resources do not exist, so nothing was done: correct the list.`,
+    {
+      fields: missing
+        .slice(0, 1_000)
+        .map((id) => ({ field: fieldOf(id), message: `there is no resource ${id}` })),
+    },
+  );
+}

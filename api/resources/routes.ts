@@ -16,7 +16,9 @@ import {
   deleteResource,
   getResource,
   listResources,
+  missingResources,
   resourceNotFound,
+  resourcesNotFound,
   updateResource,
 } from './resources-store.ts';
 import {
@@ -25,6 +27,7 @@ import {
   type UpsertCounts,
   upsertPredictions,
   upsertSamples,
+  upsertSamplesOfMany,
 } from './series-store.ts';
 
 const batchBodyLimit = 4 * 1024 * 1024;
@@ -137,6 +140,25 @@ export function resourceRoutes(deps: Deps): Route[] {
       handle: async ({ params, body }) => {
         const samples = 'samples' in body ? body.samples : [body];
         return upsertResponse(params.id, upsertSamples(deps.pool, params.id, samples));
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/metrics',
+      scope: 'decide',
+      touches: 'filtered',
+      operationId: 'addSamplesOfMany',
+      summary: 'Store up to 10,000 samples of many resources; a moment sent again is replaced',
+      body: contracts.samplesOfManyBody,
+      bodyLimit: batchBodyLimit,
+      responses: { 200: { description: 'Stored', schema: contracts.upsertedSchema } },
+      handle: async ({ body: { samples }, selectors }) => {
+        const ids = samples.map(({ resource_id }) => resource_id);
+        const missing = await missingResources(deps.pool, ids, selectors);
+        if (missing.length > 0)
+          throw resourcesNotFound(missing, (id) => `samples.${ids.indexOf(id)}.resource_id`);
+        const { inserted, updated } = await upsertSamplesOfMany(deps.pool, samples);
+        return { status: 200, body: { inserted, updated } };
       },
     }),
     route({

@@ -28,9 +28,11 @@ export interface PredictionRow extends InstanceColumns {
   readonly instances: number | null;
 }
 
-/** The last row of each timestamp: an upsert must not meet the same key twice in one statement. */
-function lastByTimestamp<T extends { readonly timestamp: string }>(rows: readonly T[]): T[] {
-  return [...new Map(rows.map((row) => [Date.parse(row.timestamp), row])).values()];
+/** The last row of each timestamp and resource: an upsert must not meet the same key twice in one statement. */
+function lastOfEach<T extends { readonly timestamp: string; readonly resource_id?: string }>(
+  rows: readonly T[],
+): T[] {
+  return [...new Map(rows.map((row) => [`${row.resource_id} ${Date.parse(row.timestamp)}`, row])).values()];
 }
 
 export interface UpsertCounts {
@@ -56,26 +58,45 @@ export async function upsertSamples(
   resourceId: string,
   samples: readonly SampleRow[],
 ): Promise<UpsertCounts | null> {
-  const rows = lastByTimestamp(samples);
-  return await upsert(
+  const { known, ...counts } = await upsertSamplesOfMany(
     db,
-    `with ${resourceCte}, written as (
-      insert into metric_samples (resource_id, timestamp, cpu, memory, requests, instances, requests_total,
-        instance_type, cpu_request, memory_request)
-      select resource.id, g.timestamp, g.cpu, g.memory, g.requests,
-        coalesce(g.instances, resource.current_instances), g.requests_total, ${instanceOfRow}
-      from resource, unnest($2::timestamptz[], $3::float8[], $4::float8[], $5::float8[], $6::integer[],
-          $7::float8[], $8::text[], $9::numeric[], $10::numeric[])
-        as g (timestamp, cpu, memory, requests, instances, requests_total, instance_type, cpu_request,
-          memory_request)
-      on conflict (resource_id, timestamp) do update set cpu = excluded.cpu, memory = excluded.memory,
-        requests = excluded.requests, instances = excluded.instances, requests_total = excluded.requests_total,
-        instance_type = excluded.instance_type, cpu_request = excluded.cpu_request,
-        memory_request = excluded.memory_request, received_at = now()
-      returning xmax = 0 as fresh)
+    samples.map((sample) => ({ ...sample, resource_id: resourceId })),
+  );
+  return known === 0 ? null : counts;
+}
+
+/**
+ * The same for samples of many resources; those of a resource that is not there are left out.
+ * @returns with how many of the resources there are.
+ */
+export async function upsertSamplesOfMany(
+  db: Queryable,
+  samples: readonly (SampleRow & { readonly resource_id: string })[],
+): Promise<UpsertCounts & { readonly known: number }> {
+  const rows = lastOfEach(samples);
+  const { rows: counts } = await db.query<UpsertCounts & { known: number }>(
+    `with resource as (
+        select id, current_instances, instance_type, cpu_request, memory_request from resources where id = any ($1::uuid[])),
+      written as (
+        insert into metric_samples (resource_id, timestamp, cpu, memory, requests, instances, requests_total,
+          instance_type, cpu_request, memory_request)
+        select resource.id, g.timestamp, g.cpu, g.memory, g.requests,
+          coalesce(g.instances, resource.current_instances), g.requests_total, ${instanceOfRow}
+        from unnest($1::uuid[], $2::timestamptz[], $3::float8[], $4::float8[], $5::float8[], $6::integer[],
+            $7::float8[], $8::text[], $9::numeric[], $10::numeric[])
+          as g (resource_id, timestamp, cpu, memory, requests, instances, requests_total, instance_type, cpu_request,
+            memory_request)
+        join resource on resource.id = g.resource_id
+        -- In one order, so that two requests for the same rows wait for each other and do not lock each other out.
+        order by resource.id, g.timestamp
+        on conflict (resource_id, timestamp) do update set cpu = excluded.cpu, memory = excluded.memory,
+          requests = excluded.requests, instances = excluded.instances, requests_total = excluded.requests_total,
+          instance_type = excluded.instance_type, cpu_request = excluded.cpu_request,
+          memory_request = excluded.memory_request, received_at = now()
+        returning xmax = 0 as fresh)
     ${countWritten}`,
     [
-      resourceId,
+      rows.map((row) => row.resource_id),
       rows.map((row) => row.timestamp),
       rows.map((row) => row.cpu),
       rows.map((row) => row.memory),
@@ -85,6 +106,7 @@ export async function upsertSamples(
       ...instanceArrays(rows),
     ],
   );
+  return counts[0] as (typeof counts)[number];
 }
 
 /** Upserts predictions in one round trip, as `upsertSamples` does. @returns null when there is no such resource. */
@@ -93,7 +115,7 @@ export async function upsertPredictions(
   resourceId: string,
   predictions: readonly PredictionRow[],
 ): Promise<UpsertCounts | null> {
-  const rows = lastByTimestamp(predictions);
+  const rows = lastOfEach(predictions);
   return await upsert(
     db,
     `with ${resourceCte}, written as (

@@ -184,7 +184,7 @@ describe('a key with selectors', () => {
       listDecisions: 'decisions',
       listJobs: 'jobs',
     };
-    const others = ['createResource', 'decideBatch'];
+    const others = ['createResource', 'decideBatch', 'addSamplesOfMany'];
     const filtered = touching('filtered');
     expect(filtered.map((route) => route.operationId).sort()).toEqual(
       [...Object.keys(lists), ...others].sort(),

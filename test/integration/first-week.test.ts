@@ -318,3 +318,62 @@ describe('what the cloud object shows', () => {
     expect(await decided(id)).toMatchObject({ decision_type: 'scaledown' });
   });
 });
+
+describe('samples of many resources at once', () => {
+  it('are stored for each, the last of a moment, and replaced when sent again', async () => {
+    const [one, two] = [await created({}), await created({})];
+    const timestamp = ago(1);
+    const send = (samples: readonly object[]) => api.call('POST', '/metrics', { key, body: { samples } });
+    const first = await send([
+      { resource_id: one, timestamp, cpu: 10 },
+      { resource_id: two, timestamp, cpu: 20, instances: 4 },
+      { resource_id: one, timestamp, cpu: 30 },
+      { resource_id: one, timestamp: ago(2), requests: 5 },
+    ]);
+    expect(first).toMatchObject({ status: 200, body: { inserted: 3, updated: 0 } });
+    expect(await send([{ resource_id: two, timestamp, cpu: 25 }])).toMatchObject({
+      body: { inserted: 0, updated: 1 },
+    });
+    const of = async (id: string) =>
+      (await api.call('GET', `/resources/${id}/metrics`, { key })).body.samples.map(
+        ({ cpu, instances }: { cpu: number; instances: number }) => [cpu, instances],
+      );
+    expect(await of(one)).toEqual([
+      [30, 10],
+      [null, 10],
+    ]);
+    expect(await of(two)).toEqual([[25, 10]]);
+  });
+
+  it('change nothing when one is wrong: its field is named', async () => {
+    const [mine, nobody] = [await created({}), randomUUID()];
+    const timestamp = ago(1);
+    const unknown = await api.call('POST', '/metrics', {
+      key,
+      body: {
+        samples: [
+          { resource_id: mine, timestamp, cpu: 1 },
+          { resource_id: nobody, timestamp, cpu: 1 },
+        ],
+      },
+    });
+    expect(unknown).toMatchObject({ status: 404, body: { errors: [{ field: 'samples.1.resource_id' }] } });
+    const wrong = await api.call('POST', '/metrics', {
+      key,
+      body: {
+        samples: [
+          { resource_id: mine, timestamp },
+          { timestamp, cpu: 1 },
+        ],
+      },
+    });
+    expect(wrong).toMatchObject({ status: 400, body: { code: 'invalid_request' } });
+    const narrow = await api.key(['decide'], 1, [{ provider: 'kubernetes' }] as never);
+    const foreign = await api.call('POST', '/metrics', {
+      key: narrow,
+      body: { samples: [{ resource_id: mine, timestamp, cpu: 1 }] },
+    });
+    expect(foreign.status).toBe(404);
+    expect((await api.call('GET', `/resources/${mine}/metrics`, { key })).body.count).toBe(0);
+  });
+});
