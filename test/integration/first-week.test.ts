@@ -151,6 +151,14 @@ describe('zero', () => {
     );
     expect(await decided(counting)).toMatchObject({ target_instances: 1 });
 
+    const gap = await created({ min_instances: 0, current_instances: 1 });
+    await post(
+      gap,
+      'metrics',
+      rows.filter((_, index) => index < 3 || index > 15).map((row) => ({ ...row, requests: 0 })),
+    );
+    expect(await decided(gap)).toMatchObject({ target_instances: 1 });
+
     const mute = await created({ min_instances: 0, current_instances: 1 });
     await post(mute, 'metrics', rows);
     expect(await decided(mute)).toMatchObject({

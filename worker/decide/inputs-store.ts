@@ -99,7 +99,7 @@ interface InputRow {
   observed: (ObservedObject & { readonly mix: readonly UnitMix[] | null }) | null;
 }
 
-type ActivityRow = [firstMs: number, newestMs: number, lastActiveMs: number | null];
+type ActivityRow = [firstMs: number, newestMs: number, lastActiveMs: number | null, longestGapMs: number];
 /** Percent and instances, of the prediction and of the sample of its time. */
 type OutcomeRow = [
   atMs: number,
@@ -122,8 +122,10 @@ const deliveryDelay = `case when samples.newest < clock.now - interval '3 minute
 
 /** Of requests, by rate or by a counter that has risen; with an hour more than the silence that is looked for. */
 const requestsActivity = `case when r.min_instances = 0 then (
-    select json_build_array(${ms('min(q.timestamp)')}, ${ms('max(q.timestamp)')}, ${ms('max(q.timestamp) filter (where q.active)')})
-    from (select timestamp, coalesce(requests > 0, requests_total > lag(requests_total) over (order by timestamp), false) as active
+    select json_build_array(${ms('min(q.timestamp)')}, ${ms('max(q.timestamp)')}, ${ms('max(q.timestamp) filter (where q.active)')},
+      coalesce(${ms("max(q.gap) filter (where q.timestamp > clock.now - r.scale_to_zero_after * interval '1 second')")}, 0))
+    from (select timestamp, coalesce(requests > 0, requests_total > lag(requests_total) over (order by timestamp), false) as active,
+        timestamp - lag(timestamp) over (order by timestamp) as gap
       from metric_samples m where m.resource_id = r.id and (requests is not null or requests_total is not null)
         and m.timestamp > clock.now - (r.scale_to_zero_after + 3600) * interval '1 second') q
     having count(*) > 0) end`;
@@ -131,7 +133,7 @@ const requestsActivity = `case when r.min_instances = 0 then (
 const predictionsActivity = `case when r.min_instances = 0 then (
     select json_build_array(${ms('min(p.timestamp)')}, ${ms('max(p.timestamp)')}, ${ms(`max(p.timestamp) filter (where
       coalesce(p.predicted_requests > 0, p.predicted_cpu > 0, false)
-        and p.timestamp <= clock.now + (r.provisioning_delay + 2 * r.decision_interval) * interval '1 second')`)})
+        and p.timestamp <= clock.now + (r.provisioning_delay + 2 * r.decision_interval) * interval '1 second')`)}, 0)
     from predictions p where p.resource_id = r.id
       and p.timestamp > clock.now - (r.scale_to_zero_after + 3600) * interval '1 second'
     having count(*) > 0) end`;
@@ -271,8 +273,8 @@ function toInputs(row: InputRow): DecisionInputs {
 
 function toActivity(row: ActivityRow | null): Activity | null {
   if (row === null) return null;
-  const [firstMs, newestMs, lastActiveMs] = row;
-  return { firstMs, newestMs, lastActiveMs };
+  const [firstMs, newestMs, lastActiveMs, longestGapMs] = row;
+  return { firstMs, newestMs, lastActiveMs, longestGapMs };
 }
 
 /** Of CPU; of memory where either side has no CPU. */

@@ -17,7 +17,7 @@ export interface ZeroState {
 
 /**
  * For a minimum of 0. Going to 0 needs a signal that can bring the resource back (requests or, where they are used,
- * predictions), present and silent for the whole of `scaleToZeroAfterMs`; any demand seen or foreseen wakes it.
+ * predictions), present and silent for the whole of `scaleToZeroAfterMs`, without gaps; any demand seen or foreseen wakes it.
  * @returns null for any other minimum.
  */
 export function checkZero(
@@ -47,9 +47,12 @@ export function checkZero(
       detail:
         'neither requests nor predictions are there to bring it back from 0: post requests with the samples',
     };
-  const silentSoFar = (of: Activity | null, freshMs: number) =>
-    of === null || (of.firstMs <= sinceMs && of.newestMs >= nowMs - freshMs);
-  if (!silentSoFar(requests, data.staleAfterMs) || !silentSoFar(predictions, 0))
+  const heardSince = (of: Activity, freshMs: number) =>
+    of.firstMs <= sinceMs && of.newestMs >= nowMs - freshMs;
+  const requestsKnown =
+    requests === null ||
+    (heardSince(requests, data.staleAfterMs) && requests.longestGapMs <= data.staleAfterMs);
+  if (!requestsKnown || !(predictions === null || heardSince(predictions, 0)))
     return { state: 'unknown', detail: `nobody knows of ${seconds(silenceMs)} of silence yet` };
   return { state: 'silent', detail: `nothing was asked for in the last ${seconds(silenceMs)}` };
 }

@@ -101,6 +101,8 @@ export interface Activity {
   readonly firstMs: number;
   readonly newestMs: number;
   readonly lastActiveMs: number | null;
+  /** The longest silence of the source itself within `scaleToZeroAfterMs`: of that time nothing is known. */
+  readonly longestGapMs: number;
 }
 
 /** What a prediction said of a moment that has passed, and what was measured then; in instances' worth of work. */

@@ -8,6 +8,7 @@ const heard = (values: Partial<Activity> = {}): Activity => ({
   firstMs: minutesAgo(20),
   newestMs: minutesAgo(0),
   lastActiveMs: null,
+  longestGapMs: 60_000,
   ...values,
 });
 /** A resource that may go to 0: idle CPU, some memory. */
@@ -77,6 +78,12 @@ describe('a minimum of 0', () => {
       /nobody knows/,
     ],
     [
+      'keeps one when the signal itself was away for a while',
+      given({ activity: { requests: heard({ longestGapMs: 600_000 }), predictions: null } }),
+      1,
+      /nobody knows/,
+    ],
+    [
       'keeps one where demand is predicted',
       given({
         usePrediction: true,
@@ -111,7 +118,7 @@ describe('a minimum of 0', () => {
           requests: 0,
         })),
         activity: {
-          requests: heard({ firstMs: minutesAgo(29), newestMs: minutesAgo(4) }),
+          requests: heard({ firstMs: minutesAgo(29), newestMs: minutesAgo(4), longestGapMs: 300_000 }),
           predictions: null,
         },
       }),
