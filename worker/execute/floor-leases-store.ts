@@ -11,6 +11,8 @@ export interface FloorLease {
   readonly name: string;
   readonly previous_min: number;
   readonly ours: readonly number[];
+  /** When this worker took it, epoch ms by the database's clock. */
+  readonly taken_at_ms: number;
 }
 
 /** How long a floor outlives the last decision of its resource. */
@@ -59,7 +61,8 @@ export async function takeDueLeases(db: Queryable, limit: number): Promise<Floor
         order by l.expires_at limit $1 for update of l skip locked)
       update floor_leases l set claimed_until = now() + interval '1 minute' from due
       where l.resource_id = due.resource_id
-      returning l.resource_id, l.cloud_provider, l.region, l.cluster, l.name, l.previous_min, l.ours`,
+      returning l.resource_id, l.cloud_provider, l.region, l.cluster, l.name, l.previous_min, l.ours,
+        floor(extract(epoch from clock_timestamp()) * 1000)::double precision as taken_at_ms`,
     values: [limit],
   });
   return rows;

@@ -9,7 +9,8 @@ import { endLease, type FloorLease, takeDueLeases } from '../execute/floor-lease
 import { ProviderError } from '../providers/provider-error.ts';
 import type { CapacityState, ProviderTarget, ScalingProvider } from '../providers/scaling-provider.ts';
 
-const leasesAtOnce = 20;
+/** As many as can be given back, one after another, before the first claim runs out. */
+const leasesAtOnce = 4;
 const writeTimeoutMs = 10_000;
 
 export interface RestoreDeps {
@@ -29,7 +30,9 @@ export interface RestoreDeps {
 export async function restoreFloors(deps: RestoreDeps): Promise<{ ended: number; failed: number }> {
   if (deps.stopped) return { ended: 0, failed: 0 };
   const leases = await takeDueLeases(deps.pool, leasesAtOnce);
-  const frozen = activeFreezes(leases.length === 0 ? [] : await listFreezes(deps.pool), Date.now());
+  const [first] = leases;
+  if (first === undefined) return { ended: 0, failed: 0 };
+  const frozen = activeFreezes(await listFreezes(deps.pool), first.taken_at_ms);
   let ended = 0;
   let failed = 0;
   for (const lease of leases) {
@@ -87,7 +90,7 @@ async function restore(
     await appendEvent(pool, event('floor_restoring', current));
     const limited = AbortSignal.timeout(writeTimeoutMs);
     await provider.setCapacity(target, lease.previous_min, state, {
-      intentAtMs: Date.now(),
+      intentAtMs: lease.taken_at_ms,
       signal: limited,
     });
   }
